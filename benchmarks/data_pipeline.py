@@ -1,0 +1,65 @@
+"""What the data costs of a training epoch of snn_mlp_1: batches alone against whole training steps.
+
+    python benchmarks/data_pipeline.py
+
+Uses random images in MNIST's place: the cost is the same. Prints milliseconds a batch of 64 (medians over blocks) and
+the share of the step, for copy and Poisson encoding.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import snn_mlp_1  # noqa: E402
+from snn import config, training  # noqa: E402
+from snn.data import images  # noqa: E402
+
+BATCHES, ROUNDS = 48, 7
+
+
+def main():
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {ROUNDS} rounds of {BATCHES} batches in turn")
+    for encoding in ("copy", "poisson"):
+        settings = config.resolve(
+            ROOT / "configs" / "snn_mlp_1.yaml", overrides=[f"encoding={encoding}", "dataset.name=digits"]
+        )
+        split = snn_mlp_1.data(settings, torch.device("cpu"))[0]["train"]
+        batch_size = settings["hyperparameters"]["batch_size"]
+        split = images.ImageSplit(
+            torch.randint(256, (BATCHES * batch_size, 28, 28), dtype=torch.uint8),
+            torch.randint(10, (BATCHES * batch_size,)), split.encode, split.shape, split.augment,
+        )  # fmt: skip
+        net = snn_mlp_1.network(settings)
+        optimizer = training.make_optimizer(settings, net)
+        generator = torch.Generator().manual_seed(0)
+
+        def data_only():
+            for _ in split.batches(batch_size, generator, shuffle=True):
+                pass
+
+        def training_epoch():
+            for x, labels in split.batches(batch_size, generator, shuffle=True):
+                optimizer.zero_grad()
+                F.cross_entropy(net(x)[0].sum(0), labels).backward()
+                optimizer.step()
+
+        data_only()
+        taken = {data_only: [], training_epoch: []}
+        for _ in range(ROUNDS):
+            for function, seconds in taken.items():
+                start = time.perf_counter()
+                function()
+                seconds.append((time.perf_counter() - start) / BATCHES)
+        data, step = (statistics.median(seconds) for seconds in taken.values())
+        print(f"{encoding}: data {1000 * data:.2f} ms of {1000 * step:.1f} ms a batch, {100 * data / step:.1f} %")
+
+
+if __name__ == "__main__":
+    main()

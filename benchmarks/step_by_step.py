@@ -1,0 +1,80 @@
+"""The same networks the plain way: the baseline of the benchmarks and, in double precision, of the gradient tests.
+
+A Python loop over time around cells, batch first and time last (`[B, *features, T]`), plain autograd through every step.
+The formulas are those of `snn.synapses` and `snn.neurons`.
+"""
+
+import torch
+from torch import nn
+
+from snn.kernels.reference import THRESHOLD, surrogate_gradient
+
+
+class Spike(torch.autograd.Function):
+    """1 where the potential is above the threshold; backward with the surrogate gradient."""
+
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > THRESHOLD).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * surrogate_gradient(*ctx.saved_tensors)
+
+
+def dual_exp_iir_step(x, state, a1, a2, b1):
+    last, before = state
+    psp = a1 * last + a2 * before + b1 * x
+    return psp, (psp, last)
+
+
+def first_order_step(x, state, a1):
+    (last,) = state
+    psp = a1 * last + x
+    return psp, (psp,)
+
+
+def neuron_step(current, state, decay, membrane_filter):
+    v, r = state
+    v = current - r + (decay * v if membrane_filter else 0)
+    spike = Spike.apply(v)
+    return spike, (v, decay * r + spike)
+
+
+def dual_exp_filter_step(x, state, decay_m, decay_s, gain):
+    m, s = state
+    m, s = decay_m * m + x, decay_s * s + x
+    return gain * (m - s), (m, s)
+
+
+class StepByStep(nn.Module):
+    """An `snn.Sequential` computed step by step, with the same parameters.
+
+    Shape: x `[B, *features, T]` -> spikes `[B, classes, T]`.
+    """
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        for layer in self.net:
+            outputs, state = [], None
+            for x_t in x.unbind(-1):  # x[..., t] would cost the backward a tensor of x's size at every step
+                y, state = self._step(layer, x_t, state)
+                outputs.append(y)
+            x = torch.stack(outputs, dim=-1)
+        return x
+
+    @staticmethod
+    def _step(layer, x, state):
+        kind = type(layer).__name__
+        if kind == "DualExpIIR":
+            return dual_exp_iir_step(x, state or 2 * (torch.zeros_like(x),), layer.a1, layer.a2, layer.b1)
+        if kind == "FirstOrderLowPass":
+            return first_order_step(x, state or (torch.zeros_like(x),), layer.a1)
+        if kind == "SpikingNeuron":
+            state = state or 2 * (torch.zeros_like(x),)
+            return neuron_step(x, state, layer.decay, layer.membrane_filter)
+        return layer(x), None

@@ -1,0 +1,7 @@
+"""Spiking networks whose synapses are trainable IIR filters (Fang et al., IJCAI 2020, arXiv 2003.02944)."""
+
+from snn.network import Sequential
+from snn.neurons import SpikingNeuron
+from snn.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+
+__all__ = ["DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Sequential", "SpikingNeuron"]

@@ -1,0 +1,132 @@
+"""The command line that every experiment's script shares."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from snn import checkpoint, config, training
+from snn.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def main(experiment, network, data, argv=None):
+    """Run an experiment as its command line says.
+
+    Args:
+        experiment: name of the experiment, of its script and of its YAML in configs/.
+        network: from a config to the network.
+        data: from a config and a device to (splits by name, note behind a test result).
+        argv: the command line's words; None takes the process's own.
+    Exits with status 2 after one line on a mistake that the user can mend.
+    """
+    args = _parse(experiment, argv)
+    try:
+        _run(experiment, network, data, args)
+    except UserError as error:
+        sys.exit(_complain(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted; --train --resume goes on after the last whole epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(experiment, network, data, args):
+    settings = config.resolve(CONFIGS / f"{experiment}.yaml", args.config_file, args.demo, args.set, _note)
+    name = settings["experiment_name"]
+    folder = Path(settings["checkpoint_base_path"]) / name
+    device = find_device(args.device or settings["device"])
+
+    source = saved = None
+    if args.resume:
+        source = checkpoint.newest(folder)
+    elif not args.train:
+        source = args.checkpoint or settings["test_checkpoint_path"] or folder / "best.pt"
+    if source:
+        saved = checkpoint.load(source, name)
+        settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
+
+    torch.manual_seed(settings["pytorch_seed"])
+    net = network(settings).to(device)
+    if not settings["hyperparameters"]["train_bias"]:
+        for parameter_name, parameter in net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
+    if saved:
+        checkpoint.load_model(net, saved["model"], source)
+    splits, note = data(settings, device)
+
+    if args.train:
+        print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()))
+        trainer = training.Trainer(net, splits, settings, resume_from=saved)
+        trainer.fit()
+    result = training.test(net, splits["test"], settings)
+    if args.train:
+        best = trainer.best
+        print(
+            f"best epoch {best['epoch']}: train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, "
+            f"test {result.accuracy:.2f} %"
+        )
+        print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
+        print(f"run folder: {trainer.run_folder}")
+    counts = f"{result.accuracy:.2f} % ({result.correct}/{result.total})"
+    print(f"test accuracy: {counts}" + (f", {note}" if note else ""))
+
+
+def find_device(name):
+    """The torch.device of `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises UserError for another name, and for a device that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if not match:
+        raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
+    count = torch.cuda.device_count()
+    if name != "cpu" and int(match[1] or 0) >= count:
+        raise UserError(f"device {name} is not there: torch {torch.__version__} sees {count} of CUDA; use --device cpu")
+    return torch.device(name)
+
+
+def _parse(experiment, argv):
+    parser = _Parser(
+        prog=f"{experiment}.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=sys.modules["__main__"].__doc__,
+    )
+    add = parser.add_argument
+    add("--train", action="store_true", help="train, keep the best epoch on dev, and test that one")
+    add("--test", action="store_true", help="evaluate a checkpoint on the test set")
+    add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
+    add("--config_file", metavar="F", help=f"a YAML laid over configs/{experiment}.yaml, key by key")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
+    add("--resume", action="store_true", help="with --train: go on from this experiment's newest checkpoint")
+    add("--checkpoint", metavar="F", help="with --test: what to evaluate, instead of this experiment's best epoch")
+    add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
+    args = parser.parse_args(argv)
+    if args.demo and not args.test:
+        args.train = True
+    if not (args.train or args.test):
+        parser.print_help(sys.stderr)
+        parser.error("nothing to do: give --train, --test or --demo")
+    if args.resume and not args.train:
+        parser.error("--resume goes on with a training: give --train too")
+    if args.checkpoint and args.train:
+        parser.error("--checkpoint is what --test evaluates; --train tests its own best epoch: leave one out")
+    return args
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        sys.exit(_complain(f"{message} (--help shows what there is)"))
+
+
+def _complain(message):
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _note(message):
+    print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,111 @@
+"""Random crops and rotations of a whole batch of images at once, every image with parameters of its own.
+
+The distribution is that of torchvision's RandomApply([crop, rotate, crop, rotate], p) with RandomResizedCrop and
+RandomRotation applied image by image; so are the pixels, for the same parameters.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+CROP_ATTEMPTS = 10  # boxes that RandomResizedCrop tries before it takes the whole image
+
+
+class RandomAugment:
+    """With a probability, an image is cropped, rotated, cropped and rotated again; otherwise it stays as it is.
+
+    Args:
+        transform: the config's `transform` section: RandomApply {probability}, RandomResizedCrop {scale, ratio,
+            interpolation}, RandomRotation {angle (degrees)}.
+
+    Shape: images `[B, H, W]`, float, 0 to 255 -> the same; crops are rounded to whole values, as uint8 images are.
+    """
+
+    def __init__(self, transform):
+        self.probability = transform["RandomApply"]["probability"]
+        crop = transform["RandomResizedCrop"]
+        self.scale, self.ratio, self.interpolation = crop["scale"], crop["ratio"], crop["interpolation"]
+        self.angle = transform["RandomRotation"]["angle"]
+
+    def __call__(self, images, generator):
+        chosen = torch.rand(len(images), generator=generator, device=images.device) < self.probability
+        if images.is_cuda:  # picking out the chosen ones would wait for the device
+            return torch.where(chosen[:, None, None], self._crop_and_rotate_twice(images, generator), images)
+        images[chosen] = self._crop_and_rotate_twice(images[chosen], generator)
+        return images
+
+    def _crop_and_rotate_twice(self, images, generator):
+        for _ in range(2):
+            boxes = random_crop_boxes(images, self.scale, self.ratio, generator)
+            images = resized_crop(images, *boxes, self.interpolation)
+            uniform = torch.rand(len(images), generator=generator, device=images.device)
+            images = rotate(images, (2 * uniform - 1) * self.angle)
+        return images
+
+
+def random_crop_boxes(images, scale, ratio, generator):
+    """Boxes (top, left, height, width), each `[B]`, drawn as RandomResizedCrop draws them.
+
+    A box's area is uniform in `scale` (share of the image), the logarithm of width / height uniform in `ratio`; of ten
+    tries the first that fits is taken, else the largest central box whose ratio is allowed.
+    """
+    batch, rows, columns = images.shape
+    uniform = torch.rand(4, batch, CROP_ATTEMPTS, generator=generator, device=images.device)
+    area = rows * columns * (scale[0] + (scale[1] - scale[0]) * uniform[0])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(low + (high - low) * uniform[1])
+    width, height = torch.sqrt(area * aspect).round(), torch.sqrt(area / aspect).round()
+    top = ((rows - height + 1) * uniform[2]).floor()
+    left = ((columns - width + 1) * uniform[3]).floor()
+    fits = (width > 0) & (width <= columns) & (height > 0) & (height <= rows)
+
+    full_width = min(columns, round(rows * ratio[1]))
+    full_height = min(rows, round(columns / ratio[0]))
+    fallback = ((rows - full_height) // 2, (columns - full_width) // 2, full_height, full_width)
+    first = fits.int().argmax(1, keepdim=True)
+    none_fits = ~fits.any(1)
+    return [
+        box.gather(1, first).squeeze(1).masked_fill(none_fits, whole)
+        for box, whole in zip((top, left, height, width), fallback)
+    ]
+
+
+def resized_crop(images, top, left, height, width, interpolation="bilinear"):
+    """Each image's box, enlarged to the size of the images. Images `[B, H, W]`, box `[B]` each."""
+    rows, columns = images.shape[1:]
+    y = _source_pixels(rows, top, height, interpolation)
+    x = _source_pixels(columns, left, width, interpolation)
+    grid = torch.stack(torch.broadcast_tensors(_normalised(x, columns)[:, None], _normalised(y, rows)[:, :, None]), -1)
+    return _sample(images, grid, interpolation).round_()
+
+
+def rotate(images, angle):
+    """Each image turned about its centre by its angle (degrees, counter-clockwise), nearest pixel, 0 outside.
+
+    Images `[B, H, W]`, angle `[B]`.
+    """
+    rows, columns = images.shape[1:]
+    angle = torch.deg2rad(angle)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    # From a place in the result to the place it comes from; sides are -1 to 1, so their ratio comes in.
+    matrix = torch.stack([cos, -sin * rows / columns, zero, sin * columns / rows, cos, zero], 1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, [len(images), 1, rows, columns], align_corners=False)
+    return _sample(images, grid, "nearest")
+
+
+def _source_pixels(size, start, extent, interpolation):
+    """Where in the image each of `size` pixels of the result is read, `[B, size]`, within the box."""
+    position = (torch.arange(size, device=start.device) + 0.5) * (extent[:, None] / size)
+    if interpolation == "nearest":
+        return start[:, None] + position.floor()
+    return start[:, None] + torch.minimum((position - 0.5).clamp(min=0), extent[:, None] - 1)
+
+
+def _normalised(pixel, size):
+    """Pixel numbers as grid_sample counts them: -1 and 1 are the outer edges of the first and last pixel."""
+    return (2 * pixel + 1) / size - 1
+
+
+def _sample(images, grid, mode):
+    return F.grid_sample(images[:, None], grid, mode, "zeros", align_corners=False)[:, 0]

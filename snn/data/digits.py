@@ -1,0 +1,25 @@
+"""The embedded handwritten digits of --demo: 1,797 real images of 8x8, values 0 to 16 (datasets/digits/README.md)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+FILE = Path(__file__).parents[2] / "datasets" / "digits" / "digits.npz"
+TRAIN_DEV = (1257, 180)
+TEST = 360
+SPLIT_SEED = 42
+
+
+def read():
+    """The digits, enlarged to 28x28 and 0 to 255, split once and for all.
+
+    Returns ((train and dev images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
+    """
+    with np.load(FILE) as file:
+        images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
+    images = F.interpolate(images[:, None].float(), (28, 28), mode="bilinear")[:, 0].mul(255 / 16).round().byte()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    rest, test = order[TEST:], order[:TEST]
+    return (images[rest], labels[rest]), (images[test], labels[test])

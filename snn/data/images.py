@@ -1,0 +1,81 @@
+"""Image datasets for the experiments: read once, kept as uint8 on the training device, encoded batch by batch."""
+
+import torch
+from torch.utils.data import random_split
+
+from snn import encoders
+from snn.data import digits, mnist
+from snn.data.augment import RandomAugment
+
+SPLIT_SEED = 42
+BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls than in arithmetic
+
+
+class ImageSplit:
+    """Labelled images, uint8 `[N, 28, 28]`, that come in batches of encoded sequences.
+
+    Args:
+        images, labels: `[N, 28, 28]` uint8 and `[N]` int64, on the device that is to have the batches.
+        encode: from images `[B, *shape]` (0 to 1) and a generator to `[T, B, *shape]`.
+        shape: one image's shape as the network takes it.
+        augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None leaves them as they are.
+    """
+
+    def __init__(self, images, labels, encode, shape, augment=None):
+        self.images, self.labels, self.encode, self.shape, self.augment = images, labels, encode, shape, augment
+
+    def __len__(self):
+        return len(self.images)
+
+    def batches(self, batch_size, generator, shuffle=False):
+        """Yield (x `[T, B, *shape]`, labels `[B]`) until every image came once; the last batch may be smaller."""
+        order = torch.arange(len(self), device=self.images.device)
+        if shuffle:
+            order = torch.randperm(len(self), generator=generator, device=self.images.device)
+        for block in order.split(batch_size * BATCHES_AT_ONCE):
+            images = self.images[block].float()
+            if self.augment:
+                images = self.augment(images, generator)
+            images = images.div_(255).view(-1, *self.shape)
+            for batch, labels in zip(images.split(batch_size), self.labels[block].split(batch_size)):
+                yield self.encode(batch, generator), labels
+
+
+def load(config, device, shape):
+    """The splits "train", "dev" and "test" of the config's image dataset, and what to say of it behind a result.
+
+    Train and dev images are augmented if `mnist_config.use_transform` says so, test images never.
+
+    Args:
+        shape: one image's shape as the network takes it: (784,) or (1, 28, 28).
+    Returns (splits by name, note).
+    Raises UserError if the dataset is not there or broken.
+    """
+    dataset = config["dataset"]
+    if dataset["name"] == "digits":
+        (images, labels), test = digits.read()
+        sizes, note = digits.TRAIN_DEV, "embedded digits"
+    else:
+        (images, labels), test = mnist.read(dataset["root"], dataset["download"])
+        sizes, note = mnist.TRAIN_DEV, ""
+    train, dev = random_split(range(len(images)), sizes, torch.Generator().manual_seed(SPLIT_SEED))
+    parts = {
+        "train": (images[train.indices], labels[train.indices]),
+        "dev": (images[dev.indices], labels[dev.indices]),
+        "test": test,
+    }
+    length, max_rate = config["hyperparameters"]["length"], config["mnist_config"]["max_rate"]
+
+    def encode(images, generator):
+        if config["encoding"] == "poisson":
+            return encoders.poisson(images, length, max_rate, generator)
+        return encoders.copy(images, length)
+
+    augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
+    splits = {}
+    for name, (images, labels) in parts.items():
+        size = dataset[f"{name}_size"] or len(images)
+        splits[name] = ImageSplit(
+            images[:size].to(device), labels[:size].to(device), encode, shape, None if name == "test" else augment
+        )
+    return splits, note

@@ -1,0 +1,83 @@
+"""MNIST (LeCun, Cortes, Burges), as torchvision downloads and lays it out: 60,000 training and 10,000 test images."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from snn.errors import UserError
+
+TRAIN_DEV = (50_000, 10_000)
+FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+BY_HAND = "or put its four files there, or name the folder that holds MNIST/raw with dataset.root; --demo needs no data"
+
+
+def read(root, download=True):
+    """Read MNIST from `root`/MNIST/raw; download it into there if it is not there.
+
+    Returns ((train images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
+    Raises UserError if it is not there and can't be downloaded, or if a file is broken.
+    """
+    root = Path(root).expanduser()
+    if not _is_in(root):
+        if not download:
+            raise UserError(f"MNIST is not in {root / 'MNIST/raw'}: set dataset.download to true, {BY_HAND}")
+        _download(root)
+    datasets = _torchvision_datasets()
+    parts = []
+    for train, count in ((True, sum(TRAIN_DEV)), (False, 10_000)):
+        files = root / "MNIST" / "raw" / ("train" if train else "t10k")
+        broken = f"MNIST is broken, {files}-* (%s): delete these files, and they are downloaded again"
+        try:
+            part = datasets.MNIST(root, train=train)
+        except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(broken % (" ".join(str(error).split()) or "cut short")) from None
+        images, labels = part.data, part.targets
+        if images.shape != (count, 28, 28) or labels.shape != (count,) or labels.max() > 9:
+            raise UserError(broken % f"{list(images.shape)} images, {list(labels.shape)} labels")
+        parts.append((images, labels))
+    return parts
+
+
+def _is_in(root):
+    """Whether all four files are there, unpacked."""
+    raw = root / "MNIST" / "raw"
+    return all((raw / name).is_file() for name in FILES)
+
+
+def _download(root):
+    """Download beside and rename, so that a killed or failed download leaves nothing that looks whole."""
+    datasets = _torchvision_datasets()
+    existed = root.is_dir()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix="MNIST-", dir=root))
+    except OSError as error:
+        raise UserError(f"MNIST can't be written to {root}: {error.strerror}; name another dataset.root") from None
+    try:
+        print(f"downloading MNIST into {root / 'MNIST'}", flush=True)
+        datasets.MNIST(beside, download=True)
+        (root / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            os.replace(beside / "MNIST" / "raw" / name, root / "MNIST" / "raw" / name)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        where = root / "MNIST" / "raw"
+        raise UserError(f"MNIST is not in {where} and can't be downloaded ({reason}): try again, {BY_HAND}") from None
+    finally:
+        shutil.rmtree(beside)
+        if not existed and not any(root.iterdir()):
+            root.rmdir()
+
+
+def _torchvision_datasets():
+    try:
+        from torchvision import datasets  # only here: beside a CPU-only build of torch its wheel does not import
+    except Exception as error:
+        raise UserError(
+            f"MNIST is read with torchvision, which does not import beside torch {torch.__version__} "
+            f"({' '.join(str(error).split())}): install the pair that belongs together; --demo needs no torchvision"
+        ) from None
+    return datasets

@@ -1,0 +1,165 @@
+"""The time loops in plain torch, for any device and dtype: the definition that faster kernels must equal.
+
+Every loop is one autograd Function over a whole sequence `[T, B, *features]`, with its backward written by hand, so
+that autograd never sees a single step. In the backward, `grad[t]` first holds the gradient that arrives at step t and, once
+the loop has passed, the gradient along all paths, those through later steps included.
+"""
+
+import math
+
+import torch
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+THRESHOLD = 1.0
+SURROGATE_SIGMA = 0.4
+
+
+class _DualExpIIR(Function):
+    """psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]"""
+
+    @staticmethod
+    def forward(ctx, x, psp_1, psp_2, a1, a2, b1):
+        psp = torch.mul(x, b1, out=x.new_empty(x.shape))
+        last, before = psp_1, psp_2
+        for psp_t in psp.unbind(0):
+            psp_t.addcmul_(a1, last).addcmul_(a2, before)
+            last, before = psp_t, last
+        ctx.save_for_backward(x, psp_1, psp_2, a1, a2, b1, psp)
+        return psp, last.clone(), before.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_psp, grad_last, grad_before):
+        x, psp_1, psp_2, a1, a2, b1, psp = ctx.saved_tensors
+        need_x, _, _, need_a1, need_a2, need_b1 = ctx.needs_input_grad
+        grad_x = grad_psp.clone(memory_format=torch.contiguous_format)
+        # Entries 0 and 1 stand for the two steps before the first, so the recursion needs no special case.
+        psp = [psp_2, psp_1, *psp.unbind(0)]
+        grad = [torch.zeros_like(psp_2), torch.zeros_like(psp_1), *grad_x.unbind(0)]
+        grad[-1] += grad_last
+        grad[-2] += grad_before
+        sum_a1, sum_a2, sum_b1 = (torch.zeros_like(psp_1) for _ in range(3))
+        for t in range(len(grad) - 1, 1, -1):
+            grad[t - 1].addcmul_(a1, grad[t])
+            grad[t - 2].addcmul_(a2, grad[t])
+            if need_a1:
+                sum_a1.addcmul_(grad[t], psp[t - 1])
+            if need_a2:
+                sum_a2.addcmul_(grad[t], psp[t - 2])
+            if need_b1:
+                sum_b1.addcmul_(grad[t], x[t - 2])
+        return (
+            grad_x.mul_(b1) if need_x else None,
+            grad[1],
+            grad[0],
+            sum_a1.sum(0) if need_a1 else None,
+            sum_a2.sum(0) if need_a2 else None,
+            sum_b1.sum(0) if need_b1 else None,
+        )
+
+
+class _FirstOrderLowPass(Function):
+    """psp[t] = a1 psp[t-1] + x[t]"""
+
+    @staticmethod
+    def forward(ctx, x, psp_1, a1):
+        psp = x.clone(memory_format=torch.contiguous_format)
+        last = psp_1
+        for psp_t in psp.unbind(0):
+            last = psp_t.addcmul_(a1, last)
+        ctx.save_for_backward(psp_1, a1, psp)
+        return psp, last.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_psp, grad_last):
+        psp_1, a1, psp = ctx.saved_tensors
+        need_a1 = ctx.needs_input_grad[2]
+        grad_x = grad_psp.clone(memory_format=torch.contiguous_format)
+        psp = [psp_1, *psp.unbind(0)]
+        grad = [torch.zeros_like(psp_1), *grad_x.unbind(0)]
+        grad[-1] += grad_last
+        sum_a1 = torch.zeros_like(psp_1)
+        for t in range(len(grad) - 1, 0, -1):
+            grad[t - 1].addcmul_(a1, grad[t])
+            if need_a1:
+                sum_a1.addcmul_(grad[t], psp[t - 1])
+        return grad_x, grad[0], sum_a1.sum(0) if need_a1 else None
+
+
+class _SpikingNeuron(Function):
+    """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > 1; r[t] = d r[t-1] + s[t]"""
+
+    @staticmethod
+    def forward(ctx, current, v, r, decay, membrane_filter):
+        potential = current.new_empty(current.shape)
+        spikes = torch.empty_like(potential)
+        r = r.clone()
+        for current_t, v_t, s_t in zip(current.unbind(0), potential.unbind(0), spikes.unbind(0)):
+            torch.sub(current_t, r, out=v_t)
+            if membrane_filter:
+                v_t.add_(v, alpha=decay)
+            torch.gt(v_t, THRESHOLD, out=s_t)
+            r.mul_(decay).add_(s_t)
+            v = v_t
+        ctx.save_for_backward(potential)
+        ctx.decay, ctx.membrane_filter = decay, membrane_filter
+        return spikes, v.clone(), r
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_spikes, grad_v, grad_r):
+        (potential,) = ctx.saved_tensors
+        decay, membrane_filter = ctx.decay, ctx.membrane_filter
+        grad_current = surrogate_gradient(potential)  # each step is turned into the gradient of v[t], that of I[t]
+        grad_r = grad_r.clone()
+        later = grad_v
+        for grad_t, grad_s in zip(reversed(grad_current.unbind(0)), reversed(grad_spikes.unbind(0))):
+            grad_t.mul_(grad_s + grad_r)
+            if later is not None:
+                grad_t.add_(later)
+            grad_r.mul_(decay).sub_(grad_t)
+            later = decay * grad_t if membrane_filter else None
+        return grad_current, later, grad_r, None, None
+
+
+class _DualExpFilter(Function):
+    """m[t] = dm m[t-1] + x[t]; s[t] = ds s[t-1] + x[t]; y[t] = gain (m[t] - s[t])"""
+
+    @staticmethod
+    def forward(ctx, x, m, s, decay_m, decay_s, gain):
+        ctx.constants = decay_m, decay_s, gain
+        y = x.new_empty(x.shape)
+        m, s = m.clone(), s.clone()
+        for x_t, y_t in zip(x.unbind(0), y.unbind(0)):
+            m.mul_(decay_m).add_(x_t)
+            s.mul_(decay_s).add_(x_t)
+            torch.sub(m, s, out=y_t)
+        return y.mul_(gain), m, s
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y, grad_m, grad_s):
+        decay_m, decay_s, gain = ctx.constants
+        grad_x = grad_y.new_empty(grad_y.shape)
+        grad_m, grad_s = grad_m.clone(), grad_s.clone()
+        for grad_x_t, grad_y_t in zip(reversed(grad_x.unbind(0)), reversed(grad_y.unbind(0))):
+            grad_m.add_(grad_y_t, alpha=gain)
+            grad_s.sub_(grad_y_t, alpha=gain)
+            torch.add(grad_m, grad_s, out=grad_x_t)
+            grad_m.mul_(decay_m)
+            grad_s.mul_(decay_s)
+        return grad_x, grad_m, grad_s, None, None, None
+
+
+def surrogate_gradient(v):
+    """ds/dv = exp(-(1 - v)^2 / (2 sigma^2)) / (sqrt(2 pi) sigma), a new tensor of v's shape."""
+    peak = 1 / (math.sqrt(2 * math.pi) * SURROGATE_SIGMA)
+    return (v - THRESHOLD).square_().mul_(-0.5 / SURROGATE_SIGMA**2).exp_().mul_(peak)
+
+
+dual_exp_iir = _DualExpIIR.apply
+first_order_low_pass = _FirstOrderLowPass.apply
+spiking_neuron = _SpikingNeuron.apply
+dual_exp_filter = _DualExpFilter.apply

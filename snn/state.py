@@ -1,0 +1,42 @@
+"""States of layers: a tensor, or nested tuples of tensors; None where a layer has none or starts from zero."""
+
+import torch
+
+
+def initial(x, *states):
+    """The states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
+
+    A state may have any shape that broadcasts to that, `[*features]` or `[1, *features]` too; None stands for zeros.
+    """
+    return [x.new_zeros(()).expand(x.shape[1:]) if s is None else s.expand(x.shape[1:]) for s in states]
+
+
+def map_tensors(function, state, *others):
+    """`function` of every tensor of `state`, and of the tensors at the same place in `others`; None stays None."""
+    if state is None:
+        return None
+    if torch.is_tensor(state):
+        return function(state, *others)
+    return tuple(map_tensors(function, *parts) for parts in zip(state, *others, strict=True))
+
+
+class Preserved:
+    """The state that is carried from batch to batch, detached.
+
+    A shorter batch takes the first rows of the state; the other rows wait for the next full one.
+    """
+
+    def __init__(self, state=None):
+        self.state = state
+
+    def take(self, batch_size):
+        """The state for a batch of `batch_size` samples: its first rows. None at the start."""
+        return map_tensors(lambda kept: kept[:batch_size], self.state)
+
+    def keep(self, state):
+        """Put the state that a batch ended with in the place of the rows it took."""
+        state = map_tensors(torch.Tensor.detach, state)
+        if self.state is None:
+            self.state = state
+        else:
+            self.state = map_tensors(lambda new, kept: torch.cat([new, kept[len(new) :]]), state, self.state)

@@ -1,0 +1,31 @@
+"""SNN-MLP on MNIST: 784-500-500-10, dual-exponential synapses, each pixel's value at every step.
+
+    python snn_mlp_1.py --demo      embedded digits, in a minute
+    python snn_mlp_1.py --train     MNIST, 100 epochs; settings: configs/snn_mlp_1.yaml
+    python snn_mlp_1.py --test      the best epoch on the test set
+"""
+
+from torch import nn
+
+import snn
+from snn.cli import main
+from snn.data import images
+from snn.network import neuron, synapse
+
+
+def network(config):
+    """784-500-500-10: a synapse filter before every dense layer, dropout after both hidden ones."""
+    p = config["hyperparameters"]
+    return snn.Sequential(
+        synapse(784, p), nn.Linear(784, 500), neuron(p), nn.Dropout(p["dropout"]),
+        synapse(500, p), nn.Linear(500, 500), neuron(p), nn.Dropout(p["dropout"]),
+        synapse(500, p), nn.Linear(500, 10), neuron(p),
+    )  # fmt: skip
+
+
+def data(config, device):
+    return images.load(config, device, shape=(784,))
+
+
+if __name__ == "__main__":
+    main("snn_mlp_1", network, data)
