@@ -1,0 +1,186 @@
+"""Layers against SciPy, hand-worked traces, and double-precision autograd of the step-by-step formulas."""
+
+import math
+
+import pytest
+import torch
+from scipy.signal import lfilter
+from torch import nn
+
+import snn
+from benchmarks import step_by_step as steps
+from snn.kernels import reference
+
+
+def loop(step, x, state, *constants):
+    """The plain formulation: a step function over x `[T, ...]`."""
+    outputs = []
+    for x_t in x.unbind(0):
+        y, state = step(x_t, state, *constants)
+        outputs.append(y)
+    return (torch.stack(outputs), *state)
+
+
+def check_equal(fast, plain, inputs):
+    """The outputs of two functions and the gradients of all inputs, for random gradients into every output."""
+    results = [function(*inputs) for function in (fast, plain)]
+    grads = [torch.randn_like(y) for y in results[0]]
+    gradients = []
+    for outputs in results:
+        total = sum((y * g).sum() for y, g in zip(outputs, grads))
+        gradients.append(torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True))
+    for mine, expected in zip([*results[0], *gradients[0]], [*results[1], *gradients[1]]):
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 40])
+@pytest.mark.parametrize("shape", [(1,), (7,), (2, 3, 5)])
+class TestGradients:
+    def test_dual_exp_iir(self, length, shape):
+        coefficients = [(0.4 * torch.randn(shape, dtype=torch.float64)).requires_grad_() for _ in range(3)]
+        inputs = [random(length, 3, *shape), random(3, *shape), random(3, *shape), *coefficients]
+        check_equal(
+            reference.dual_exp_iir,
+            lambda x, last, before, *c: loop(steps.dual_exp_iir_step, x, (last, before), *c),
+            inputs,
+        )
+
+    def test_first_order(self, length, shape):
+        inputs = [random(length, 3, *shape), random(3, *shape), random(*shape)]
+        inputs[2] = (0.5 * inputs[2]).detach().requires_grad_()
+        check_equal(
+            reference.first_order_low_pass, lambda x, last, a1: loop(steps.first_order_step, x, (last,), a1), inputs
+        )
+
+    @pytest.mark.parametrize("membrane_filter", [False, True])
+    def test_neuron(self, length, shape, membrane_filter):
+        inputs = [(1 + random(length, 3, *shape)).detach().requires_grad_(), random(3, *shape), random(3, *shape)]
+        check_equal(
+            lambda *i: reference.spiking_neuron(*i, 0.7, membrane_filter),
+            lambda x, v, r: loop(steps.neuron_step, x, (v, r), 0.7, membrane_filter),
+            inputs,
+        )
+
+    def test_output_filter(self, length, shape):
+        inputs = [random(length, 3, *shape), random(3, *shape), random(3, *shape)]
+        check_equal(
+            lambda *i: reference.dual_exp_filter(*i, 0.9, 0.6, 1.7),
+            lambda x, m, s: loop(steps.dual_exp_filter_step, x, (m, s), 0.9, 0.6, 1.7),
+            inputs,
+        )
+
+
+def test_gradcheck_of_the_smooth_functions():
+    a = (0.4 * torch.randn(3, 4, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, p1, p2, a: reference.dual_exp_iir(x, p1, p2, *a), (random(5, 2, 4), random(2, 4), random(2, 4), a)
+    )
+    assert torch.autograd.gradcheck(reference.first_order_low_pass, (random(5, 2, 4), random(2, 4), random(4)))
+    assert torch.autograd.gradcheck(
+        lambda x, m, s: reference.dual_exp_filter(x, m, s, 0.9, 0.6, 1.7), (random(5, 2, 4), random(2, 4), random(2, 4))
+    )
+
+
+def test_untrained_coefficients_get_no_gradient():
+    layer = snn.DualExpIIR(4, 4, 1, trainable=False)
+    x = torch.rand(6, 2, 4, requires_grad=True)
+    layer(x)[0].sum().backward()
+    assert layer.a1.grad is None and x.grad is not None
+
+
+@pytest.mark.parametrize("time_constants", [(4, 1), (8, 2)])
+def test_filters_equal_lfilter(time_constants):
+    x = torch.rand(50, 3, 5)
+    layer = snn.DualExpIIR(5, *time_constants)
+    expected = lfilter([layer.b1[0].item()], [1, -layer.a1[0].item(), -layer.a2[0].item()], x.numpy(), axis=0)
+    torch.testing.assert_close(layer(x)[0], torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-6)
+
+    layer = snn.FirstOrderLowPass(5, time_constants[0])
+    expected = lfilter([1], [1, -math.exp(-1 / time_constants[0])], x.numpy(), axis=0)
+    torch.testing.assert_close(layer(x)[0], torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_impulse_responses():
+    impulse = torch.zeros(30, 1, 1)
+    impulse[0] = 1
+    k = torch.arange(1, 31.0)
+    expected = torch.exp(-k / 4) - torch.exp(-k / 1)
+    torch.testing.assert_close(snn.DualExpIIR(1, 4, 1)(impulse)[0].flatten(), expected, rtol=1e-5, atol=1e-6)
+    # The gain makes the peak of the continuous response 1: between steps, so just below it here.
+    assert snn.DualExpFilter(80, 20)(torch.cat([impulse, torch.zeros(60, 1, 1)]))[0].max() == pytest.approx(1, abs=1e-3)
+
+
+def test_membrane_traces_worked_out_by_hand():
+    decay = math.exp(-1 / 2)
+    current = torch.tensor([0.8, 1.5, 1.5, 0.3]).view(4, 1, 1)
+    spikes, (v, r) = snn.SpikingNeuron(2)(current)
+    # v: 0.8, 1.5 (spike, r = 1), 1.5 - 1 = 0.5 (r = d), 0.3 - d (r = d^2)
+    assert spikes.flatten().tolist() == [0, 1, 0, 0]
+    assert v.item() == pytest.approx(0.3 - decay) and r.item() == pytest.approx(decay**2)
+
+    spikes, (v, r) = snn.SpikingNeuron(2, membrane_filter=True)(current)
+    v2 = decay * 0.8 + 1.5  # spike, r = 1
+    v3 = decay * v2 + 1.5 - 1  # 1.70: spike, r = d + 1
+    v4 = decay * v3 + 0.3 - (decay + 1)
+    assert spikes.flatten().tolist() == [0, 1, 1, 0]
+    assert v.item() == pytest.approx(v4) and r.item() == pytest.approx(decay * (decay + 1))
+
+
+def test_no_spike_at_the_threshold():
+    assert snn.SpikingNeuron(4)(torch.ones(1, 1, 1))[0].item() == 0
+
+
+def small_network():
+    return snn.Sequential(
+        snn.DualExpIIR((1, 6, 6), 4, 1), nn.Conv2d(1, 3, 3), snn.SpikingNeuron(4),
+        snn.FirstOrderLowPass((3, 4, 4), 4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 5), snn.SpikingNeuron(4, True),
+    )  # fmt: skip
+
+
+def test_network_equals_step_by_step_and_can_be_cut_in_time():
+    torch.manual_seed(0)
+    net = small_network()
+    x = 3 * torch.rand(12, 4, 1, 6, 6)
+    whole, end = net(x)
+    assert 0 < whole.mean() < 1
+    assert torch.equal(whole.movedim(0, -1), steps.StepByStep(net)(x.movedim(0, -1)))
+    first, state = net(x[:5])
+    second, state = net(x[5:], state)
+    assert torch.equal(whole, torch.cat([first, second]))
+    torch.testing.assert_close(state[0][0], end[0][0])
+
+
+def test_states_broadcast_over_the_batch_and_get_their_gradient():
+    layer, x = snn.DualExpIIR(4, 4, 1), torch.rand(3, 5, 4)
+    one = torch.rand(4, requires_grad=True)
+    each = one.detach().expand(5, 4).clone().requires_grad_()
+    layer(x, (one, one))[0].sum().backward()
+    layer(x, (each, each))[0].sum().backward()
+    torch.testing.assert_close(one.grad, each.grad.sum(0))
+
+
+def test_non_contiguous_input_gives_the_same():
+    x = torch.rand(5, 3, 8).transpose(0, 1)[..., ::2]
+    for layer in (snn.DualExpIIR(4, 4, 1), snn.FirstOrderLowPass(4, 4), snn.SpikingNeuron(4), snn.DualExpFilter(4, 1)):
+        assert torch.equal(layer(x)[0], layer(x.contiguous())[0])
+
+
+def test_overwriting_an_output_is_noticed():
+    layer = snn.DualExpIIR(4, 4, 1)
+    y, _ = layer(torch.rand(3, 2, 4))
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="inplace"):
+        y.sum().backward()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="tau_m > tau_s"):
+        snn.DualExpIIR(3, 1, 4)
+    with pytest.raises(ValueError, match=r"takes \[T, B, 3\], got \[2, 2, 4\]"):
+        snn.DualExpIIR(3, 4, 1)(torch.rand(2, 2, 4))
+    with pytest.raises(ValueError, match="a state of 1 entries"):
+        small_network()(torch.rand(2, 2, 1, 6, 6), (None,))
