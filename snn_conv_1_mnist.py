@@ -1,8 +1,8 @@
 """SNN-CNN on MNIST: 32C3-32C3-64C3-P2-64C3-P2-512-10, dual-exponential synapses, each pixel's value at every step.
 
-    python snn_conv_1_mnist.py --demo      embedded digits, in a few minutes
-    python snn_conv_1_mnist.py --train     MNIST, 100 epochs; settings: configs/snn_conv_1_mnist.yaml
-    python snn_conv_1_mnist.py --test      the best epoch on the test set
+python snn_conv_1_mnist.py --demo      embedded digits, in a few minutes
+python snn_conv_1_mnist.py --train     MNIST, 100 epochs; settings: configs/snn_conv_1_mnist.yaml
+python snn_conv_1_mnist.py --test      the best epoch on the test set
 """
 
 from torch import nn

@@ -1,4 +1,7 @@
-"""snn_conv_1_mnist with Poisson input: spikes at the rate of each pixel. Settings: configs/snn_conv_1_mnist_poisson_input.yaml"""
+"""snn_conv_1_mnist with Poisson input: spikes at the rate of each pixel.
+
+Settings: configs/snn_conv_1_mnist_poisson_input.yaml
+"""
 
 from snn.cli import main
 from snn_conv_1_mnist import data, network

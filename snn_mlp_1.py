@@ -1,8 +1,8 @@
 """SNN-MLP on MNIST: 784-500-500-10, dual-exponential synapses, each pixel's value at every step.
 
-    python snn_mlp_1.py --demo      embedded digits, in a minute
-    python snn_mlp_1.py --train     MNIST, 100 epochs; settings: configs/snn_mlp_1.yaml
-    python snn_mlp_1.py --test      the best epoch on the test set
+python snn_mlp_1.py --demo      embedded digits, in a minute
+python snn_mlp_1.py --train     MNIST, 100 epochs; settings: configs/snn_mlp_1.yaml
+python snn_mlp_1.py --test      the best epoch on the test set
 """
 
 from torch import nn

@@ -1,4 +1,7 @@
-"""snn_mlp_1 with states that are carried over, detached, from batch to batch, also in evaluation. Settings: configs/snn_mlp_1_non_zero.yaml"""
+"""snn_mlp_1 with states that are carried over, detached, from batch to batch, also in evaluation.
+
+Settings: configs/snn_mlp_1_non_zero.yaml
+"""
 
 from snn.cli import main
 from snn_mlp_1 import data, network

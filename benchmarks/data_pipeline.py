@@ -24,40 +24,45 @@ from snn.data import images  # noqa: E402
 BATCHES, ROUNDS = 48, 7
 
 
+def measure(encoding):
+    """Median seconds a batch of (the data alone, a whole training step), measured in turn."""
+    settings = config.resolve(
+        ROOT / "configs" / "snn_mlp_1.yaml", overrides=[f"encoding={encoding}", "dataset.name=digits"]
+    )
+    split = snn_mlp_1.data(settings, torch.device("cpu"))[0]["train"]
+    batch_size = settings["hyperparameters"]["batch_size"]
+    split = images.ImageSplit(
+        torch.randint(256, (BATCHES * batch_size, 28, 28), dtype=torch.uint8),
+        torch.randint(10, (BATCHES * batch_size,)), split.encode, split.shape, split.augment,
+    )  # fmt: skip
+    net = snn_mlp_1.network(settings)
+    optimizer = training.make_optimizer(settings, net)
+    generator = torch.Generator().manual_seed(0)
+
+    def data_only():
+        for _ in split.batches(batch_size, generator, shuffle=True):
+            pass
+
+    def training_epoch():
+        for x, labels in split.batches(batch_size, generator, shuffle=True):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x)[0].sum(0), labels).backward()
+            optimizer.step()
+
+    data_only()
+    taken = {data_only: [], training_epoch: []}
+    for _ in range(ROUNDS):
+        for function, seconds in taken.items():
+            start = time.perf_counter()
+            function()
+            seconds.append((time.perf_counter() - start) / BATCHES)
+    return [statistics.median(seconds) for seconds in taken.values()]
+
+
 def main():
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {ROUNDS} rounds of {BATCHES} batches in turn")
     for encoding in ("copy", "poisson"):
-        settings = config.resolve(
-            ROOT / "configs" / "snn_mlp_1.yaml", overrides=[f"encoding={encoding}", "dataset.name=digits"]
-        )
-        split = snn_mlp_1.data(settings, torch.device("cpu"))[0]["train"]
-        batch_size = settings["hyperparameters"]["batch_size"]
-        split = images.ImageSplit(
-            torch.randint(256, (BATCHES * batch_size, 28, 28), dtype=torch.uint8),
-            torch.randint(10, (BATCHES * batch_size,)), split.encode, split.shape, split.augment,
-        )  # fmt: skip
-        net = snn_mlp_1.network(settings)
-        optimizer = training.make_optimizer(settings, net)
-        generator = torch.Generator().manual_seed(0)
-
-        def data_only():
-            for _ in split.batches(batch_size, generator, shuffle=True):
-                pass
-
-        def training_epoch():
-            for x, labels in split.batches(batch_size, generator, shuffle=True):
-                optimizer.zero_grad()
-                F.cross_entropy(net(x)[0].sum(0), labels).backward()
-                optimizer.step()
-
-        data_only()
-        taken = {data_only: [], training_epoch: []}
-        for _ in range(ROUNDS):
-            for function, seconds in taken.items():
-                start = time.perf_counter()
-                function()
-                seconds.append((time.perf_counter() - start) / BATCHES)
-        data, step = (statistics.median(seconds) for seconds in taken.values())
+        data, step = measure(encoding)
         print(f"{encoding}: data {1000 * data:.2f} ms of {1000 * step:.1f} ms a batch, {100 * data / step:.1f} %")
 
 

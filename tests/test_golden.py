@@ -38,8 +38,9 @@ def test_dual_exp_iir(name):
     layer.load_state_dict({key: golden[key] for key in ("a1", "a2", "b1")})
     y, (final_last, final_before) = layer(x, (last, before))
     y.backward(golden["grad_y"])
-    golden.check(y=y, final_t1=final_last, final_t2=final_before, grad_x=x.grad, grad_a1=layer.a1.grad,
-                 grad_a2=layer.a2.grad, grad_b1=layer.b1.grad, grad_state_t1=last.grad, grad_state_t2=before.grad)  # fmt: skip
+    golden.check(y=y, final_t1=final_last, final_t2=final_before, grad_x=x.grad)
+    golden.check(grad_a1=layer.a1.grad, grad_a2=layer.a2.grad, grad_b1=layer.b1.grad)
+    golden.check(grad_state_t1=last.grad, grad_state_t2=before.grad)
 
 
 def test_first_order():

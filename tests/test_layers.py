@@ -137,7 +137,8 @@ def test_no_spike_at_the_threshold():
 def small_network():
     return snn.Sequential(
         snn.DualExpIIR((1, 6, 6), 4, 1), nn.Conv2d(1, 3, 3), snn.SpikingNeuron(4),
-        snn.FirstOrderLowPass((3, 4, 4), 4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 5), snn.SpikingNeuron(4, True),
+        snn.FirstOrderLowPass((3, 4, 4), 4), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(12, 5), snn.SpikingNeuron(4, True),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The time loops in plain torch, for any device and dtype: the definition that faster kernels must equal.
 
 Every loop is one autograd Function over a whole sequence `[T, B, *features]`, with its backward written by hand, so
-that autograd never sees a single step. In the backward, `grad[t]` first holds the gradient that arrives at step t and, once
-the loop has passed, the gradient along all paths, those through later steps included.
+that autograd never sees a single step. In the backward, `grad[t]` first holds the gradient that arrives at step t and,
+once the loop has passed, the gradient along all paths, those through later steps included.
 """
 
 import math
