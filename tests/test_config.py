@@ -1,0 +1,189 @@
+"""Configs: what is shipped, how layers of settings come together, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from snn import config
+from snn.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DEFAULT = CONFIGS / "snn_mlp_1.yaml"
+
+
+def resolve(*overrides, **options):
+    notes = []
+    return config.resolve(DEFAULT, overrides=overrides, warn=notes.append, **options), notes
+
+
+def flat(settings, prefix=""):
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.fixture
+def laid_over(tmp_path):
+    """Writes a YAML and resolves the config with it laid over."""
+
+    def write(text, **options):
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        return resolve(config_file=file, **options)
+
+    return write
+
+
+VARIANTS = {
+    "snn_mlp_1_non_zero": ("snn_mlp_1", {"states": "preserved"}),
+    "snn_mlp_1_poisson_input": ("snn_mlp_1", {"encoding": "poisson"}),
+    "snn_mlp_2": ("snn_mlp_1", {"hyperparameters.synapse_type": "first_order"}),
+    "snn_mlp_2_poisson_input": ("snn_mlp_2", {"encoding": "poisson"}),
+    "snn_conv_1_mnist": ("snn_mlp_1", {}),
+    "snn_conv_1_mnist_poisson_input": ("snn_conv_1_mnist", {"encoding": "poisson", "hyperparameters.batch_size": 32}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_differs_from_its_sibling_in_nothing_else(name):
+    sibling, differences = VARIANTS[name]
+    mine, other = (dict(flat(config.resolve(CONFIGS / f"{which}.yaml"))) for which in (name, sibling))
+    assert {key for key in mine if mine[key] != other[key]} == {"experiment_name", *differences}
+    assert {key: mine[key] for key in differences} == differences
+
+
+def test_published_settings():
+    settings = dict(flat(resolve()[0]))
+    expected = {
+        "pytorch_seed": 2, "hyperparameters.length": 25, "hyperparameters.batch_size": 64, "hyperparameters.epoch": 100,
+        "hyperparameters.tau_m": 4, "hyperparameters.tau_s": 1, "hyperparameters.dropout": 0.3,
+        "optimizer.optimizer_choice": "Adam", "optimizer.Adam.lr": 1e-4, "scheduler.MultiStepLR.milestones": [50, 100],
+        "scheduler.MultiStepLR.gamma": 0.1, "transform.RandomApply.probability": 0.5,
+        "transform.RandomResizedCrop.scale": [0.85, 1], "transform.RandomRotation.angle": 15,
+    }  # fmt: skip
+    assert {key: settings[key] for key in expected} == expected
+    assert resolve()[1] == []
+
+
+def test_set_beats_demo_beats_file(laid_over):
+    settings, _ = laid_over("hyperparameters: {epoch: 7, length: 9}\n", demo=True)
+    assert (settings["hyperparameters"]["epoch"], settings["hyperparameters"]["length"]) == (15, 9)
+    assert settings["experiment_name"] == "snn_mlp_1-demo"
+    settings, _ = resolve("hyperparameters.epoch=3", demo=True)
+    assert settings["hyperparameters"]["epoch"] == 3
+
+
+def test_a_number_without_a_point_is_a_number():
+    assert resolve("optimizer.Adam.lr=1e-4")[0]["optimizer"]["Adam"]["lr"] == 1e-4
+
+
+def test_keys_of_the_published_configs(laid_over):
+    settings, notes = laid_over(
+        "hyperparameters: {droupout: 0.2, membrane_filer: true}\nacc_file_name: accuracy\n"
+        "checkpoint_base_name: checkpoint_\ntransform: {RandomResizedCrop: {interpolation: PIL.Image.NEAREST}}\n"
+    )
+    assert settings["hyperparameters"]["dropout"] == 0.2
+    assert settings["hyperparameters"]["membrane_filter"] is True
+    assert settings["transform"]["RandomResizedCrop"]["interpolation"] == "nearest"
+    text = "\n".join(notes)
+    for expected in (
+        "hyperparameters.droupout is read as hyperparameters.dropout", "membrane_filer is read as", "acc_file_name",
+        "checkpoint_base_name", "hyperparameters.dropout: 0.2 takes effect here; the published code always used 0.3",
+    ):  # fmt: skip
+        assert text.count(expected) == 1, expected
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("hyperparameters.epochs=3", ["hyperparameters.epochs", "did you mean epoch?"]),
+        ("nothing.at.all=3", ["nothing", "unknown key"]),
+        ("hyperparameters=3", ["hyperparameters", "is a group"]),
+        ("hyperparameters.epoch", ["write key=value"]),
+        ("hyperparameters.epoch={", ["not YAML"]),
+        ("hyperparameters.epoch=0", ["hyperparameters.epoch", "0", "at least 1"]),
+        ("hyperparameters.epoch=2.5", ["hyperparameters.epoch", "2.5", "an integer"]),
+        ("hyperparameters.epoch=true", ["hyperparameters.epoch", "True", "an integer"]),
+        ("hyperparameters.length=0", ["hyperparameters.length", "0", "at least 1"]),
+        ("hyperparameters.batch_size=many", ["hyperparameters.batch_size", "'many'", "an integer"]),
+        ("hyperparameters.tau_s=4", ["hyperparameters.tau_m", "above hyperparameters.tau_s, 4"]),
+        ("hyperparameters.tau_m=.nan", ["hyperparameters.tau_m", "nan", "above 0"]),
+        ("hyperparameters.filter_tau_m=1", ["hyperparameters.filter_tau_m", "above hyperparameters.filter_tau_s"]),
+        ("hyperparameters.dropout=1", ["hyperparameters.dropout", "below 1"]),
+        ("hyperparameters.synapse_type=iir", ["'iir'", "dual_exp or first_order"]),
+        ("hyperparameters.train_bias=maybe", ["hyperparameters.train_bias", "true or false"]),
+        ("optimizer.optimizer_choice=LBFGS", ["'LBFGS'", "Adam or AdamW or SGD"]),
+        ("optimizer.Adam.lr=-1", ["optimizer.Adam.lr", "-1", "above 0"]),
+        ("optimizer.Adam.lr=small", ["optimizer.Adam.lr", "'small'", "above 0"]),
+        ("scheduler.MultiStepLR.milestones=[50,50]", ["scheduler.MultiStepLR.milestones", "[50, 50]", "rise"]),
+        ("scheduler.MultiStepLR.milestones=50", ["scheduler.MultiStepLR.milestones", "50", "a list"]),
+        ("scheduler.CyclicLR.max_lr=1.0e-6", ["scheduler.CyclicLR.max_lr", "above scheduler.CyclicLR.base_lr"]),
+        ("encoding=latency", ["encoding", "copy or poisson"]),
+        ("states=kept", ["states", "zero or preserved"]),
+        ("mnist_config.max_rate=2", ["mnist_config.max_rate", "0 to 1"]),
+        ("transform.RandomResizedCrop.size=[32,32]", ["RandomResizedCrop.size", "[28, 28]"]),
+        ("transform.RandomResizedCrop.scale=[0.5,2]", ["RandomResizedCrop.scale", "at most 1"]),
+        ("transform.RandomRotation.angle=200", ["RandomRotation.angle", "0 to 180"]),
+        ("experiment_name=a/b", ["experiment_name", "'a/b'"]),
+        ("pytorch_seed=-1", ["pytorch_seed", "at least 0"]),
+    ],
+)
+def test_what_is_refused(override, words):
+    with pytest.raises(UserError) as error:
+        resolve(override)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"hyperparameters: {epoch: 3\n", ["line 2", "not YAML"]),
+        (b"hyperparameters: 3\n", ["hyperparameters: keys and values expected"]),
+        (b"- a\n- b\n", ["holds no keys"]),
+        (b"", ["holds no keys"]),
+        (b"\xff\xfe\x00", ["not a text file"]),
+        (b"hyperparameter: {epoch: 3}\n", ["unknown key; did you mean hyperparameters?"]),
+        (b"a: !!python/object/apply:os.system ['true']\n", ["not YAML"]),
+    ],
+)
+def test_files_that_are_refused(tmp_path, content, words):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        resolve(config_file=file)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["nowhere.yaml", "."])
+def test_a_config_file_that_can_not_be_read(tmp_path, path):
+    with pytest.raises(UserError, match="--config_file names a YAML file"):
+        resolve(config_file=tmp_path / path)
+
+
+def test_a_key_that_is_missing(tmp_path):
+    settings = yaml.safe_load(DEFAULT.read_text())
+    del settings["hyperparameters"]["tau_m"]
+    file = tmp_path / "whole.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match="hyperparameters.tau_m is missing"):
+        config.resolve(file)
+
+
+def test_the_checkpoint_says_what_the_network_is():
+    now, _ = resolve("hyperparameters.length=10", "hyperparameters.batch_size=8")
+    saved, _ = resolve("hyperparameters.synapse_type=first_order", "hyperparameters.length=20", "encoding=poisson")
+    notes = []
+    merged = config.follow_checkpoint(now, saved, ["hyperparameters.length=10"], notes.append)
+    p = merged["hyperparameters"]
+    assert (p["synapse_type"], merged["encoding"]) == ("first_order", "poisson")
+    assert (p["length"], p["batch_size"]) == (10, 8)
+    assert len(notes) == 2
+    assert now["encoding"] == "copy"
