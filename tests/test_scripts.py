@@ -1,0 +1,256 @@
+"""The experiments' scripts as users run them, with tiny settings: training, resuming, testing, and mistakes."""
+
+import csv
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
+CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
+TINY = {
+    "dataset.name": "digits", "dataset.train_size": 56, "dataset.dev_size": 20, "dataset.test_size": 24,
+    "hyperparameters.length": 12, "hyperparameters.batch_size": 16, "hyperparameters.epoch": 2,
+    "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005,
+}  # fmt: skip
+TINY_CNN = {"dataset.train_size": 8, "dataset.dev_size": 6, "dataset.test_size": 6, "hyperparameters.batch_size": 4}
+
+
+class Run:
+    """Runs a script in the temporary folder; `run(script, *words, **settings)` gives its output and exit status."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+
+    def __call__(self, script, *words, settings=None):
+        merged = TINY | (TINY_CNN if "conv" in script else {}) | (settings or {})
+        overrides = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
+        self.monkeypatch.chdir(self.folder)
+        self.monkeypatch.setattr(sys, "argv", [f"{script}.py", *words, *overrides])
+        self.capsys.readouterr()
+        try:
+            runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+            self.status = 0
+        except SystemExit as end:
+            self.status = end.code
+        self.out, self.err = self.capsys.readouterr()
+        return self.out.splitlines()
+
+    def metrics(self, script):
+        """The lines of metrics.csv of the script's only run, but for the seconds."""
+        (file,) = self.folder.glob(f"runs/{script}/*/metrics.csv")
+        with open(file) as lines:
+            return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
+
+    def checkpoint(self, script, name="last"):
+        return torch.load(self.folder / "checkpoint" / script / f"{name}.pt", weights_only=True)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    return Run(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder in which snn_mlp_1 was trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+        patch.setattr(sys, "argv", ["snn_mlp_1.py", "--train", *words, "--set", "hyperparameters.epoch=1"])
+        runpy.run_path(str(ROOT / "snn_mlp_1.py"), run_name="__main__")
+    return folder
+
+
+def files_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def same(a, b):
+    """Whether nested dicts, lists and tuples hold the same values."""
+    if torch.is_tensor(a):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("script", MLPS + CNNS)
+def test_train_and_test(run, script):
+    lines = run(script, "--train")
+    assert run.status == 0, run.err
+    total = 6 if script in CNNS else 24
+    assert re.fullmatch(rf"test accuracy: \d+\.\d\d % \(\d+/{total}\), embedded digits", lines[-1])
+    assert re.match(r"best epoch [01]: train .* %, dev .* %, test .* %", lines[-4])
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 0", "epoch 1"]
+    metrics = run.metrics(script)
+    assert list(metrics[0]) == ["epoch", "train_acc", "dev_acc", "train_loss", "dev_loss", "lr"]
+    assert [row["epoch"] for row in metrics] == ["0", "1"]
+    (run_folder,) = run.folder.glob(f"runs/{script}/*")
+    assert (run_folder / "config.yaml").exists() and list(run_folder.glob("events.*"))
+    assert run.checkpoint(script)["epoch"] == 1
+
+    assert run(script, "--test")[-1] == lines[-1]
+    assert run.status == 0
+
+
+@pytest.mark.parametrize(
+    "script, settings",
+    [
+        ("snn_mlp_1", {}),
+        ("snn_mlp_1_non_zero", {"encoding": "poisson"}),
+        ("snn_mlp_1", {"scheduler.scheduler_choice": "CyclicLR", "scheduler.CyclicLR.base_lr": 0.003,
+                       "scheduler.CyclicLR.max_lr": 0.008, "scheduler.CyclicLR.step_size_up": 5}),
+        ("snn_mlp_2", {"optimizer.optimizer_choice": "AdamW",
+                       "scheduler.scheduler_choice": "CosineAnnealingWarmRestarts"}),
+        ("snn_mlp_1", {"scheduler.scheduler_choice": "none", "hyperparameters.membrane_filter": "true",
+                       "optimizer.Adam.lr": 0.001}),
+    ],
+)  # fmt: skip
+def test_a_resumed_training_equals_one_that_never_stopped(run, script, settings, tmp_path):
+    run.folder = tmp_path / "whole"
+    run.folder.mkdir()
+    last_line = run(script, "--train", settings=settings | {"hyperparameters.epoch": 3})[-1]
+    whole, metrics = run.checkpoint(script), run.metrics(script)
+    assert len({row["train_loss"] for row in metrics}) == 3  # it spikes: there is something to compare
+
+    run.folder = tmp_path / "resumed"
+    run.folder.mkdir()
+    run(script, "--train", settings=settings | {"hyperparameters.epoch": 1})
+    resumed_line = run(script, "--train", "--resume", settings=settings | {"hyperparameters.epoch": 3})[-1]
+    assert run.status == 0, run.err
+    resumed = run.checkpoint(script)
+    assert run.metrics(script) == metrics
+    assert resumed_line == last_line
+    for part in ("model", "optimizer", "scheduler", "random", "preserved"):
+        assert same(whole[part], resumed[part]), part
+
+
+def test_the_seed_decides(run, tmp_path):
+    results = []
+    for name, seed in (("a", 2), ("b", 2), ("c", 3)):
+        run.folder = tmp_path / name
+        run.folder.mkdir()
+        run("snn_mlp_1_poisson_input", "--train", settings={"pytorch_seed": seed})
+        results.append((run.metrics("snn_mlp_1_poisson_input"), run.checkpoint("snn_mlp_1_poisson_input")["model"]))
+    assert results[0][0] == results[1][0] and same(results[0][1], results[1][1])
+    assert results[0][0] != results[2][0] and not same(results[0][1], results[2][1])
+
+
+def test_demo_writes_beside_the_real_results(run):
+    settings = {"hyperparameters.epoch": 1}
+    lines = run("snn_mlp_1", "--demo", settings=settings)
+    assert run.status == 0, run.err
+    assert lines[-1].endswith("embedded digits")
+    assert [path.name for path in (run.folder / "checkpoint").iterdir()] == ["snn_mlp_1-demo"]
+    assert [path.name for path in (run.folder / "runs").iterdir()] == ["snn_mlp_1-demo"]
+    assert run("snn_mlp_1", "--demo", "--test", settings=settings)[-1] == lines[-1]
+
+
+def test_a_new_training_moves_the_older_checkpoints_aside(run):
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+    before = (run.folder / "checkpoint/snn_mlp_1/best.pt").read_bytes()
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1, "pytorch_seed": 5})
+    (aside,) = run.folder.glob("checkpoint/snn_mlp_1_*")
+    assert (aside / "best.pt").read_bytes() == before
+    assert str(aside.relative_to(run.folder)) in run.err
+    assert run.checkpoint("snn_mlp_1")["config"]["pytorch_seed"] == 5
+
+
+def test_save_checkpoint_false_leaves_none(run):
+    run("snn_mlp_1", "--train", settings={"save_checkpoint": "false"})
+    assert run.status == 0 and not (run.folder / "checkpoint").exists()
+    assert len(run.metrics("snn_mlp_1")) == 2
+
+
+@pytest.mark.parametrize(
+    "setting, frozen", [("train_bias", "bias"), ("train_coefficients", ("a1", "a2", "b1")), (None, ())]
+)
+def test_what_is_trained(run, setting, frozen):
+    settings = {"hyperparameters.epoch": 1, "optimizer.Adam.lr": 0.01}
+    run("snn_mlp_1", "--train", settings=settings | ({f"hyperparameters.{setting}": "false"} if setting else {}))
+    first = run.checkpoint("snn_mlp_1")["model"]
+    more = settings | {"hyperparameters.epoch": 3} | ({f"hyperparameters.{setting}": "false"} if setting else {})
+    run("snn_mlp_1", "--train", "--resume", settings=more)
+    later = run.checkpoint("snn_mlp_1")["model"]
+    for name, value in later.items():
+        assert torch.equal(value, first[name]) == (bool(frozen) and name.endswith(frozen)), name
+
+
+def test_learning_rate_steps_after_the_epoch(run):
+    settings = {"hyperparameters.epoch": 3, "scheduler.MultiStepLR.milestones": "[2]"}
+    run("snn_mlp_1", "--train", settings=settings)
+    assert [float(row["lr"]) for row in run.metrics("snn_mlp_1")] == [0.005, 0.005, 0.0005]
+
+
+def test_test_takes_the_network_from_the_checkpoint(run, trained):
+    words = ["--test", "--checkpoint", str(trained / "checkpoint/snn_mlp_1/best.pt")]
+    as_trained = run("snn_mlp_1", *words)[-1]
+    (run.folder / "longer.yaml").write_text("hyperparameters: {length: 9}")
+    lines = run("snn_mlp_1", *words, "--config_file", "longer.yaml", settings={"hyperparameters.length": 12})
+    assert lines[-1] == as_trained
+    assert run.status == 0
+
+
+MISTAKES = {
+    "no action": ([], {}, "nothing to do: give --train, --test or --demo"),
+    "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
+    "resume without train": (["--test", "--resume"], {}, "give --train too"),
+    "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),
+    "unknown key": (["--train"], {"hyperparameters.epochs": 3}, "did you mean epoch?"),
+    "value out of range": (["--train"], {"hyperparameters.tau_s": 4}, "must be above hyperparameters.tau_s, 4"),
+    "unknown device": (["--train", "--device", "gpu"], {}, "use auto, cpu, cuda or cuda:<number>"),
+    "absent device": (["--train", "--device", "cuda:99"], {}, "device cuda:99 is not there"),
+    "no config": (["--train", "--config_file", "none.yaml"], {}, "config none.yaml: No such file"),
+    "no data": (["--train"], {"dataset.name": "mnist", "dataset.download": "false"}, "MNIST is not in data/MNIST/raw"),
+    "nothing to resume": (["--train", "--resume"], {}, "no checkpoint at checkpoint/snn_mlp_1/last.pt"),
+    "no checkpoint": (["--test"], {}, "no checkpoint at checkpoint/snn_mlp_1/best.pt: train first"),
+    "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "checkpoint text.pt is no checkpoint"),
+    "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "checkpoint cut.pt is no checkpoint, or cut short"),
+    "weights alone": (["--test", "--checkpoint", "weights.pt"], {}, "has no config, epoch and model"),
+    "another's checkpoint": (["--test", "--checkpoint", "other.pt"], {}, "is of snn_mlp_2, not of snn_mlp_1"),
+    "another shape": (["--test", "--checkpoint", "shape.pt"], {}, "has 1.weight of shape [500, 100], the network"),
+    "a missing layer": (["--test", "--checkpoint", "short.pt"], {}, "has no 1.weight"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(run, trained, mistake):
+    good = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    whole = (trained / "checkpoint/snn_mlp_1/best.pt").read_bytes()
+    (run.folder / "text.pt").write_text("weights")
+    (run.folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    torch.save(good["model"], run.folder / "weights.pt")
+    torch.save(good | {"config": good["config"] | {"experiment_name": "snn_mlp_2"}}, run.folder / "other.pt")
+    torch.save(good | {"model": good["model"] | {"1.weight": torch.zeros(500, 100)}}, run.folder / "shape.pt")
+    short = {name: value for name, value in good["model"].items() if name != "1.weight"}
+    torch.save(good | {"model": short}, run.folder / "short.pt")
+    before = files_in(run.folder)
+
+    words, settings, message = MISTAKES[mistake]
+    run("snn_mlp_1", *words, settings=settings)
+    assert run.status == 2
+    assert message in run.err.splitlines()[-1]
+    assert run.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in run.err
+    assert files_in(run.folder) == before
+    if mistake != "no action":  # which shows the help too
+        assert len([line for line in run.err.splitlines() if not line.startswith("note: ")]) == 1
+
+
+def test_help_from_a_shell():
+    """Also that a script finds its package and config from any folder."""
+    result = subprocess.run(
+        [sys.executable, ROOT / "snn_conv_1_mnist.py", "--help"], cwd="/", capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    for expected in ("usage: snn_conv_1_mnist.py", "32C3-32C3-64C3-P2-64C3-P2-512-10", "--config_file F"):
+        assert expected in result.stdout

@@ -1,0 +1,125 @@
+"""The parts of training: what an epoch counts, optimizers, schedulers, carried states, files that are whole or not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import snn
+from snn import config, encoders, training
+from snn.data.images import ImageSplit
+from snn.errors import UserError
+from snn.files import written_beside
+from snn.state import Preserved
+
+CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
+
+
+def resolve(*overrides):
+    return config.resolve(CONFIG, overrides=overrides)
+
+
+def make_net():
+    torch.manual_seed(0)
+    return snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10), snn.SpikingNeuron(4))
+
+
+def make_split(count):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (count,), generator=generator)
+    return ImageSplit(images, labels, lambda batch, _: encoders.copy(batch, 5), (784,))
+
+
+def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
+    net, split = make_net(), make_split(23)
+    result = training.run_epoch(net, split, 5, torch.Generator())
+    counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
+    assert result.total == 23
+    assert result.correct == (counts.argmax(1) == split.labels).sum()
+    assert result.loss == pytest.approx(F.cross_entropy(counts, split.labels).item(), rel=1e-5)
+    assert result.accuracy == 100 * result.correct / 23
+
+
+def test_evaluation_leaves_the_network_as_it_was():
+    net = make_net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    training.run_epoch(net, make_split(8), 4, torch.Generator())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_preserved_states_go_through_a_smaller_batch():
+    """Two batches of 3 and 2 samples: rows 0 and 1 see both, row 2 waits; and all are detached."""
+    net, preserved = make_net(), Preserved()
+    x = torch.rand(5, 5, 784)
+    assert preserved.take(3) is None
+    preserved.keep(net(x[:, :3], preserved.take(3))[1])
+    preserved.keep(net(x[:, 3:], preserved.take(2))[1])
+    both = net(torch.cat([x[:, :2], x[:, 3:]]))[1]
+    first = net(x[:, :3])[1]
+    psp, _, (v, r) = preserved.take(3)
+    for carried, twice, once in ((psp, both[0], first[0]), (v, both[2][0], first[2][0]), (r, both[2][1], first[2][1])):
+        torch.testing.assert_close(carried[:2], twice)
+        torch.testing.assert_close(carried[2], once[2])
+        assert not carried.requires_grad
+
+
+@pytest.mark.parametrize("choice", ["Adam", "AdamW", "SGD"])
+def test_optimizers_take_what_is_trained(choice):
+    net = make_net()
+    net[1].bias.requires_grad_(False)
+    optimizer = training.make_optimizer(
+        resolve(f"optimizer.optimizer_choice={choice}", f"optimizer.{choice}.lr=0.25"), net
+    )
+    assert type(optimizer) is getattr(torch.optim, choice)
+    (group,) = optimizer.param_groups
+    assert group["lr"] == 0.25
+    assert group["params"] == [net[0].a1, net[1].weight]
+
+
+def learning_rates(steps, *overrides):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = training.make_scheduler(resolve(*overrides), optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_schedulers():
+    choice = "scheduler.scheduler_choice="
+    assert training.make_scheduler(resolve(choice + "none"), None) is None
+    rates = learning_rates(5, choice + "MultiStepLR", "scheduler.MultiStepLR.milestones=[2,3]")
+    assert rates == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+    rates = learning_rates(5, choice + "CosineAnnealingWarmRestarts", "scheduler.CosineAnnealingWarmRestarts.T_0=2")
+    assert rates == pytest.approx([1, 0.5, 1, 0.5, 1])
+    bounds = ("scheduler.CyclicLR.base_lr=1", "scheduler.CyclicLR.max_lr=3", "scheduler.CyclicLR.step_size_up=2")
+    assert learning_rates(5, choice + "CyclicLR", *bounds) == pytest.approx([1, 2, 3, 2, 1])
+
+
+class TestWrittenBeside:
+    def test_a_failure_leaves_what_was_there(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("before")
+        with pytest.raises(KeyError), written_beside(path) as file:
+            file.write(b"half")
+            raise KeyError
+        assert path.read_text() == "before"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_nothing_stands_under_the_name_before_it_is_whole(self, tmp_path):
+        path = tmp_path / "folder" / "file"
+        with written_beside(path) as file:
+            file.write(b"whole")
+            assert not path.exists()
+        assert path.read_bytes() == b"whole"
+
+    def test_a_place_that_can_not_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("no folder")
+        with pytest.raises(UserError, match="can't be written"), written_beside(tmp_path / "file" / "below"):
+            pass
