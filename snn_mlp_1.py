@@ -17,8 +17,8 @@ def network(config):
     """784-500-500-10: a synapse filter before every dense layer, dropout after both hidden ones."""
     p = config["hyperparameters"]
     return snn.Sequential(
-        synapse(784, p), nn.Linear(784, 500), neuron(p), nn.Dropout(p["dropout"]),
-        synapse(500, p), nn.Linear(500, 500), neuron(p), nn.Dropout(p["dropout"]),
+        synapse(784, p), nn.Linear(784, 500), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(500, p), nn.Linear(500, 500), neuron(p), snn.Dropout(p["dropout"]),
         synapse(500, p), nn.Linear(500, 10), neuron(p),
     )  # fmt: skip
 

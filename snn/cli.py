@@ -9,6 +9,7 @@ import torch
 
 from snn import checkpoint, config, training
 from snn.errors import UserError
+from snn.memory import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -48,6 +49,7 @@ def _run(experiment, network, data, args):
         saved = checkpoint.load(source, name)
         settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
 
+    keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
     net = network(settings).to(device)
     if not settings["hyperparameters"]["train_bias"]:

@@ -105,6 +105,7 @@ SCHEMA = {
     "experiment_name": _file_name,
     "pytorch_seed": _integer(0),
     "device": _text,
+    "precision": _choice("float32", "tf32", "bf16"),
     "encoding": _choice("copy", "poisson"),
     "states": _choice("zero", "preserved"),
     "dataset": {

@@ -1,5 +1,6 @@
 """The network: layers in sequence over time, and the layers that a config describes."""
 
+import torch
 from torch import nn
 
 from snn.neurons import SpikingNeuron
@@ -10,7 +11,8 @@ class Sequential(nn.Sequential):
     """Layers in sequence, each over the whole time at once; `y, state = net(x, state=None)`.
 
     A layer that carries state (its class says `stateful = True`) gets the sequence and its own state. Any other
-    torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as `[T * B, *]`.
+    torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as `[T * B, *]`. Under autocast
+    only these products run in less precision; filters and potentials stay in float32.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -20,6 +22,10 @@ class Sequential(nn.Sequential):
 
     stateful = True
 
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.to(memory_format=torch.channels_last)  # makes convolutions faster; shapes stay as they are
+
     def forward(self, x, state=None):
         if state is None:
             state = (None,) * len(self)
@@ -28,6 +34,8 @@ class Sequential(nn.Sequential):
         ends = []
         for layer, start in zip(self, state):
             if getattr(layer, "stateful", False):
+                if x.dtype in (torch.bfloat16, torch.float16):  # of products under autocast
+                    x = x.float()
                 x, end = layer(x, start)
             else:
                 x, end = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None

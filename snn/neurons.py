@@ -5,7 +5,6 @@ import math
 from torch import nn
 
 from snn.kernels import kernels_for
-from snn.state import initial
 
 
 class SpikingNeuron(nn.Module):
@@ -37,7 +36,7 @@ class SpikingNeuron(nn.Module):
         self.decay = math.exp(-1 / tau_m)
 
     def forward(self, x, state=None):
-        v, r = initial(x, *(state or (None, None)))
+        v, r = state or (None, None)
         spikes, *state = kernels_for(x).spiking_neuron(x, v, r, self.decay, self.membrane_filter)
         return spikes, tuple(state)
 

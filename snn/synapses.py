@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from snn.kernels import kernels_for
-from snn.state import initial
 
 
 class DualExpIIR(nn.Module):
@@ -43,7 +42,7 @@ class DualExpIIR(nn.Module):
 
     def forward(self, x, state=None):
         _check_input(self, x)
-        psp_1, psp_2 = initial(x, *(state or (None, None)))
+        psp_1, psp_2 = state or (None, None)
         psp, *state = kernels_for(x).dual_exp_iir(x, psp_1, psp_2, self.a1, self.a2, self.b1)
         return psp, tuple(state)
 
@@ -77,7 +76,7 @@ class FirstOrderLowPass(nn.Module):
 
     def forward(self, x, state=None):
         _check_input(self, x)
-        return kernels_for(x).first_order_low_pass(x, *initial(x, state), self.a1)
+        return kernels_for(x).first_order_low_pass(x, state, self.a1)
 
     def extra_repr(self):
         return f"{tuple(self.shape)}, trainable={self.a1.requires_grad}"
@@ -109,7 +108,7 @@ class DualExpFilter(nn.Module):
         self.gain = eta ** (eta / (eta - 1)) / (eta - 1)
 
     def forward(self, x, state=None):
-        m, s = initial(x, *(state or (None, None)))
+        m, s = state or (None, None)
         y, *state = kernels_for(x).dual_exp_filter(x, m, s, self.decay_m, self.decay_s, self.gain)
         return y, tuple(state)
 

@@ -34,24 +34,27 @@ class Result(NamedTuple):
         return 100 * self.correct / self.total
 
 
-def run_epoch(net, split, batch_size, generator, preserved=None, step=None, title=""):
+def run_epoch(net, split, config, generator, preserved=None, step=None, title=""):
     """One pass over a split: softmax cross-entropy on the output spike counts, prediction = argmax of the counts.
 
     Args:
         split: has `batches(batch_size, generator, shuffle)`, which yields (x `[T, B, *]`, labels `[B]`).
+        config: the resolved config, for the batch size and the precision.
         preserved: carries the state from batch to batch; None starts every batch from zero.
         step: called with each batch's loss to train on it, in shuffled order; None only evaluates.
         title: what the progress bar says.
     """
     net.train(step is not None)
     device = next(net.parameters()).device
+    batch_size = config["hyperparameters"]["batch_size"]
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device)
     seen = 0
     bar = tqdm(total=-(-len(split) // batch_size), desc=title, unit="batch", leave=False, disable=None)
     reported = time.monotonic()
     with torch.set_grad_enabled(step is not None), bar:
         for x, labels in split.batches(batch_size, generator, shuffle=step is not None):
-            spikes, state = net(x, preserved and preserved.take(len(labels)))
+            with matrix_products(config["precision"], device):
+                spikes, state = net(x, preserved and preserved.take(len(labels)))
             if preserved:
                 preserved.keep(state)
             counts = spikes.sum(0)  # [B, classes]
@@ -75,7 +78,7 @@ def run_epoch(net, split, batch_size, generator, preserved=None, step=None, titl
 def test(net, split, config):
     """Evaluate on the test split; the same network and config always give the same result."""
     generator = _generator(net, config)
-    return run_epoch(net, split, config["hyperparameters"]["batch_size"], generator, _preserved(config), title="test")
+    return run_epoch(net, split, config, generator, _preserved(config), title="test")
 
 
 class Trainer:
@@ -119,7 +122,7 @@ class Trainer:
                 start = time.monotonic()
                 lr = self.optimizer.param_groups[0]["lr"]
                 train, dev = (
-                    run_epoch(self.net, self.splits[name], p["batch_size"], self.generator, self.preserved, step,
+                    run_epoch(self.net, self.splits[name], self.config, self.generator, self.preserved, step,
                               f"epoch {epoch} {name}")
                     for name, step in (("train", self._step), ("dev", None))
                 )  # fmt: skip
@@ -199,11 +202,17 @@ class Trainer:
         self.best_model = checkpoint.load(self.folder / "best.pt", self.config["experiment_name"])["model"]
 
 
+def matrix_products(precision, device):
+    """A context in which dense layers and convolutions on CUDA run in that precision; on the CPU always in float32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16" and device.type == "cuda")
+
+
 def make_optimizer(config, net):
     """The optimizer that the config names, over the parameters that are trained."""
     choice = config["optimizer"]["optimizer_choice"]
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    return getattr(torch.optim, choice)(parameters, lr=config["optimizer"][choice]["lr"])
+    return getattr(torch.optim, choice)(parameters, lr=config["optimizer"][choice]["lr"], fused=True)
 
 
 def make_scheduler(config, optimizer):

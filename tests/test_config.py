@@ -121,6 +121,7 @@ def test_keys_of_the_published_configs(laid_over):
         ("scheduler.MultiStepLR.milestones=[50,50]", ["scheduler.MultiStepLR.milestones", "[50, 50]", "rise"]),
         ("scheduler.MultiStepLR.milestones=50", ["scheduler.MultiStepLR.milestones", "50", "a list"]),
         ("scheduler.CyclicLR.max_lr=1.0e-6", ["scheduler.CyclicLR.max_lr", "above scheduler.CyclicLR.base_lr"]),
+        ("precision=fp8", ["precision", "float32 or tf32 or bf16"]),
         ("encoding=latency", ["encoding", "copy or poisson"]),
         ("states=kept", ["states", "zero or preserved"]),
         ("mnist_config.max_rate=2", ["mnist_config.max_rate", "0 to 1"]),

@@ -35,7 +35,7 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = training.run_epoch(net, split, 5, torch.Generator())
+    result = training.run_epoch(net, split, resolve("hyperparameters.batch_size=5"), torch.Generator())
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
     assert result.correct == (counts.argmax(1) == split.labels).sum()
@@ -46,7 +46,7 @@ def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    training.run_epoch(net, make_split(8), 4, torch.Generator())
+    training.run_epoch(net, make_split(8), resolve(), torch.Generator())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -123,3 +123,22 @@ class TestWrittenBeside:
         (tmp_path / "file").write_text("no folder")
         with pytest.raises(UserError, match="can't be written"), written_beside(tmp_path / "file" / "below"):
             pass
+
+
+def test_filters_stay_in_float32_when_products_run_in_less():
+    """Under autocast, as `precision: bf16` sets it on CUDA: dense layers give bfloat16, filters and neurons float32."""
+    net, seen = make_net(), []
+    net[1].register_forward_hook(lambda _, __, y: seen.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes, (psp, _, (v, r)) = net(torch.rand(5, 3, 784))
+    assert seen == [torch.bfloat16]
+    assert {tensor.dtype for tensor in (spikes, psp, v, r)} == {torch.float32}
+
+
+def test_precision_is_for_cuda_alone():
+    with training.matrix_products("bf16", torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cuda")
+    with training.matrix_products("tf32", torch.device("cpu")):
+        assert torch.backends.cudnn.allow_tf32
+    with training.matrix_products("float32", torch.device("cpu")):
+        assert not torch.backends.cudnn.allow_tf32

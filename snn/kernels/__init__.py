@@ -1,20 +1,49 @@
 """The loops over time, behind one dispatch.
 
-A set of kernels is a module with these four functions. `x`, `current` and every result that is a sequence are
-`[T, B, *features]`; states are `[B, *features]`; coefficients are `[*features]`; decays and gain are numbers.
+A set of kernels is a module with these functions. `x`, `current` and every result that is a sequence are
+`[T, B, *features]`; states are `[B, *features]`, or broadcast to that, or None for zeros; coefficients are
+`[*features]`; decays and gain are numbers. Dropout is no loop over time, and takes any shape.
 
     dual_exp_iir(x, psp_1, psp_2, a1, a2, b1)                -> psp, psp[T], psp[T-1]
     first_order_low_pass(x, psp_1, a1)                       -> psp, psp[T]
     spiking_neuron(current, v, r, decay, membrane_filter)    -> spikes, v[T], r[T]
     dual_exp_filter(x, m, s, decay_m, decay_s, gain)         -> y, m[T], s[T]
+    dropout(x, p)                                            -> y
 
-`reference` is the definition, in plain torch. Faster kernels stand beside it and are chosen here, by the tensor they
-are to work on; no layer knows which ones it runs.
+`reference` is the definition, in plain torch, and runs for every device and dtype. `fast` has the compiled ones: `cpu`
+for the CPU, in Numba, and `cuda` for CUDA, in Triton. They are chosen here, by the tensor that they are to work on; no
+layer knows which ones it runs.
 """
 
+import sys
+from functools import cache
+
+import torch
+
 from snn.kernels import reference
+from snn.kernels.fast import FastKernels
 
 
 def kernels_for(x):
-    """The module whose kernels work on tensor `x`. There is one so far: the reference runs on every device."""
-    return reference
+    """The fastest kernels that work on tensor `x`."""
+    return _kernels_on(x.device.type) if x.dtype == torch.float32 else reference
+
+
+@cache
+def _kernels_on(device_type):
+    """The compiled kernels where their compiler is there; else the reference, and one line says why."""
+    try:
+        if device_type == "cpu":
+            from snn.kernels import cpu as loops
+        elif device_type == "cuda":
+            from snn.kernels import cuda as loops
+        else:
+            return reference
+        kernels = FastKernels(loops)
+        one = torch.ones(1, device=device_type)
+        kernels.dual_exp_iir(one.view(1, 1, 1), None, None, one, one, one)  # that it compiles shows when it runs
+    except Exception as error:  # not installed, no driver, nowhere to keep what is compiled: compilers raise anything
+        reason = " ".join(str(error).split())
+        print(f"note: the time loops run in plain torch, which is slower: {reason}", file=sys.stderr)
+        return reference
+    return kernels

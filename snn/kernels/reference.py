@@ -11,6 +11,8 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from snn.state import initial
+
 THRESHOLD = 1.0
 SURROGATE_SIGMA = 0.4
 
@@ -159,7 +161,20 @@ def surrogate_gradient(v):
     return (v - THRESHOLD).square_().mul_(-0.5 / SURROGATE_SIGMA**2).exp_().mul_(peak)
 
 
-dual_exp_iir = _DualExpIIR.apply
-first_order_low_pass = _FirstOrderLowPass.apply
-spiking_neuron = _SpikingNeuron.apply
-dual_exp_filter = _DualExpFilter.apply
+def dual_exp_iir(x, psp_1, psp_2, a1, a2, b1):
+    return _DualExpIIR.apply(x, *initial(x, psp_1, psp_2), a1, a2, b1)
+
+
+def first_order_low_pass(x, psp_1, a1):
+    return _FirstOrderLowPass.apply(x, *initial(x, psp_1), a1)
+
+
+def spiking_neuron(current, v, r, decay, membrane_filter):
+    return _SpikingNeuron.apply(current, *initial(current, v, r), decay, membrane_filter)
+
+
+def dual_exp_filter(x, m, s, decay_m, decay_s, gain):
+    return _DualExpFilter.apply(x, *initial(x, m, s), decay_m, decay_s, gain)
+
+
+dropout = torch.nn.functional.dropout

@@ -1,0 +1,18 @@
+"""Dropout whose random numbers cost little."""
+
+from torch import nn
+
+from snn.kernels import kernels_for
+
+
+class Dropout(nn.Dropout):
+    """torch.nn.Dropout, but with the kernels' own mask: torch's takes a fifth of an MLP's training step on two cores.
+
+    A value becomes 0 with probability p, to the nearest multiple of 1 / 65536, else it is multiplied by 1 / (1 - p).
+    Every value, so every time step, has a mask of its own.
+
+    Shape: x of any shape -> the same.
+    """
+
+    def forward(self, x):
+        return kernels_for(x).dropout(x, self.p) if self.training and self.p > 0 else x

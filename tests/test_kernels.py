@@ -1,0 +1,236 @@
+"""The compiled kernels against the reference: values and all gradients, any shape, layout, state and length."""
+
+import os
+import sys
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import snn
+from snn import kernels
+from snn.kernels import reference
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are compiled: they run on the CPU, step by step
+
+
+def fast_kernels(name):
+    pytest.importorskip({"cpu": "numba", "cuda": "triton"}[name])
+    from importlib import import_module
+
+    from snn.kernels.fast import FastKernels
+
+    return FastKernels(import_module(f"snn.kernels.{name}"))
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def fast(request):
+    made = fast_kernels(request.param)
+    made.device = "cuda" if request.param == "cuda" and torch.cuda.is_available() else "cpu"
+    made.interpreted = request.param == "cuda" and made.device == "cpu"
+    return made
+
+
+LENGTHS = [1, 2, 3, 12]
+SHAPES = [(1,), (600,), (3, 5, 4)]  # 600: more than a block
+
+
+def check(fast, name, x, states, others, *constants, with_states):
+    """The same call of both: outputs, and the gradients of everything for random gradients into every output."""
+    results = []
+    for kernel in (getattr(fast, name), getattr(reference, name)):
+        inputs = [tensor.detach().clone().requires_grad_() for tensor in (*states, *others)]
+        # x keeps its layout: a view that was expanded or permuted stays one
+        x_leaf = x.detach().requires_grad_()
+        given = inputs[: len(states)] if with_states else [None] * len(states)
+        outputs = kernel(x_leaf, *given, *inputs[len(states) :], *constants)
+        torch.manual_seed(7)
+        grads = [torch.randn(y.shape).to(y.device) for y in outputs]
+        used = list(zip(outputs, grads)) if with_states else list(zip(outputs[:1], grads))
+        leaves = [x_leaf, *(inputs if with_states else inputs[len(states) :])]
+        total = sum((y * g).sum() for y, g in used)
+        results.append((outputs, torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)))
+    for mine, expected in zip(results[0][0], results[1][0]):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
+    for mine, expected in zip(results[0][1], results[1][1]):
+        scale = max(expected.abs().max().item(), 1e-3)
+        torch.testing.assert_close(mine / scale, expected / scale, rtol=1e-4, atol=1e-5)
+
+
+def layouts(length, shape, device):
+    """Sequences in the layouts that networks give: dense, one step repeated, batch first, channels last."""
+    yield torch.randn(length, 3, *shape, device=device)
+    yield torch.randn(3, *shape, device=device).expand(length, 3, *shape)
+    yield torch.randn(3, length, *shape, device=device).transpose(0, 1)
+    if len(shape) == 3:
+        yield torch.randn(length, 3, *shape[1:], shape[0], device=device).movedim(-1, 2)
+
+
+@pytest.mark.parametrize("with_states", [False, True])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("shape", SHAPES)
+class TestEqualsReference:
+    def test_dual_exp_iir(self, fast, shape, length, with_states):
+        for x in layouts(length, shape, fast.device):
+            states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
+            a1, a2 = (0.9 * torch.rand(shape, device=x.device) - 0.45 for _ in range(2))  # stable
+            b1 = torch.randn(shape, device=x.device)
+            check(fast, "dual_exp_iir", x, states, [a1, a2, b1], with_states=with_states)
+
+    def test_first_order(self, fast, shape, length, with_states):
+        for x in layouts(length, shape, fast.device):
+            states, a1 = [torch.randn(3, *shape, device=x.device)], torch.rand(shape, device=x.device)
+            check(fast, "first_order_low_pass", x, states, [a1], with_states=with_states)
+
+    @pytest.mark.parametrize("membrane_filter", [False, True])
+    def test_neuron(self, fast, shape, length, with_states, membrane_filter):
+        for x in layouts(length, shape, fast.device):
+            states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
+            check(fast, "spiking_neuron", 1 + x, states, [], 0.7, membrane_filter, with_states=with_states)
+
+    def test_output_filter(self, fast, shape, length, with_states):
+        for x in layouts(length, shape, fast.device):
+            states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
+            check(fast, "dual_exp_filter", x, states, [], 0.9, 0.6, 1.7, with_states=with_states)
+
+
+def test_long_sequences(fast):
+    length = 400
+    x = torch.randn(length, 2, 20, device=fast.device)
+    a1, a2, b1 = (torch.full((20,), c, device=x.device) for c in (1.1, -0.3, 0.4))
+    check(fast, "dual_exp_iir", x, [torch.zeros(2, 20, device=x.device)] * 2, [a1, a2, b1], with_states=False)
+    check(fast, "spiking_neuron", x, [torch.zeros(2, 20, device=x.device)] * 2, [], 0.7, True, with_states=False)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_any_number_of_threads(threads):
+    """Both ways of sharing the work: whole samples, and ranges of features."""
+    fast = fast_kernels("cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch, features in ((21, 130), (2, 4001)):
+            x = torch.randn(9, batch, features)
+            states = [torch.randn(batch, features) for _ in range(2)]
+            coefficients = [0.9 * torch.rand(features) - 0.45 for _ in range(3)]
+            check(fast, "dual_exp_iir", x, states, coefficients, with_states=True)
+            check(fast, "dual_exp_iir", x, states, coefficients, with_states=False)
+            check(fast, "first_order_low_pass", x, states[:1], coefficients[:1], with_states=True)
+            check(fast, "spiking_neuron", 1 + x, states, [], 0.7, False, with_states=True)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_b1_of_zero_still_learns(fast):
+    x = torch.randn(6, 2, 4, device=fast.device)
+    coefficients = [torch.full((4,), c, device=x.device) for c in (1.1, -0.3, 0.0)]
+    check(fast, "dual_exp_iir", x, [torch.zeros(2, 4, device=x.device)] * 2, coefficients, with_states=False)
+
+
+def test_a_gradient_into_the_final_state_alone(fast):
+    """Also where the filter started from zero and does not keep its input."""
+    x = torch.randn(5, 2, 30, device=fast.device)
+    results = []
+    for kernel in (fast.dual_exp_iir, reference.dual_exp_iir):
+        torch.manual_seed(1)
+        inputs = [x.clone().requires_grad_()] + [torch.rand(30, device=x.device, requires_grad=True) for _ in range(3)]
+        _, last, before = kernel(inputs[0], None, None, *inputs[1:])
+        results.append(torch.autograd.grad((last * 3 + before**2).sum(), inputs))
+    for mine, expected in zip(*results):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout(fast):
+    x = torch.randn(200, 501, device=fast.device, requires_grad=True)
+    y = fast.dropout(x, 0.3)
+    kept = y != 0
+    torch.testing.assert_close(y[kept], x[kept] / 0.7)
+    assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / x.numel()) ** 0.5
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(grad, kept / 0.7)
+    assert not torch.equal(fast.dropout(x, 0.3) != 0, kept)
+    torch.manual_seed(3)
+    first = fast.dropout(x, 0.3)
+    torch.manual_seed(3)
+    assert torch.equal(fast.dropout(x, 0.3), first)
+
+
+def make_network():
+    """A convolution and dense network whose weights are large enough for every layer to spike."""
+    torch.manual_seed(0)
+    net = snn.Sequential(
+        snn.DualExpIIR((2, 8, 8), 4, 1), nn.Conv2d(2, 20, 3, padding=1), snn.SpikingNeuron(4),
+        snn.DualExpIIR((20, 8, 8), 4, 1), nn.MaxPool2d(2), nn.Flatten(),
+        snn.FirstOrderLowPass(320, 4), nn.Linear(320, 40), snn.SpikingNeuron(4, True),
+        snn.DualExpIIR(40, 4, 1), nn.Linear(40, 5), snn.SpikingNeuron(4),
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer in net:
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                layer.weight.mul_(3)
+    return net
+
+
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_a_network_over_several_training_steps(keep_state):
+    fast = fast_kernels("cpu")
+    runs = []
+    for chosen in (fast, reference):
+        net = make_network()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+        state, losses, spikes = None, [], []
+        with mock.patch.object(kernels, "_kernels_on", lambda _, chosen=chosen: chosen):
+            for step in range(4):
+                generator = torch.Generator().manual_seed(step)
+                x = 3 * torch.rand(12, 6, 2, 8, 8, generator=generator)
+                y, end = net(x, state)
+                if keep_state:
+                    state = snn.state.map_tensors(torch.Tensor.detach, end)
+                loss = F.cross_entropy(y.sum(0), torch.arange(6) % 5)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+                spikes.append(y)
+        runs.append((losses, spikes, net))
+    (fast_losses, fast_spikes, fast_net), (losses, spikes, net) = runs
+    assert spikes[-1].sum() > 10
+    assert losses == pytest.approx(fast_losses, rel=1e-4)
+    for mine, expected in zip(fast_spikes, spikes):
+        assert (mine != expected).float().mean() < 0.01  # a potential at the threshold may fall either way
+    for mine, expected in zip(fast_net.parameters(), net.parameters()):
+        torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_evaluation_keeps_no_potential():
+    seen = []
+    loops = fast_kernels("cpu").loops
+    with mock.patch.object(loops, "neuron_forward", side_effect=loops.neuron_forward) as forward:
+        layer = snn.SpikingNeuron(4)
+        x = torch.rand(5, 2, 30, requires_grad=True)
+        with torch.no_grad():
+            layer(x)
+        layer(x)
+        seen = [call.args[4] for call in forward.call_args_list]
+    assert seen == [False, True]
+
+
+class TestDispatch:
+    def test_double_precision_runs_on_the_reference(self):
+        assert kernels.kernels_for(torch.zeros(1, dtype=torch.float64)) is reference
+        assert kernels.kernels_for(torch.zeros(1)) is not reference
+
+    def test_without_numba_the_reference_runs_and_one_line_says_so(self, capsys, monkeypatch):
+        kernels._kernels_on.cache_clear()
+        monkeypatch.delattr(kernels, "cpu", raising=False)
+        monkeypatch.setitem(sys.modules, "snn.kernels.cpu", None)
+        try:
+            assert kernels.kernels_for(torch.zeros(1)) is reference
+            assert kernels.kernels_for(torch.zeros(1)) is reference
+        finally:
+            kernels._kernels_on.cache_clear()
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and "plain torch, which is slower" in lines[0]
