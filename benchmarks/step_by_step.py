@@ -56,7 +56,7 @@ class StepByStep(nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        self.net = net
+        self.net = net.to(memory_format=torch.contiguous_format)
 
     def forward(self, x):
         for layer in self.net:
@@ -77,4 +77,7 @@ class StepByStep(nn.Module):
         if kind == "SpikingNeuron":
             state = state or 2 * (torch.zeros_like(x),)
             return neuron_step(x, state, layer.decay, layer.membrane_filter)
+        if kind == "DualExpFilter":
+            state = state or 2 * (torch.zeros_like(x),)
+            return dual_exp_filter_step(x, state, layer.decay_m, layer.decay_s, layer.gain)
         return layer(x), None

@@ -1,107 +1,219 @@
-"""Time and memory of a training step (forward, backward, Adam), against the step-by-step formulation, in turn.
+"""Time and memory of a training and of an evaluation step, side by side, in turn, in one run.
 
-    python benchmarks/training_step.py            MLP, batch 64, and CNN, batch 8; T = 25
-    python benchmarks/training_step.py --repeat 20
+    python benchmarks/training_step.py                          all four networks, on the CPU
+    python benchmarks/training_step.py --device cuda --repeat 20
+    python benchmarks/training_step.py --network MLP --peers    also SpikingJelly, snnTorch and Norse, where installed
 
-Prints, for each network, the median of a step in milliseconds with its quartiles, the ratio of the pairs, and how much
-memory a process's peak rises above what it had before the first step.
+For each network: (a) the step-by-step formulation, (b) the plain reference kernels, (c) the fast kernels, and (d) the
+limit: that network's matrix products and convolutions alone, forward and backward, in the faster memory format. A
+training step is forward, backward and Adam. Prints a Markdown table; `--out F` writes F.md, F.json and a picture F.png.
 """
 
 import argparse
+import json
 import re
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
-import torch.nn.functional as F
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import snn_conv_1_mnist  # noqa: E402
-import snn_mlp_1  # noqa: E402
+from benchmarks.networks import CASES  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
-from snn import config  # noqa: E402
+from snn.kernels import reference  # noqa: E402
+from snn.memory import keep_freed_memory  # noqa: E402
 
-LENGTH = 25
-NETWORKS = {"MLP": (snn_mlp_1, 64, (784,)), "CNN": (snn_conv_1_mnist, 8, (1, 28, 28))}
-WAYS = ("step by step", "snn")
+WAYS = ("step by step", "reference", "fast", "limit")
 
 
-def make_step(name, way):
-    """A function that does one training step on random images."""
-    script, batch_size, shape = NETWORKS[name]
+def make_step(case, way, device, train=True):
+    """A function that does one step of the network the given way, on random input."""
     torch.manual_seed(0)
-    net = script.network(config.resolve(ROOT / "configs" / f"{script.__name__}.yaml"))
-    run = StepByStep(net) if way == "step by step" else net
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
-    images, labels = torch.rand(batch_size, *shape), torch.randint(10, (batch_size,))
+    if way == "limit":
+        return make_limit(case, device, train)
+    net = case.make().to(device).train(train)
+    x, loss = case.input().to(device), case.loss(device)
+    if way == "step by step":
+        net = StepByStep(net)
+        x = x.permute(*range(1, x.dim()), 0)  # batch first, time last
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+    on_reference = mock.patch("snn.kernels._kernels_on", lambda device_type: reference)
+
+    def forward():
+        if way == "step by step":
+            y = net(x)
+            return loss(y.permute(-1, *range(y.dim() - 1)))
+        return loss(net(x)[0])
 
     def step():
-        if way == "step by step":
-            counts = run(images[..., None].expand(*images.shape, LENGTH)).sum(-1)
+        if train:
+            optimizer.zero_grad()
+            forward().backward()
+            optimizer.step()
         else:
-            counts = run(images.expand(LENGTH, *images.shape))[0].sum(0)
-        optimizer.zero_grad()
-        F.cross_entropy(counts, labels).backward()
-        optimizer.step()
+            with torch.no_grad():
+                forward()
 
-    return step
+    def reference_step():
+        with on_reference:
+            step()
+
+    return reference_step if way == "reference" else step
 
 
-def time_in_turn(steps, repeat):
+def make_limit(case, device, train):
+    """The dense and convolution calls alone, each on an input of its own; the faster of both memory formats."""
+    net = case.make().to(device)
+    inputs = {}
+    products = [layer for layer in net if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, args: inputs.update({layer: args[0].detach().clone()}))
+        for layer in products
+    ]
+    with torch.no_grad():
+        net(case.input().to(device))
+    for hook in hooks:
+        hook.remove()
+
+    def step(memory_format):
+        calls = []
+        for layer in products:
+            layer.to(memory_format=memory_format)
+            x = inputs[layer]
+            if x.dim() == 4:
+                x = x.contiguous(memory_format=memory_format)
+            x = x.requires_grad_(train)
+            with torch.set_grad_enabled(train):
+                calls.append((layer, x, torch.randn_like(layer(x))))
+
+        def run():
+            with torch.set_grad_enabled(train):
+                for layer, x, grad in calls:
+                    y = layer(x)
+                    if train:
+                        torch.autograd.grad(y, [x, *layer.parameters()], grad)
+
+        return run
+
+    formats = (torch.contiguous_format, torch.channels_last)
+    if not any(isinstance(layer, nn.Conv2d) for layer in products):
+        return step(torch.contiguous_format)
+    times = []
+    for memory_format in formats:
+        times.append(min(time_in_turn([step(memory_format)], 3, device)[0]))
+    return step(formats[times.index(min(times))])
+
+
+def time_in_turn(steps, repeat, device):
     """Seconds of each step, `repeat` times in turn after a warm-up: a list for each."""
     for step in steps:
         step()
     seconds = [[] for _ in steps]
     for _ in range(repeat):
         for step, taken in zip(steps, seconds):
+            synchronize(device)
             start = time.perf_counter()
             step()
+            synchronize(device)
             taken.append(time.perf_counter() - start)
     return seconds
 
 
-def memory_of_a_step(name, way):
-    """MiB that the peak of a fresh process rises over three training steps."""
-    command = [sys.executable, __file__, "--memory", name, way]
+def synchronize(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def memory_of_a_step(name, way, device, train):
+    """MiB that the peak of a fresh process rises over three steps."""
+    command = [sys.executable, __file__, "--memory", name, way, device, str(int(train))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_memory(name, way):
-    step = make_step(name, way)
-    before = peak_memory()
+def print_memory(name, way, device, train):
+    case = CASES[name]
+    make_step(case._replace(batch=1, length=2), way, device, train == "1")()  # what libraries take at their first call
+    step = make_step(case, way, device, train == "1")
+    before = peak_memory(device)
     for _ in range(3):
         step()
-    print(peak_memory() - before)
+    print(peak_memory(device) - before)
 
 
-def peak_memory():
-    """This process's peak so far in MiB (Linux)."""
+def peak_memory(device):
+    """The peak so far in MiB: of torch's memory on CUDA, of the process on the CPU (Linux)."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def measure(name, device, repeat, train, peers):
+    """A row for each way: name, phase, way, milliseconds (quartiles), ratio to the limit, MiB."""
+    case = CASES[name]
+    ways = {way: make_step(case, way, device, train) for way in WAYS}
+    if peers:
+        from benchmarks import peers
+
+        ways |= peers.make_steps(name, case, device, train)
+    seconds = dict(zip(ways, time_in_turn(list(ways.values()), repeat, device)))
+    for way, taken in seconds.items():
+        yield {
+            "network": name,
+            "phase": "train" if train else "evaluate",
+            "way": way,
+            "ms": [1000 * q for q in statistics.quantiles(taken, n=4)],
+            "of_limit": statistics.median(mine / limit for mine, limit in zip(taken, seconds["limit"])),
+            "of_baseline": statistics.median(slow / mine for mine, slow in zip(taken, seconds["step by step"])),
+            "mib": memory_of_a_step(name, way, device, train) if way in WAYS[:3] else None,
+        }
+
+
+def in_markdown(row):
+    low, median, high = row["ms"]
+    memory = f"{row['mib']:.0f}" if row["mib"] is not None else ""
+    return (
+        f"| {row['network']} | {row['phase']} | {row['way']} | {median:.1f} ({low:.1f} to {high:.1f}) "
+        f"| {row['of_baseline']:.2f} | {row['of_limit']:.2f} | {memory} |"
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=15, help="pairs of steps (default 15)")
-    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--network", action="append", choices=CASES, help="only this one (repeatable)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeat", type=int, default=9, help="rounds (default 9)")
+    parser.add_argument("--peers", action="store_true", help="also other libraries, where they are installed")
+    parser.add_argument("--out", metavar="F", help="write F.md, F.json and F.png")
+    parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    keep_freed_memory()  # as trainings do, for all ways alike
     if args.memory:
         return print_memory(*args.memory)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, T = {LENGTH}, {args.repeat} pairs")
-    for name, (_, batch_size, _) in NETWORKS.items():
-        seconds = time_in_turn([make_step(name, way) for way in WAYS], args.repeat)
-        for way, taken in zip(WAYS, seconds):
-            low, median, high = (1000 * q for q in statistics.quantiles(taken, n=4))
-            print(
-                f"{name}, batch {batch_size}, {way:>12}: {median:7.1f} ms ({low:.1f} to {high:.1f}), "
-                f"peak memory +{memory_of_a_step(name, way):.0f} MiB"
-            )
-        low, median, high = statistics.quantiles([slow / fast for slow, fast in zip(*seconds)], n=4)
-        print(f"{name}: {median:.2f} times as fast (quartiles {low:.2f} to {high:.2f})")
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
+    lines = [
+        f"torch {torch.__version__}, {where}, {args.repeat} rounds in turn, medians (quartiles)",
+        "",
+        "| Network | Phase | Way | ms | times as fast as step by step | times the limit | MiB above start |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    rows = []
+    for name in args.network or CASES:
+        for train in (True, False):
+            for row in measure(name, args.device, args.repeat, train, args.peers):
+                rows.append(row)
+                lines.append(in_markdown(row))
+                print(lines[-1], flush=True)
+    if args.out:
+        Path(args.out).with_suffix(".md").write_text("\n".join(lines) + "\n")
+        Path(args.out).with_suffix(".json").write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
