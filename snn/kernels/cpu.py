@@ -22,6 +22,7 @@ from snn.kernels.reference import SURROGATE_SIGMA, THRESHOLD
 BLOCK = 512  # features whose states and sums stay in the first cache, a few KiB
 SMALL = 20_000  # values in a sequence; fewer are done before a second thread has begun
 ARRAYS, NUMBERS = 9, 3  # that a loop may be given
+_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS)  # of each array the address and the shape, then the numbers
 
 f32, i32 = np.float32, np.int32
 _THRESHOLD = f32(THRESHOLD)
@@ -53,16 +54,14 @@ class _Loop:
         if self.compiled is None:
             self.compiled = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(self.function)
         tensors = [a for a in arguments if torch.is_tensor(a)]
-        task = np.zeros(4 * ARRAYS + NUMBERS)
-        for k, tensor in enumerate(tensors):
-            shape = tensor.shape
-            task[4 * k : 4 * k + 4] = tensor.data_ptr(), *(1,) * (3 - len(shape)), *shape
-        task[4 * ARRAYS : 4 * ARRAYS + len(arguments) - len(tensors)] = arguments[len(tensors) :]
-        threads = torch.get_num_threads() if max(t.numel() for t in tensors) >= SMALL else 1
-        if threads > 1 and _parallel:
-            _parallel(self.compiled.address, task.ctypes.data, threads, 0)
+        arrays = []
+        for tensor in tensors:
+            arrays += (tensor.data_ptr(), *(1,) * (3 - tensor.dim()), *tensor.shape)
+        task = _Task(*arrays, *(0,) * (4 * ARRAYS - len(arrays)), *arguments[len(tensors) :])
+        if _parallel and max(t.numel() for t in tensors) >= SMALL:
+            _parallel(self.compiled.address, ctypes.addressof(task), torch.get_num_threads(), 0)
         else:
-            self.compiled.ctypes(task.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))
+            self.compiled.ctypes(task)
 
 
 @intrinsic

@@ -51,10 +51,14 @@ class _Layout:
     def __init__(self, x):
         self.shape, self.device = x.shape, x.device
         self.order = sorted(range(2, x.dim()), key=lambda dim: -x.stride(dim))
+        self.in_order = self.order == list(range(2, x.dim()))
         self.flat_shape = (*x.shape[:2], math.prod(x.shape[2:]))
 
     def new_sequence(self):
         """An empty sequence that lies as this layout says, and the same memory as `[T, B, N]`."""
+        if self.in_order:
+            sequence = torch.empty(self.shape, device=self.device)
+            return sequence, sequence.view(self.flat_shape)
         strides = self.unflatten(torch.empty(self.flat_shape, device="meta")).stride()
         sequence = torch.empty_strided(self.shape, strides, device=self.device)  # no view: it may be changed in place
         return sequence, self._flat(sequence)
@@ -79,11 +83,15 @@ class _Layout:
         return self._flat(torch.stack(coefficients)[None])[0]
 
     def _flat(self, tensor):
-        return tensor.permute(0, 1, *self.order).reshape(*tensor.shape[:2], self.flat_shape[2]).contiguous()
+        if not self.in_order:
+            tensor = tensor.permute(0, 1, *self.order)
+        return tensor.reshape(*tensor.shape[:2], self.flat_shape[2]).contiguous()
 
     def unflatten(self, flat):
         """A tensor `[*leading dimensions, N]` as `[*leading dimensions, *features]`, a view."""
         leading = flat.shape[:-1]
+        if self.in_order:
+            return flat.view(*leading, *self.shape[2:])
         places = [len(leading) + self.order.index(dim) for dim in range(2, len(self.shape))]
         return flat.view(*leading, *(self.shape[dim] for dim in self.order)).permute(*range(len(leading)), *places)
 
