@@ -8,8 +8,8 @@ from snn.kernels import kernels_for
 class Dropout(nn.Dropout):
     """torch.nn.Dropout, but with the kernels' own mask: torch's takes a fifth of an MLP's training step on two cores.
 
-    A value becomes 0 with probability p, to the nearest multiple of 1 / 65536, else it is multiplied by 1 / (1 - p).
-    Every value, so every time step, has a mask of its own.
+    A value becomes 0 with probability p, else it is multiplied by 1 / (1 - p), each value at each time step for itself.
+    The masks follow from torch's seed.
 
     Shape: x of any shape -> the same.
     """

@@ -151,7 +151,11 @@ def test_dropout(fast):
     assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / x.numel()) ** 0.5
     (grad,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(grad, kept / 0.7)
-    assert not torch.equal(fast.dropout(x, 0.3) != 0, kept)
+    other = fast.dropout(x, 0.3) != 0
+    columns = kept.float().mean(0)
+    for agree in (other == kept, kept[1:] == kept[:-1], kept[:, 1:] == kept[:, :-1]):  # independent: 0.7^2 + 0.3^2
+        assert abs(agree.float().mean() - 0.58) < 5 * (0.58 * 0.42 / x.numel()) ** 0.5
+    assert columns.std() == pytest.approx((0.3 * 0.7 / 200) ** 0.5, rel=0.15)
     torch.manual_seed(3)
     first = fast.dropout(x, 0.3)
     torch.manual_seed(3)

@@ -24,7 +24,7 @@ SMALL = 20_000  # values in a sequence; fewer are done before a second thread ha
 ARRAYS, NUMBERS = 9, 3  # that a loop may be given
 _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS)  # of each array the address and the shape, then the numbers
 
-f32, i32 = np.float32, np.int32
+f32, i32, u32 = np.float32, np.int32, np.uint32
 _THRESHOLD = f32(THRESHOLD)
 _PEAK = f32(1 / (math.sqrt(2 * math.pi) * SURROGATE_SIGMA))
 _EXPONENT = f32(-0.5 / SURROGATE_SIGMA**2 / math.log(2))  # the surrogate's, for base 2
@@ -350,18 +350,28 @@ def _dual_exp_filter_backward(task):
             grad_start[0, b, i : i + n], grad_start[1, b, i : i + n] = to_m[:n], to_s[:n]
 
 
-def dropout(x, numbers, smallest, scale):
+def dropout(x, seeds, smallest, scale):
     y = torch.empty_like(x)
-    _dropout(*(tensor.view(1, 1, -1) for tensor in (x, numbers.view(torch.float32), y)), smallest, scale)
+    key = torch.tensor([*seeds, smallest]).view(torch.float32)
+    _dropout(*(tensor.view(1, 1, -1) for tensor in (x, key, y)), scale)
     return y
 
 
 @_Loop
 def _dropout(task):
-    arrays, (smallest, scale, _) = _unpack(task)
-    smallest = np.int16(smallest)
+    arrays, numbers = _unpack(task)
+    seed_1, seed_2, smallest = arrays[1][0, 0].view(np.int64)[:3]
+    seed_1, seed_2, smallest, scale = u32(seed_1), u32(seed_2), u32(smallest), numbers[0]
     _, _, first, last = _share(arrays[0])
     x, y = arrays[0][0, 0, first:last], arrays[2][0, 0, first:last]
-    numbers = arrays[1][0, 0].view(np.int16)[first:last]
     for j in range(len(x)):
-        y[j] = scale * x[j] if numbers[j] >= smallest else f32(0)
+        number = _mix(u32(first + j) + seed_1) ^ seed_2
+        y[j] = scale * x[j] if number >= smallest else f32(0)
+
+
+@njit
+def _mix(h):
+    """The last step of MurmurHash3, which spreads every bit of a 32-bit number over all of them."""
+    h = u32((h ^ (h >> u32(16))) * u32(0x85EBCA6B))
+    h = u32((h ^ (h >> u32(13))) * u32(0xC2B2AE35))
+    return u32(h ^ (h >> u32(16)))

@@ -327,15 +327,16 @@ def _dual_exp_filter_backward(
     tl.store(grad_start + batch * features + place, to_s, inside)
 
 
-def dropout(x, numbers, smallest, scale):
+def dropout(x, seeds, smallest, scale):
     y = torch.empty_like(x)
-    _dropout[(triton.cdiv(x.numel(), 1024),)](x, numbers, y, x.numel(), smallest, scale, BLOCK=1024)
+    seed = seeds[0] << 31 ^ seeds[1]
+    _dropout[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), seed, smallest, scale, BLOCK=1024)
     return y
 
 
-@triton.jit
-def _dropout(x, numbers, y, count, smallest, scale, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["seed", "smallest"])
+def _dropout(x, y, count, seed, smallest, scale, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < count
-    kept = tl.load(numbers + i, inside) >= smallest
-    tl.store(y + i, tl.where(kept, scale * tl.load(x + i, inside), 0.0), inside)
+    number = tl.randint(seed, i).to(tl.uint32, bitcast=True)
+    tl.store(y + i, tl.where(number.to(tl.int64) >= smallest, scale * tl.load(x + i, inside), 0.0), inside)

@@ -18,7 +18,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 SMALLEST_B1 = 1e-20  # what stands for a b1 of 0: its gradient is had by dividing by it
-DROPOUT_BITS = 16  # of randomness for each value; torch's own dropout spends 32 or 64, which take as long as a filter
 
 
 class FastKernels:
@@ -219,19 +218,19 @@ class _DualExpFilter(Function):
 
 
 class _Dropout(Function):
-    """y = x / (1 - p) where a random number is large enough, else 0"""
+    """y = x / (1 - p) where a random number of 32 bits is large enough, else 0
+
+    The numbers are a function of two seeds and of the place, and the backward computes them again: nothing is kept.
+    """
 
     @staticmethod
     def forward(ctx, loops, x, p):
-        x = x.contiguous()
-        words = torch.empty(-(-x.numel() * DROPOUT_BITS // 64), dtype=torch.int64, device=x.device)
-        numbers = words.random_(-(2**63), None).view(torch.int16)  # uniform from -2^15 to 2^15 - 1
-        smallest = min(round(p * 2**DROPOUT_BITS), 2**DROPOUT_BITS - 1) - 2 ** (DROPOUT_BITS - 1)
-        ctx.save_for_backward(numbers)
-        ctx.mask = lambda x, numbers: loops.dropout(x, numbers, smallest, 1 / (1 - p))
-        return ctx.mask(x, numbers)
+        seeds = torch.randint(2**32, (2,)).tolist()
+        smallest = min(round(p * 2**32), 2**32 - 1)
+        ctx.mask = lambda x: loops.dropout(x.contiguous(), seeds, smallest, 1 / (1 - p))
+        return ctx.mask(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return None, ctx.mask(grad.contiguous(), *ctx.saved_tensors), None
+        return None, ctx.mask(grad), None
