@@ -184,6 +184,26 @@ def in_markdown(row):
     )
 
 
+def draw(rows, path):
+    """A bar for each way, a panel for each network: milliseconds of a training step."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in rows if row["phase"] == "train"]
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names):
+        mine = [row for row in rows if row["network"] == name][::-1]
+        low, median, high = zip(*(row["ms"] for row in mine))
+        error = [[m - q for m, q in zip(median, low)], [q - m for m, q in zip(median, high)]]
+        colors = ["#d55e00" if row["way"] == "fast" else "silver" for row in mine]
+        axis.barh([row["way"] for row in mine], median, xerr=error, color=colors)
+        axis.set(title=name, xlabel="ms a training step")
+    figure.savefig(path, dpi=110)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", choices=CASES, help="only this one (repeatable)")
@@ -214,6 +234,7 @@ def main():
     if args.out:
         Path(args.out).with_suffix(".md").write_text("\n".join(lines) + "\n")
         Path(args.out).with_suffix(".json").write_text(json.dumps(rows, indent=1))
+        draw(rows, Path(args.out).with_suffix(".png"))
 
 
 if __name__ == "__main__":
