@@ -1,7 +1,7 @@
 """The same network sizes in other libraries, for `training_step.py --peers`: those that are installed are measured.
 
 SpikingJelly (multi-step LIF, without and with its SynapseFilter), snnTorch (Synaptic) and Norse (LIF). Their neurons
-and synapses are not those of this project; what is compared is the time of a training step of the same layers and sizes.
+and synapses are not those of this project; what is compared is the time of a step of the same layers and sizes.
 """
 
 import torch
