@@ -1,6 +1,5 @@
 """The compiled kernels against the reference: values and all gradients, any shape, layout, state and length."""
 
-import os
 import sys
 from unittest import mock
 
@@ -12,9 +11,6 @@ from torch import nn
 import snn
 from snn import kernels
 from snn.kernels import reference
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are compiled: they run on the CPU, step by step
 
 
 def fast_kernels(name):
