@@ -44,6 +44,8 @@ VARIANTS = {
     "snn_mlp_2_poisson_input": ("snn_mlp_2", {"encoding": "poisson"}),
     "snn_conv_1_mnist": ("snn_mlp_1", {}),
     "snn_conv_1_mnist_poisson_input": ("snn_conv_1_mnist", {"encoding": "poisson", "hyperparameters.batch_size": 32}),
+    "snn_conv_1_gesture_30": ("snn_conv_1_gesture", {"hyperparameters.length": 30}),
+    "snn_conv_1_gesture_max": ("snn_conv_1_gesture_30", {"encoding": "max", "hyperparameters.batch_size": 64}),
 }
 
 
@@ -66,6 +68,19 @@ def test_published_settings():
     }  # fmt: skip
     assert {key: settings[key] for key in expected} == expected
     assert resolve()[1] == []
+
+
+@pytest.mark.parametrize(
+    "name, length, batch_size, encoding",
+    [("snn_conv_1_nmnist", 30, 48, "or"), ("snn_conv_1_gesture", 50, 128, "or")],
+)
+def test_published_settings_of_event_data(name, length, batch_size, encoding):
+    """Those of snn_mlp_1 but for the data, the length and the batch."""
+    mine, other = (dict(flat(config.resolve(CONFIGS / f"{which}.yaml"))) for which in (name, "snn_mlp_1"))
+    own = {"hyperparameters.length": length, "hyperparameters.batch_size": batch_size, "encoding": encoding}
+    assert {key: mine[key] for key in own} == own
+    shared = [key for key in mine if not key.startswith(("dataset.", "experiment_name")) and key not in own]
+    assert {key: mine[key] for key in shared} == {key: other[key] for key in shared}
 
 
 def test_set_beats_demo_beats_file(laid_over):
@@ -188,3 +203,16 @@ def test_the_checkpoint_says_what_the_network_is():
     assert (p["length"], p["batch_size"]) == (10, 8)
     assert len(notes) == 2
     assert now["encoding"] == "copy"
+
+
+def test_keys_of_other_experiments(tmp_path):
+    """A published YAML may hold keys that had no effect; --set of one is told too."""
+    notes = []
+    file = tmp_path / "mine.yaml"
+    file.write_text("mnist_config: {max_rate: 0.5}\nhyperparameters: {length: 20}")
+    settings = config.resolve(CONFIGS / "snn_conv_1_gesture.yaml", file, warn=notes.append)
+    assert settings["hyperparameters"]["length"] == 20 and "mnist_config" not in settings
+    assert notes == [f"{file}: mnist_config has no effect in this experiment"]
+    for key in ("dataset.dev_split=subject", "encoding=or", "dataset.name=gesture"):
+        with pytest.raises(UserError):
+            resolve(key)
