@@ -1,15 +1,16 @@
 """Files that are whole or not there."""
 
 import os
+import tempfile
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from snn.errors import UserError
 
 
 @contextmanager
 def written_beside(path):
-    """Open a new file for bytes beside `path`; rename it to `path` once it is whole and on the disk.
+    """Open a new file for bytes beside `path`, to write and read; once it is whole and on the disk rename it to `path`.
 
     Whatever happens on the way, what was at `path` before stays as it was. Raises UserError if it can't be written.
     """
@@ -18,7 +19,7 @@ def written_beside(path):
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(beside, "wb") as file:
+            with open(beside, "w+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -26,4 +27,38 @@ def written_beside(path):
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+
+
+def read_bytes(path):
+    """What is in a file; raises UserError if it can't be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+
+
+def checked_entry(archive, name):
+    """The name of an archive's entry as it is; raises UserError if it points out of the folder it is unpacked in."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name:
+        raise UserError(f"{archive}: its entry {name} points outside its folder: get the archive from its page again")
+    return name
+
+
+@contextmanager
+def folder_built_beside(path):
+    """Make a new folder beside `path` to put files into; rename it to `path` once it is whole.
+
+    Raises UserError if it can't be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+            folder = Path(beside, path.name)
+            folder.mkdir()
+            yield folder
+            os.rename(folder, path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from None

@@ -1,0 +1,120 @@
+"""What event recordings cost: reading their formats, and binning them against a training step.
+
+    python benchmarks/event_data.py [--device cuda]
+
+Reading is of synthetic files in memory or in a temporary folder, on one core, from the warm page cache. Binning is of
+random events, as many as a real recording has (N-MNIST 4,100; a gesture 300,000, a high estimate), in the experiments'
+bins. Prints medians over rounds; binning and step are measured in turn.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import snn_conv_1_gesture  # noqa: E402
+import snn_conv_1_nmnist  # noqa: E402
+from snn import config, encoders, training  # noqa: E402
+from snn.data import camera, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
+from snn.memory import keep_freed_memory  # noqa: E402
+
+ROUNDS = 7
+# experiment: its script, its reader, events of a recording, microseconds of one, batch of the benchmark
+CASES = {
+    "snn_conv_1_nmnist": (snn_conv_1_nmnist, nmnist, 4_100, 300_000, 8),
+    "snn_conv_1_gesture": (snn_conv_1_gesture, gesture, 300_000, 6_000_000, 2),
+    "snn_conv_1_gesture_max": (snn_conv_1_gesture, gesture, 300_000, 6_000_000, 2),
+}
+
+
+def random_events(count, duration, size):
+    time_, x, y = (torch.from_numpy(np.random.randint(0, limit, count)) for limit in (duration, size, size))
+    return camera.Events(time_.sort()[0], x, y, x % 2)
+
+
+def seconds(function, rounds=ROUNDS):
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def measure_reading():
+    count = 4_000_000
+    aedat = simulated_gesture.encode(random_events(count, 2**30, 128))
+    taken = seconds(lambda: gesture.decode(aedat, ""))
+    print(f"AEDAT 3.1, packets of {simulated_gesture.PACKET}: {count / taken / 1e6:.0f} million events a second")
+    with tempfile.TemporaryDirectory() as root:
+        recordings = 2000
+        data = simulated_nmnist.encode(random_events(4_100, 300_000, 34))
+        for part in ("Train", "Test"):
+            (Path(root) / part / "0").mkdir(parents=True)
+            for n in range(recordings // 2):
+                (Path(root) / part / "0" / f"{n:05d}.bin").write_bytes(data)
+        taken = seconds(lambda: [0 for _ in nmnist.recordings(root)[1]])
+        print(f"N-MNIST folder, {len(data) / 1e3:.1f} kB each: {recordings / taken:.0f} recordings a second")
+
+
+def measure_binning(name, device):
+    script, dataset, count, duration, batch_size = CASES[name]
+    settings = config.resolve(ROOT / "configs" / f"{name}.yaml")
+    length = settings["hyperparameters"]["length"]
+    one = [random_events(count, duration, dataset.SHAPE[1]) for _ in range(4 * batch_size)]
+    place = torch.cat([(e.polarity * dataset.SHAPE[1] + e.x) * dataset.SHAPE[1] + e.y for e in one]).short().to(device)
+    bin_events = encoders.bin_max if settings["encoding"] == "max" else encoders.bin_or
+    split = events.EventSplit(
+        torch.cat([e.time for e in one]).int().to(device), place, np.arange(len(one) + 1) * count,
+        np.arange(len(one)) % 10, dataset.bin_widths(np.full(len(one), duration - 1), length, settings["encoding"]),
+        range(len(one)), partial(bin_events, length=length, shape=dataset.SHAPE),
+    )  # fmt: skip
+    net = script.network(settings).to(device)
+    optimizer = training.make_optimizer(settings, net)
+    generator = torch.Generator(device).manual_seed(0)
+
+    def data_only():
+        *_, (x, _) = split.batches(batch_size, generator, shuffle=True)
+        x.sum().item()  # waits for the device
+
+    def training_epoch():
+        for x, labels in split.batches(batch_size, generator, shuffle=True):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x)[0].sum(0), labels)
+            loss.backward()
+            optimizer.step()
+        loss.item()
+
+    training_epoch()
+    taken = [(seconds(data_only, 1), seconds(training_epoch, 1)) for _ in range(ROUNDS)]
+    data, step = (1000 * statistics.median(column) / 4 for column in zip(*taken))
+    shares = sorted(100 * a / b for a, b in taken)
+    print(
+        f"{name}, batch {batch_size}, T {length}: data {data:.1f} ms of {step:.0f} ms a batch, "
+        f"{shares[ROUNDS // 2]:.1f} % ({shares[1]:.1f} to {shares[-2]:.1f})"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    device = torch.device(parser.parse_args().device)
+    keep_freed_memory()
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, medians of {ROUNDS} rounds")
+    measure_reading()
+    for name in CASES:
+        measure_binning(name, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The HDF5 cache of a dataset of event recordings: converted once, read in seconds.
+
+A cache is one file for each split. Its name holds a fingerprint of the files that it was built from. Columns:
+    time         [E] int32    microseconds since the recording's first event, rising within a recording
+    place        [E] uint16   (polarity * X + x) * Y + y, where a frame is [2, X, Y]
+    first        [E] bool     whether it is the first event of its place within its millisecond
+    offsets      [N + 1]      recording n has the events offsets[n] to offsets[n + 1] - 1
+    label        [N] int64
+    name, subject, light      [N] texts; the last two are empty where a dataset has none
+"""
+
+import hashlib
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from snn.errors import UserError
+from snn.files import written_beside
+
+FOLDER = Path("data/cache")
+VERSION = 1
+COLUMNS = {"time": np.int32, "place": np.uint16, "first": bool}
+TEXTS = ("name", "subject", "light")
+CHUNK = 1 << 18  # events that are compressed together
+PENDING = 1 << 22  # events that are written together
+
+
+class Recording(NamedTuple):
+    """One labelled recording of an event camera."""
+
+    name: str
+    label: int  # from 0
+    time: np.ndarray  # [E] int64, microseconds
+    x: np.ndarray  # [E]
+    y: np.ndarray  # [E]
+    polarity: np.ndarray  # [E], 0 or 1
+    subject: str = ""
+    light: str = ""
+
+
+class Cached(NamedTuple):
+    """What a cache holds of the columns that are asked for."""
+
+    columns: dict  # by name
+    offsets: np.ndarray
+    labels: np.ndarray
+    names: list
+    subjects: list
+    skipped: int  # bad recordings that are not in it
+
+
+def paths(dataset, sources, skip_bad):
+    """The cache files {"train": path, "test": path} of a dataset that is read from the files `sources`."""
+    seen = hashlib.sha256(f"{VERSION} {skip_bad}".encode())
+    for source in sources:
+        status = os.stat(source)
+        seen.update(f"{source} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+    return {part: FOLDER / f"{dataset}_{part}_{seen.hexdigest()[:16]}.h5" for part in ("train", "test")}
+
+
+def build(files, recordings, total, shape, skip_bad, title):
+    """Write the caches of both splits, each beside its place and renamed once both are whole.
+
+    Args:
+        files: the path of each split's cache.
+        recordings: yields (split, Recording), or (split, UserError) in a bad one's place.
+        total: how many come, for the progress bar.
+        shape: of a frame: (2, X, Y).
+        skip_bad: count and leave out bad recordings; else the first one's UserError is raised.
+    """
+    start = time.monotonic()
+    print(f"{title}: reading the recordings, once", flush=True)
+    with ExitStack() as stack:
+        writers = {
+            part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
+            for part, path in files.items()
+        }
+        for part, recording in tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=None):
+            try:
+                if isinstance(recording, UserError):
+                    raise recording
+                writers[part].add(recording)
+            except UserError as error:
+                if not skip_bad:
+                    raise UserError(f"{error}; dataset.skip_bad=true leaves bad recordings out") from None
+                writers[part].skipped += 1
+    for part, path in files.items():
+        writer = writers[part]
+        print(
+            f"{title}: {len(writer.offsets) - 1} {part} recordings, {writer.offsets[-1]:,} events, "
+            f"{path.stat().st_size / 1e6:.1f} MB in {path}"
+        )
+    print(f"{title}: read in {time.monotonic() - start:.1f} s", flush=True)
+
+
+class _Writer:
+    """Appends recordings to a cache."""
+
+    def __init__(self, file, shape):
+        self.shape = shape
+        self.offsets, self.labels, self.texts = [0], [], {key: [] for key in TEXTS}
+        self.pending, self.skipped = {key: [] for key in COLUMNS}, 0
+        self.file = h5py.File(file, "w")
+        for key, dtype in COLUMNS.items():
+            self.file.create_dataset(
+                key,
+                (0,),
+                dtype,
+                maxshape=(None,),
+                chunks=(CHUNK,),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exception, *_):
+        if exception is None:
+            self._flush()
+            self.file["offsets"] = np.array(self.offsets, np.int64)
+            self.file["label"] = np.array(self.labels, np.int64)
+            for key, texts in self.texts.items():
+                self.file[key] = np.array(texts, "S")
+            self.file.attrs.update(version=VERSION, skipped=self.skipped)
+        self.file.close()
+
+    def add(self, recording):
+        """Raises UserError for a recording without events or with events outside the sensor."""
+        event_time, place = _in_order(recording, self.shape)
+        for key, column in zip(COLUMNS, (event_time, place, _first_of_milliseconds(event_time, place))):
+            self.pending[key].append(column)
+        self.offsets.append(self.offsets[-1] + len(place))
+        self.labels.append(recording.label)
+        for key in TEXTS:
+            self.texts[key].append(getattr(recording, key).encode())
+        if self.offsets[-1] - len(self.file["time"]) > PENDING:
+            self._flush()
+
+    def _flush(self):
+        for key, arrays in self.pending.items():
+            column = self.file[key]
+            written = len(column)
+            column.resize((self.offsets[-1],))
+            if arrays:
+                column[written:] = np.concatenate(arrays)
+            arrays.clear()
+
+
+def _in_order(recording, shape):
+    """The recording's (time, place) as the cache keeps them."""
+    if not len(recording.time):
+        raise UserError(f"{recording.name}: no events")
+    _, size_x, size_y = shape
+    outside = (recording.x >= size_x) | (recording.y >= size_y)
+    if outside.any():
+        n = outside.argmax()
+        raise UserError(
+            f"{recording.name}: event {n} is at x {recording.x[n]}, y {recording.y[n]}, outside the sensor's "
+            f"{size_x} x {size_y} pixels"
+        )
+    event_time = recording.time - recording.time.min()
+    if event_time.max() > np.iinfo(np.int32).max:
+        raise UserError(f"{recording.name}: {event_time.max() / 1e6:.0f} s long; 2147 s are possible")
+    place = (recording.polarity.astype(np.uint16) * size_x + recording.x) * size_y + recording.y
+    event_time, place = event_time.astype(np.int32), place.astype(np.uint16)
+    if (np.diff(event_time) < 0).any():
+        order = event_time.argsort(kind="stable")
+        event_time, place = event_time[order], place[order]
+    return event_time, place
+
+
+def _first_of_milliseconds(event_time, place):
+    """Which events are the first of their place within their millisecond; the times rise."""
+    order = place.argsort(kind="stable")
+    milliseconds, places = event_time[order] // 1000, place[order]
+    first = np.ones(len(place), bool)
+    first[order[1:]] = (milliseconds[1:] != milliseconds[:-1]) | (places[1:] != places[:-1])
+    return first
+
+
+def read(path, columns):
+    """Read those columns of a cache; raises UserError if it is cut short or of another version."""
+    broken = f"cache {path} (%s): delete it, and it is built again"
+    try:
+        with h5py.File(path) as file:
+            if file.attrs["version"] != VERSION:
+                raise UserError(broken % f"of version {file.attrs['version']}, not {VERSION}")
+            texts = {key: [text.decode() for text in file[key][:]] for key in TEXTS}
+            cached = Cached(
+                {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], texts["name"],
+                texts["subject"], int(file.attrs["skipped"]),
+            )  # fmt: skip
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(broken % f"cut short or no cache: {error}") from None
+    if any(len(column) != cached.offsets[-1] for column in cached.columns.values()):
+        raise UserError(broken % "its columns differ in length")
+    return cached

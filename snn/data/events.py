@@ -1,0 +1,150 @@
+"""Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import random_split
+
+from snn import encoders
+from snn.data import event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
+from snn.errors import UserError
+
+SPLIT_SEED = 42
+DATASETS = {"nmnist": nmnist, "gesture": gesture}
+SIMULATORS = {"nmnist_simulated": simulated_nmnist.write, "gesture_simulated": simulated_gesture.write}
+
+
+class EventSplit:
+    """Labelled recordings that come in batches of frames.
+
+    Args:
+        time, place: `[E]`, the events of these and maybe of other recordings (`snn.data.event_cache`), on the device
+            that is to have the batches.
+        offsets: `[N + 1]`, where recordings begin and end in them.
+        labels: `[N]` int64.
+        widths: `[N]` int64, each recording's bin in microseconds.
+        indices: which of the N recordings are of this split.
+        bin_events: `snn.encoders.bin_or` or `bin_max` but for its first four arguments.
+        shift: each time a recording comes it is moved by up to so many pixels each way, what leaves the frame is lost.
+    """
+
+    def __init__(self, time, place, offsets, labels, widths, indices, bin_events, shift=0):
+        self.time, self.place, self.bin_events, self.shift = time, place, bin_events, shift
+        self.offsets = offsets.tolist()
+        self.indices = torch.as_tensor(indices).to(time.device)
+        self.counts, self.labels, self.widths = (
+            torch.as_tensor(values).to(time.device) for values in (np.diff(offsets), labels, widths)
+        )
+
+    def __len__(self):
+        return len(self.indices)
+
+    def batches(self, batch_size, generator, shuffle=False):
+        """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) until every recording came once; the last batch may be smaller."""
+        order = self.indices
+        if shuffle:
+            order = order[torch.randperm(len(order), generator=generator, device=order.device)]
+        on_host = order.tolist()  # the one wait for the device: slices need numbers
+        for first, batch in zip(range(0, len(order), batch_size), order.split(batch_size)):
+            slices = [slice(self.offsets[n], self.offsets[n + 1]) for n in on_host[first : first + batch_size]]
+            time, place = (torch.cat([column[part] for part in slices]) for column in (self.time, self.place))
+            frames = self.bin_events(time, place, self.counts[batch], self.widths[batch])
+            if self.shift:
+                frames = self._shifted(frames, generator)
+            yield frames, self.labels[batch]
+
+    def _shifted(self, frames, generator):
+        """Frames `[T, B, 2, X, Y]`, each sample moved by whole pixels."""
+        margin, (batch, _, size_x, size_y) = self.shift, frames.shape[1:]
+        padded = F.pad(frames, (margin,) * 4)
+        first = torch.randint(2 * margin + 1, (2, batch, 1), generator=generator, device=frames.device)
+        x, y = (start + torch.arange(size, device=frames.device) for start, size in zip(first, (size_x, size_y)))
+        sample = torch.arange(batch, device=frames.device)[:, None, None]
+        moved = padded.permute(1, 3, 4, 0, 2)[sample, x[:, :, None], y[:, None, :]]  # [B, X, Y, T, 2]
+        return moved.permute(3, 0, 4, 1, 2).contiguous()
+
+
+def load(config, device):
+    """The splits "train", "dev" and "test" of the config's event dataset, and what to say of it behind a result.
+
+    The first time the recordings are converted into a cache under data/cache; simulated ones are made before that.
+    Raises UserError if the dataset is not there, or for a bad recording unless `dataset.skip_bad` says otherwise.
+    """
+    settings = config["dataset"]
+    name, root = settings["name"].removesuffix("_simulated"), settings["root"]
+    dataset, simulate = DATASETS[name], SIMULATORS.get(settings["name"])
+    if simulate and not Path(root).exists():
+        simulate(root)
+    files = event_cache.paths(name, dataset.sources(root), settings["skip_bad"])
+    if not all(file.exists() for file in files.values()):
+        count, recordings = dataset.recordings(root)
+        event_cache.build(files, recordings, count, dataset.SHAPE, settings["skip_bad"], name)
+    splits = {}
+    for part, file in files.items():
+        splits |= _splits_of(part, file, dataset, config, device)
+    return splits, f"simulated {name} recordings" if simulate else ""
+
+
+def _splits_of(part, file, dataset, config, device):
+    """The splits that come out of the cache of the train or the test recordings."""
+    settings, length, encoding = config["dataset"], config["hyperparameters"]["length"], config["encoding"]
+    cached = event_cache.read(file, ("time", "place", "first") if encoding == "max" else ("time", "place"))
+    time, place, offsets = cached.columns["time"], cached.columns["place"].view(np.int16), cached.offsets
+    widths = dataset.bin_widths(time[offsets[1:] - 1], length, encoding)
+    in_order = sorted(range(len(widths)), key=lambda n: cached.names[n])
+    recordings = [n for n in in_order if widths[n]]
+    if len(recordings) < len(widths) and not settings["skip_bad"]:
+        raise UserError(
+            f"{cached.names[widths.argmin()]} is too short for {length} bins: set hyperparameters.length lower; "
+            "dataset.skip_bad=true leaves such recordings out"
+        )
+    skipped = cached.skipped + len(widths) - len(recordings)
+    if skipped:
+        print(f"{skipped} bad {part} recordings are left out")
+    if len(recordings) < 2:
+        raise UserError(f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings, too few")
+    bin_events = encoders.bin_or
+    if encoding == "max":
+        bin_events, first = encoders.bin_max, cached.columns["first"]
+        time, place, offsets = time[first], place[first], np.concatenate([[0], first.cumsum()])[offsets]
+    make = partial(
+        EventSplit, torch.from_numpy(time).to(device), torch.from_numpy(place).to(device), offsets, cached.labels,
+        widths, bin_events=partial(bin_events, length=length, shape=dataset.SHAPE),
+    )  # fmt: skip
+    if part == "test":
+        return {"test": make(indices=_some(recordings, settings["test_size"]))}
+    train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.DEV_SHARE)
+    some = train[: settings["train_size"] or None]
+    return {"train": make(indices=some, shift=settings["shift"]), "dev": make(indices=dev)}
+
+
+def _train_and_dev(recordings, subjects, settings, dev_share):
+    """Hold out `dataset.dev_size` of the training recordings, or the published share, always the same ones."""
+    size = settings["dev_size"] or max(1, round(dev_share * len(recordings)))
+    if size >= len(recordings):
+        raise UserError(f"dataset.dev_size: {size} of {len(recordings)} training recordings leave none to train on")
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    how = settings.get("dev_split", "random")
+    if how == "random":
+        train, dev = map(list, random_split(recordings, (len(recordings) - size, size), generator))
+    else:
+        people = sorted({subjects[n] for n in recordings})
+        train, dev = recordings, []
+        for person in torch.randperm(len(people), generator=generator).tolist():
+            if len(dev) < size:
+                dev = dev + [n for n in train if subjects[n] == people[person]]
+                train = [n for n in train if subjects[n] != people[person]]
+        if not train:
+            raise UserError("dataset.dev_split: too few subjects to hold some out; use random")
+    by = "at random" if how == "random" else f"of {len({subjects[n] for n in dev})} subjects"
+    print(f"of {len(recordings)} training recordings {len(dev)}, {by}, are for dev")
+    return train, dev
+
+
+def _some(recordings, size):
+    """So many recordings, chosen with a seed, in their order; all of them if `size` is 0."""
+    order = torch.randperm(len(recordings), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return [recordings[n] for n in sorted(order[: size or None].tolist())]

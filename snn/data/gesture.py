@@ -1,0 +1,179 @@
+"""DVS128 Gesture (Amir et al. 2017): 11 hand and arm gestures of 29 subjects, before an event camera of 128x128 pixels.
+
+The published formats, https://research.ibm.com/interactive/dvsgesture/: DvsGesture.tar.gz or the folder that comes out
+of it: trials_to_train.txt and trials_to_test.txt list recordings userNN_LIGHT.aedat (AEDAT 3.1), each with a
+userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; class 8 occurs twice. A row is a clip.
+"""
+
+import re
+import struct
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from snn.data.event_cache import Recording
+from snn.errors import UserError
+from snn.files import checked_entry, read_bytes
+
+PAGE = "https://research.ibm.com/interactive/dvsgesture/"
+ARCHIVE = "DvsGesture.tar.gz"
+SHAPE = (2, 128, 128)  # polarity, x, y
+CLASSES = 11
+DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
+LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+VERSION_LINE, END_OF_HEADER = b"#!AER-DAT3.1\r\n", b"#!END-HEADER\r\n"
+PACKET_HEADER = struct.Struct("<hhiiiiii")  # type, source, event size, time offset, overflow, capacity, number, valid
+POLARITY = 1  # the type of packets with polarity events
+
+
+def sources(root):
+    """The files that the dataset in the folder `root` is read from; raises UserError if it is not there."""
+    root = Path(root).expanduser()
+    if (root / LISTS["train"]).is_file():
+        return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv", ".txt"))
+    if (root / ARCHIVE).is_file():
+        return [root / ARCHIVE]
+    raise UserError(
+        f"DVS128 Gesture is not in {root}, which lacks {ARCHIVE} or {LISTS['train']}: get it from {PAGE} and put it "
+        "there, or name its folder with dataset.root; --demo needs no data"
+    )
+
+
+def recordings(root):
+    """About how many clips there are, and an iterator over (split, Recording), or (split, UserError) for a bad one."""
+    texts = dict(_files(root, (".csv", ".txt")))
+    split_of = _split_of(root, texts)
+
+    def each():
+        missing = dict(split_of)
+        for name, data in _files(root, (".aedat",)):
+            if name in missing:
+                part = missing.pop(name)
+                try:
+                    for clip in _clips(name, data, texts):
+                        yield part, clip
+                except UserError as error:
+                    yield part, error
+        for name, part in missing.items():
+            yield part, UserError(f"{name} is not in {root}, and {LISTS[part]} lists it")
+
+    return 12 * len(split_of), each()
+
+
+def bin_widths(durations, length, encoding):
+    """`[N]` microseconds of a bin, for clips that last `durations`, 0 for one too short: equal bins over the clip.
+
+    With the encoding "max" a bin is whole milliseconds.
+    """
+    unit = 1000 if encoding == "max" else 1
+    return (durations.astype(np.int64) // unit + 1) // length * unit
+
+
+def decode(data, name):
+    """The polarity events in the bytes of an AEDAT 3.1 file: times (int64 microseconds) and data words, `[E]`.
+
+    Packets of other types and events that are not valid are left out. Raises UserError for another version and for a
+    packet that is cut short.
+    """
+    if not data.startswith(VERSION_LINE):
+        first = data[:20].split(b"\r\n")[0].decode("ascii", "replace")
+        raise UserError(f"{name}: begins with {first!r}, not with {VERSION_LINE.strip().decode()!r} (AEDAT 3.1)")
+    position = data.find(END_OF_HEADER) + len(END_OF_HEADER)
+    if position < len(END_OF_HEADER):
+        raise UserError(f"{name}: its header has no end")
+    packets, numbers, overflows = [], [], []
+    while position < len(data):
+        begin = position + PACKET_HEADER.size
+        if begin > len(data):
+            raise UserError(f"{name}: the packet at byte {position} is cut short")
+        kind, _, size, _, overflow, _, number, _ = PACKET_HEADER.unpack_from(data, position)
+        end = begin + size * number
+        if size <= 0 or number < 0 or overflow < 0 or (kind == POLARITY and size != 8):
+            raise UserError(f"{name}: the packet at byte {position} is broken: {number} events of {size} bytes")
+        if end > len(data):
+            raise UserError(f"{name}: the packet at byte {position} is cut short, by {end - len(data)} bytes")
+        if kind == POLARITY and number:
+            packets.append(np.frombuffer(data, "<u4", 2 * number, begin))
+            numbers.append(number)
+            overflows.append(overflow)
+        position = end
+    if not packets:
+        return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+    words, time = np.concatenate(packets).reshape(-1, 2).T
+    time = time.astype(np.int64)
+    if any(overflows):
+        time |= np.repeat(np.array(overflows, np.int64) << 31, numbers)
+    valid = words & 1 == 1
+    return (time, words) if valid.all() else (time[valid], words[valid])
+
+
+def _clips(name, data, texts):
+    """Yield the Recording of each row of a recording's label file, or a UserError in a bad one's place."""
+    label_file = name.removesuffix(".aedat") + "_labels.csv"
+    if label_file not in texts:
+        raise UserError(f"{name}: its label file {label_file} is missing")
+    match = re.fullmatch(r"(user\d+)_(\w+)\.aedat", name)
+    if not match:
+        raise UserError(f"{name}: a recording's name is userNN_LIGHT.aedat")
+    time, words = decode(data, name)
+    if (np.diff(time) < 0).any():
+        order = time.argsort(kind="stable")
+        time, words = time[order], words[order]
+    for row, line in enumerate(texts[label_file].decode("ascii", "replace").splitlines(), 1):
+        if line.strip() and not line.startswith("class"):
+            try:
+                label, start, end = _parse_row(line)
+            except ValueError as error:
+                yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
+                continue
+            first, last = np.searchsorted(time, (start, end))
+            word = words[first:last]
+            yield Recording(
+                f"{name} {row:02d}", label - 1, time[first:last], word >> 17 & 0x7FFF, word >> 2 & 0x7FFF,
+                word >> 1 & 1, *match.groups(),
+            )  # fmt: skip
+
+
+def _parse_row(line):
+    """(class, start, end) of a row of a label file; raises ValueError that says what is wrong."""
+    try:
+        label, start, end = (int(field) for field in line.split(","))
+    except ValueError:
+        raise ValueError("three integers expected: class,startTime_usec,endTime_usec") from None
+    if not 1 <= label <= CLASSES:
+        raise ValueError(f"class {label} is not one of 1 to {CLASSES}")
+    if not 0 <= start < end:
+        raise ValueError(f"it ends at {end}, not after its start {start}")
+    return label, start, end
+
+
+def _split_of(root, texts):
+    """The split of each recording that the trials lists name."""
+    split_of = {}
+    for part, list_name in LISTS.items():
+        if list_name not in texts:
+            raise UserError(f"DVS128 Gesture in {root} lacks {list_name}: get it from {PAGE} again")
+        for line in texts[list_name].decode("ascii", "replace").splitlines():
+            if line.strip():
+                split_of[line.strip()] = part
+    return split_of
+
+
+def _files(root, suffixes):
+    """Yield (name, bytes) of each file with such a suffix, from the folder or, in one pass, from the archive."""
+    files = sources(root)
+    if files[0].name != ARCHIVE:
+        yield from ((file.name, read_bytes(file)) for file in files if file.suffix in suffixes)
+        return
+    try:
+        with tarfile.open(files[0], "r|gz") as archive:
+            for entry in archive:
+                name = checked_entry(files[0], entry.name)
+                if entry.issym() or entry.islnk():
+                    checked_entry(files[0], entry.linkname)
+                if entry.isfile() and name.endswith(suffixes):
+                    yield PurePosixPath(name).name, archive.extractfile(entry).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{files[0]} is no tar.gz archive, or cut short ({error}): get it from {PAGE} again") from None

@@ -1,0 +1,110 @@
+"""N-MNIST (Orchard, Jayawant, Cohen, Thakor 2015): MNIST before an event camera that moves in three saccades of 100 ms.
+
+The published formats, https://www.garrickorchard.com/datasets/n-mnist: Train.zip and Test.zip, or the folders that
+come out of them, with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polarity, 23 bits of
+microseconds.
+"""
+
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from snn.data.event_cache import Recording
+from snn.errors import UserError
+from snn.files import checked_entry, read_bytes
+
+PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
+SHAPE = (2, 34, 34)  # polarity, x, y
+MILLISECONDS = 300  # that a recording lasts, in the binning
+DEV_SHARE = 10_000 / 60_000  # of the training recordings, in the published split
+OVERFLOW_ROW, OVERFLOW_TIME = 240, 1 << 13  # a row with this y is no event: time goes on by so many microseconds
+
+
+def sources(root):
+    """The files that the dataset in the folder `root` is read from; raises UserError if it is not there."""
+    return [source for part in ("Train", "Test") for source in _files(root, part)]
+
+
+def recordings(root):
+    """How many recordings there are, and an iterator over (split, Recording), or (split, UserError) for a bad one."""
+    entries = [(part.lower(), *entry) for part in ("Train", "Test") for entry in _entries(root, part)]
+
+    def each():
+        for part, name, read in entries:
+            try:
+                yield part, decode(read(), name, int(PurePosixPath(name).parent.name))
+            except UserError as error:
+                yield part, error
+
+    return len(entries), each()
+
+
+def decode(data, name, digit):
+    """The Recording in the bytes of a .bin file; raises UserError if they end within an event."""
+    if len(data) % 5:
+        at = len(data) // 5 * 5
+        raise UserError(f"{name}: {len(data)} bytes, no multiple of 5: the event at byte {at} is cut short")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 5)
+    x, y, high, middle, low = rows.T
+    time = (high & 127).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
+    overflow = y == OVERFLOW_ROW
+    if overflow.any():
+        events = ~overflow
+        time += OVERFLOW_TIME * np.cumsum(overflow)
+        x, y, high, time = x[events], y[events], high[events], time[events]
+    return Recording(name, digit, time, x, y, high >> 7)
+
+
+def bin_widths(durations, length, encoding):
+    """`[N]` microseconds of a bin, for recordings that last `durations`: 300 // T milliseconds for each."""
+    if length > MILLISECONDS:
+        raise UserError(
+            f"hyperparameters.length: {length} is not allowed; at most {MILLISECONDS}: a bin has 1 ms or more"
+        )
+    return np.full(len(durations), MILLISECONDS // length * 1000)
+
+
+def _files(root, part):
+    """The files of the split `part`: its folder's recordings, or its zip."""
+    root = Path(root).expanduser()
+    folder, archive = root / part, root / f"{part}.zip"
+    if folder.is_dir():
+        files = sorted(folder.glob("[0-9]/*.bin"))
+        if not files:
+            raise UserError(f"{folder}: no recordings <digit>/*.bin in it")
+        return files
+    if archive.is_file():
+        return [archive]
+    raise UserError(
+        f"N-MNIST is not in {root}, which lacks {part} or {part}.zip: get Train.zip and Test.zip from {PAGE} and put "
+        "them there, or name their folder with dataset.root; --demo needs no data"
+    )
+
+
+def _entries(root, part):
+    """(name, function that reads its bytes) of each recording, in the order of digits and names."""
+    files = _files(root, part)
+    if files[0].suffix == ".bin":
+        return [(str(file), partial(read_bytes, file)) for file in files]
+    try:
+        archive = zipfile.ZipFile(files[0])
+    except zipfile.BadZipFile:
+        raise UserError(f"{files[0]} is no zip archive, or cut short: get it from {PAGE} again") from None
+    names = [PurePosixPath(checked_entry(files[0], name)) for name in archive.namelist()]
+    names = sorted(name for name in names if name.suffix == ".bin" and name.parent.name in set("0123456789"))
+    if not names:
+        raise UserError(f"{files[0]}: no recordings <digit>/*.bin in it")
+
+    def reader(name):
+        def read():
+            try:
+                return archive.read(str(name))
+            except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+                raise UserError(f"{files[0]}/{name}: {error}: get the archive from {PAGE} again") from None
+
+        return read
+
+    return [(f"{files[0]}/{name}", reader(name)) for name in names]

@@ -1,0 +1,150 @@
+"""Simulated DVS128 Gesture recordings: people who move their arms before a simulated event camera.
+
+The files are as those of the real dataset: AEDAT 3.1 with polarity and other packets, label files and trials lists. A
+person is two upper arms and two forearms in front of a dark background, each with a rhythm, size and place of its own.
+"""
+
+import math
+import struct
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from snn.data import camera, gesture
+from snn.files import folder_built_beside
+
+SEED = 42
+TRAIN, TEST = 9, 3  # subjects
+LIGHTS = {"fluorescent": 1.0, "led": 0.7}  # and how bright it is
+SENSOR = 128  # pixels, each way
+CLIP, PAUSE, STEP = 2_000_000, 200_000, 8_000  # microseconds; a pause stands before every clip
+CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11)  # of a recording's clips
+UPPER_ARM, FOREARM, WIDTH = 22.0, 20.0, 4.0  # pixels
+PACKET = 4096  # events
+
+
+class Arm(NamedTuple):
+    """How an arm moves: angles in degrees from hanging down, outward; they swing as sin of the gesture's phase."""
+
+    upper: float = 8  # mean of the upper arm's angle
+    upper_swing: float = 2
+    fore: float = 8  # mean of the forearm's
+    fore_swing: float = 2
+    lag: float = 0  # cycles by which its swing is behind
+    turns: float = 0  # of the whole arm, in a cycle: 1, or -1 for the other way round
+    reach: float = 0  # by how much of its length the forearm shortens and grows, a quarter of a cycle later
+
+
+REST = Arm()
+WAVE = Arm(upper=40, upper_swing=4, fore=160, fore_swing=30)
+# (right arm, left arm); the person faces the camera, so that the right arm is on the left side
+GESTURES = {
+    1: (Arm(20, 6, -60, 32), Arm(20, 6, -60, 32)),  # hand clapping
+    2: (WAVE, REST),  # right hand wave
+    3: (REST, WAVE),  # left hand wave
+    4: (Arm(turns=1), REST),  # right arm clockwise
+    5: (Arm(turns=-1), REST),  # right arm counter clockwise
+    6: (REST, Arm(turns=-1)),  # left arm clockwise
+    7: (REST, Arm(turns=1)),  # left arm counter clockwise
+    8: (Arm(35, 4, -90, 22, 0, reach=0.4), Arm(35, 4, -90, 22, 0.5, reach=0.4)),  # arm roll
+    9: (Arm(60, 12, 70, 35, 0), Arm(60, 12, 70, 35, 0.5)),  # air drums
+    10: (Arm(25, 3, -45, 25), Arm(70, 2, 110, 4, 0.25)),  # air guitar
+    11: (Arm(95, 40, 95, 50), Arm(95, 40, 95, 50)),  # other gestures: here, flapping
+}
+
+
+def write(root):
+    """Make the recordings, label files and trials lists in the folder `root`, which is there only once it is whole."""
+    generator = torch.Generator().manual_seed(SEED)
+    people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
+    with folder_built_beside(root) as folder, tqdm(
+        total=len(people) * len(LIGHTS), desc="simulating an event camera", unit="recording", leave=False, disable=None
+    ) as bar:  # fmt: skip
+        print(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights into {root}", flush=True)
+        names = {"train": [], "test": []}
+        for subject, person in people.items():
+            for light, brightness in LIGHTS.items():
+                name = f"user{subject:02d}_{light}"
+                scenes = camera.film(_scenes(person, brightness, generator), STEP, 0.25, STEP, 0.05, generator)
+                (folder / f"{name}.aedat").write_bytes(encode(_one_after_the_other(scenes)))
+                rows = ["class,startTime_usec,endTime_usec"]
+                for clip, label in enumerate(CLASSES):
+                    start = clip * (CLIP + PAUSE) + PAUSE
+                    rows.append(f"{label},{start},{start + CLIP}")
+                (folder / f"{name}_labels.csv").write_text("\n".join(rows) + "\n")
+                names["train" if subject <= TRAIN else "test"].append(f"{name}.aedat")
+                bar.update()
+        for part, list_name in gesture.LISTS.items():
+            (folder / list_name).write_text("\n".join(names[part]) + "\n")
+
+
+def encode(events):
+    """The events as an AEDAT 3.1 file: packets of polarity events, between them some of special events and motion."""
+    header = gesture.VERSION_LINE + b"#Format: RAW\r\n#Source 1: DVS128\r\n" + gesture.END_OF_HEADER
+    data = events.x << 17 | events.y << 2 | events.polarity << 1 | 1
+    words = torch.stack([data, events.time], 1).int().numpy().astype("<u4")
+    packets = [header]
+    for first in range(0, len(words), PACKET):
+        chunk = words[first : first + PACKET]
+        packets.append(_packet(gesture.POLARITY, 8, 4, len(chunk), chunk.tobytes()))
+        now = int(chunk[-1, 1])
+        packets.append(_packet(0, 8, 4, 1, struct.pack("<II", 1, now)))  # a special event
+        packets.append(_packet(3, 36, 4, 1, struct.pack("<II7f", 1, now, *[0.0] * 7)))  # the camera's own motion
+    return b"".join(packets)
+
+
+def _packet(kind, size, time_offset, number, payload):
+    return gesture.PACKET_HEADER.pack(kind, 1, size, time_offset, 0, number, number, number) + payload
+
+
+def _one_after_the_other(scenes):
+    """The events of all clips on one clock; clip n is at n * (CLIP + PAUSE) + PAUSE."""
+    shifted = [
+        scene._replace(time=scene.time + clip * (CLIP + PAUSE) + PAUSE) for clip, scene in enumerate(scenes)
+    ]  # fmt: skip
+    return camera.Events(*(torch.cat(column) for column in zip(*shifted)))
+
+
+def _scenes(person, brightness, generator):
+    """Yield, for each step, what the camera sees of a person's gestures: intensities `[12, x, y]`."""
+    size, centre_x, centre_y, speed, sleeves, wildness = (2 * person - 1).tolist()  # -1 to 1
+    scale = 1 + 0.1 * size
+    phase, tempo, sway = torch.rand(3, len(CLASSES), generator=generator)
+    frequency = 1.2 * (1 + 0.2 * speed + 0.1 * (2 * tempo - 1))  # [12] Hz
+    arms = [torch.tensor([GESTURES[label][side] for label in CLASSES]).T for side in (0, 1)]  # each [fields, 12]
+    axis = torch.arange(SENSOR, dtype=torch.float32)
+    x, y = axis[:, None], axis[None, :]
+    for step in range(CLIP // STEP + 1):
+        cycles = phase + frequency * step * STEP * 1e-6
+        body_x = 64 + 6 * centre_x + torch.sin(math.tau * (0.4 * cycles + sway))  # [12]
+        body_y = torch.full_like(body_x, 58 + 6 * centre_y)
+        light = torch.zeros(len(CLASSES), SENSOR, SENSOR)
+        for outward, arm in zip((-1, 1), arms):
+            upper, upper_swing, fore, fore_swing, lag, turns, reach = arm
+            swing = (1 + 0.2 * wildness) * torch.sin(math.tau * (cycles + lag))
+            turned = turns * cycles * 360
+            turning = turns != 0
+            upper = torch.where(turning, turned, upper + upper_swing * swing).deg2rad()
+            fore = torch.where(turning, turned, fore + fore_swing * swing).deg2rad()
+            length = scale * FOREARM * (1 - reach * (0.5 + 0.5 * torch.cos(math.tau * (cycles + lag))))
+            shoulder = body_x + outward * 15 * scale, body_y
+            elbow = _end(shoulder, outward, upper, scale * UPPER_ARM)
+            hand = _end(elbow, outward, fore, length)
+            light = light.maximum(_limb(x, y, shoulder, elbow, scale * WIDTH))
+            light = light.maximum(_limb(x, y, elbow, hand, scale * WIDTH))
+        yield 0.1 + brightness * (0.15 + (0.6 + 0.2 * sleeves) * light)
+
+
+def _end(start, outward, angle, length):
+    """Where a limb ends; an angle of 0 hangs down, y grows downward."""
+    return start[0] + outward * length * torch.sin(angle), start[1] + length * torch.cos(angle)
+
+
+def _limb(x, y, start, end, width):
+    """How much of each pixel a limb from `start` to `end` covers: `[12, x, y]`, falling from 1 to 0 over two pixels."""
+    (x0, y0), (x1, y1) = ([c[:, None, None] for c in point] for point in (start, end))
+    dx, dy = x1 - x0, y1 - y0
+    along = (((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy)).clamp_(0, 1)
+    distance = ((x - x0 - along * dx).square_() + (y - y0 - along * dy).square_()).sqrt_()
+    return ((width + 1 - distance) / 2).clamp_(0, 1)

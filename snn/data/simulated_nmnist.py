@@ -1,0 +1,60 @@
+"""Simulated N-MNIST recordings: the embedded digits before a simulated event camera, in N-MNIST's own file format."""
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from snn.data import camera, digits
+from snn.files import folder_built_beside
+
+SEED = 42
+TRAIN, TEST = 700, 200  # recordings
+SENSOR = 34  # pixels, each way
+SACCADE = 100  # milliseconds; a recording has three
+CORNERS = torch.tensor([[-2.5, -2.5], [0.0, 2.5], [2.5, -2.5], [-2.5, -2.5]])  # pixels; from one to the next
+BATCH = 100
+
+
+def write(root):
+    """Make Train/<digit>/<number>.bin and Test/... in the folder `root`, which is there only once it is whole."""
+    generator = torch.Generator().manual_seed(SEED)
+    parts = digits.read()
+    with folder_built_beside(root) as folder, tqdm(
+        total=TRAIN + TEST, desc="simulating an event camera", unit="recording", leave=False, disable=None
+    ) as bar:  # fmt: skip
+        print(f"simulating {TRAIN + TEST} recordings of the embedded digits into {root}", flush=True)
+        for part, (images, labels), count in zip(("Train", "Test"), parts, (TRAIN, TEST)):
+            for digit in range(10):
+                (folder / part / str(digit)).mkdir(parents=True)
+            number = 0
+            for batch in images[:count].split(BATCH):
+                for events in camera.film(_saccades(batch, generator), 1000, 0.3, 2000, 1, generator):
+                    (folder / part / str(labels[number].item()) / f"{number:05d}.bin").write_bytes(encode(events))
+                    number += 1
+                    bar.update()
+
+
+def encode(events):
+    """The events in the format of N-MNIST: x, y, 1 bit of polarity, 23 bits of microseconds, big-endian."""
+    last = events.polarity << 23 | events.time
+    rows = [events.x, events.y, last >> 16, last >> 8 & 255, last & 255]
+    return torch.stack(rows, 1).to(torch.uint8).numpy().tobytes()
+
+
+def _saccades(images, generator):
+    """Yield, for each millisecond, what the camera sees of images `[B, 28, 28]`: intensities `[B, x, y]`."""
+    margin = (SENSOR - images.shape[1]) // 2
+    scene = F.pad(images.float() / 255, (margin,) * 4).transpose(1, 2)[:, None]  # x before y
+    start = torch.rand(len(images), 2, generator=generator) * 2 - 1  # pixels
+    for millisecond in range(3 * SACCADE):
+        saccade, way = millisecond // SACCADE, millisecond % SACCADE / SACCADE
+        shift = start + CORNERS[saccade].lerp(CORNERS[saccade + 1], way)  # [B, 2]: x, y
+        yield 0.15 + _shifted(scene, shift)[:, 0]
+
+
+def _shifted(scene, shift):
+    """Images `[B, 1, x, y]` moved by `shift` pixels `[B, 2]`, between pixels too."""
+    matrix = torch.eye(2, 3).repeat(len(scene), 1, 1)
+    matrix[:, :, 2] = -2 * shift.flip(1) / SENSOR  # grid_sample's first coordinate is the last dimension, here y
+    grid = F.affine_grid(matrix, list(scene.shape), align_corners=False)
+    return F.grid_sample(scene, grid, align_corners=False)

@@ -1,0 +1,11 @@
+"""snn_conv_1_gesture with each bin's numbers of events, divided by their maximum, as input.
+
+Settings: configs/snn_conv_1_gesture_max.yaml
+"""
+
+from snn.cli import main
+from snn.data import events
+from snn_conv_1_gesture import network
+
+if __name__ == "__main__":
+    main("snn_conv_1_gesture_max", network, events.load)
