@@ -1,15 +1,25 @@
 """Checkpoints: plain dicts of tensors, numbers and texts that load with nothing else at hand.
 
+python -m snn.checkpoint convert IN OUT      between ours and those of the paper's public code, either way
+
 Keys: config (the whole of it), epoch (from 0), model, optimizer, scheduler, random (states of the generators),
 preserved (the carried state), history (a dict for each epoch, as in metrics.csv), run_folder.
 """
 
+import argparse
+import importlib
+import io
+import sys
+import zipfile
 from pathlib import Path
 
 import torch
 
+from snn import config, published
 from snn.errors import UserError
-from snn.files import written_beside
+from snn.files import checked_entry, written_beside
+
+ROOT = Path(__file__).parents[1]
 
 
 def save(path, checkpoint):
@@ -19,25 +29,49 @@ def save(path, checkpoint):
 
 
 def load(path, experiment=None):
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU: one of ours, or one of the public code (`snn.published`), also in its .zip.
 
     Args:
-        experiment: name of the experiment it has to be of; None takes any.
+        experiment: name of the experiment it has to be of; None takes any. Those of the public code do not say.
     Raises UserError if it is not there, cut short, no checkpoint, or of another experiment.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
+    file = _unzipped(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises what the bytes happen to provoke
         raise UserError(f"checkpoint {path} is no checkpoint, or cut short: name another with --checkpoint") from None
+    if published.is_published(checkpoint):
+        return checkpoint
     if not isinstance(checkpoint, dict) or not {"config", "epoch", "model"} <= checkpoint.keys():
-        raise UserError(f"checkpoint {path} has no config, epoch and model: name another with --checkpoint")
+        raise UserError(
+            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict: name another with --checkpoint"
+        )
     name = checkpoint["config"].get("experiment_name")
     if experiment and name != experiment:
         raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
     return checkpoint
+
+
+def _unzipped(path):
+    """What torch.load is to read: the file itself (torch.save writes zips too), or the one file in a zip archive."""
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if any(name.endswith("data.pkl") for name in names):
+            return path
+        if len(names) != 1:
+            raise UserError(
+                f"checkpoint {path} is a zip of {len(names)} files, one is expected: unpack it and name one"
+            )
+        checked_entry(path, names[0])
+        try:
+            return io.BytesIO(archive.read(names[0]))
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise UserError(f"checkpoint {path} can't be unpacked: {error}") from None
 
 
 def newest(folder):
@@ -46,12 +80,15 @@ def newest(folder):
     return best if best.exists() and not last.exists() else last
 
 
-def load_model(net, model, path):
-    """Put the weights `model`, read from `path`, into a network.
+def load_model(net, checkpoint, path):
+    """Put the weights of a checkpoint, read from `path`, into a network.
 
     Raises UserError that names the first tensor that is missing, unknown or of another shape.
     """
-    own = net.state_dict()
+    if published.is_published(checkpoint):
+        net.load_state_dict(published.to_model(checkpoint, net, path))
+        return
+    own, model = net.state_dict(), checkpoint["model"]
     for name in own.keys() | model.keys():
         if name not in model:
             problem = f"has no {name}"
@@ -63,3 +100,49 @@ def load_model(net, model, path):
             continue
         raise UserError(f"checkpoint {path} {problem}: it is of another network; set the config to the one it is of")
     net.load_state_dict(model)
+
+
+def convert(source, target, experiment=None):
+    """Write the checkpoint `source` of the public code as one of ours to `target`, or the other way round.
+
+    Args:
+        experiment: which one a checkpoint of the public code is of; None goes by its file's name.
+    Raises UserError if that can't be told, and whatever `load` and `load_model` raise.
+    """
+    checkpoint = load(source)
+    names = sorted((file.stem for file in (ROOT / "configs").glob("*.yaml")), key=len, reverse=True)
+    is_published = published.is_published(checkpoint)
+    of = Path(source).name if is_published else checkpoint["config"]["experiment_name"]
+    experiment = experiment or next((name for name in names if name in of), None)
+    if experiment not in names:
+        raise UserError(f"{source}: of which experiment? name it with --experiment: {', '.join(sorted(names))}")
+    settings = config.resolve(ROOT / "configs" / f"{experiment}.yaml") if is_published else checkpoint["config"]
+    net = importlib.import_module(experiment).network(settings)
+    load_model(net, checkpoint, source)
+    if is_published:
+        result = {"config": settings, "epoch": checkpoint["epoch"], "model": net.state_dict()}
+    else:
+        result = published.from_checkpoint(checkpoint, net)
+    save(target, result)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description=convert.__doc__.splitlines()[0])
+    convert_parser = parser.add_subparsers(required=True).add_parser("convert", help=parser.description)
+    convert_parser.add_argument("source", metavar="IN")
+    convert_parser.add_argument("target", metavar="OUT")
+    convert_parser.add_argument(
+        "--experiment", help="which a checkpoint of the public code is of, if its name does not say"
+    )
+    args = parser.parse_args(argv)
+    try:
+        convert(args.source, args.target, args.experiment)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{args.target} written")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()

@@ -35,6 +35,7 @@ class DualExpIIR(nn.Module):
         if not tau_m > tau_s > 0:
             raise ValueError(f"DualExpIIR needs tau_m > tau_s > 0, got tau_m {tau_m}, tau_s {tau_s}")
         self.shape = torch.Size([shape] if isinstance(shape, int) else shape)
+        self.tau_m, self.tau_s = tau_m, tau_s
         decay_m, decay_s = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
         self.a1 = _coefficient(self.shape, decay_m + decay_s, trainable)
         self.a2 = _coefficient(self.shape, -decay_m * decay_s, trainable)

@@ -1,0 +1,105 @@
+"""Checkpoints of the paper's public code: their names for what our networks hold, in both directions.
+
+Such a file is a dict {epoch, snn_state_dict, optimizer_state_dict, loss}; the released ones are in a .zip each. A
+network's layers are counted in blocks, each of which a synapse layer begins: axon1, conv1, axon2, ..., the pools
+counted too. The state also holds constants, which here come from the config; they are checked.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from snn.errors import UserError
+from snn.kernels.reference import SURROGATE_SIGMA
+from snn.neurons import SpikingNeuron
+from snn.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+
+KEYS = ("epoch", "snn_state_dict", "optimizer_state_dict", "loss")
+COEFFICIENTS = {"a1": "alpha_1", "a2": "alpha_2", "b1": "beta_1"}
+TOLERANCE = 1e-5  # of constants, relative
+
+
+def is_published(checkpoint):
+    """Whether what torch.load gave is such a checkpoint."""
+    return isinstance(checkpoint, dict) and "snn_state_dict" in checkpoint
+
+
+def to_model(checkpoint, net, path):
+    """The checkpoint's weights and coefficients under the names that `net` has for them.
+
+    Raises UserError for a tensor that is missing, unknown or of another shape, and for a constant that differs.
+    """
+    state = {name.removeprefix("module."): value for name, value in checkpoint["snn_state_dict"].items()}
+    names, constants = _names_and_constants(net)
+    own, model = net.state_dict(), {}
+    known = {*names.values(), *constants}
+    is_other = f"checkpoint {path} %s: it is of another network than this experiment's config describes"
+    for name in state:
+        if name not in known:
+            raise UserError(is_other % f"has {name}, which the network has not")
+    for mine, name in names.items():
+        if name not in state:
+            raise UserError(is_other % f"lacks {name}")
+        if state[name].shape != own[mine].shape:
+            raise UserError(is_other % f"has {name} of shape {list(state[name].shape)}, not {list(own[mine].shape)}")
+        model[mine] = state[name]
+    for name, (value, key, _) in constants.items():
+        if name in state:  # the public code kept some of them at times only
+            found = state[name].double()
+            furthest = found.flatten()[(found - value).abs().argmax()].item()
+            if abs(furthest - value) > TOLERANCE * abs(value):
+                raise UserError(
+                    f"checkpoint {path}: {name} is {furthest:.6g}, but {value:.6g} here: set {key} to its value"
+                )
+    return model
+
+
+def from_checkpoint(checkpoint, net):
+    """Our checkpoint as one of the public code; the optimizer's state stays behind."""
+    names, constants = _names_and_constants(net)
+    state = {name: checkpoint["model"][mine] for mine, name in names.items()}
+    state |= {name: torch.full(shape, value) for name, (value, _, shape) in constants.items()}
+    history = checkpoint.get("history") or [{}]
+    loss = torch.tensor(history[-1].get("train_loss", math.nan))
+    return dict(zip(KEYS, (checkpoint["epoch"], state, {}, loss)))
+
+
+def _names_and_constants(net):
+    """({our name: theirs} of what is trained, {their name: (value, config key that it comes from, shape)})."""
+    names, constants, block, of_product = {}, {}, 0, None
+    dense = "dense" if isinstance(net[-1], DualExpFilter) else "snn"  # the associative memory's layers are dense1, ...
+    for place, (layer, shape) in enumerate(zip(net, _output_shapes(net))):
+        if isinstance(layer, (DualExpIIR, FirstOrderLowPass)):
+            block += 1
+            kind = "dual_exp_iir_cell" if isinstance(layer, DualExpIIR) else "first_order_low_pass_cell"
+            for mine, _ in layer.named_parameters():
+                names[f"{place}.{mine}"] = f"axon{block}.{kind}.{COEFFICIENTS[mine]}"
+            if isinstance(layer, DualExpIIR):
+                gain = DualExpFilter(layer.tau_m, layer.tau_s).gain
+                constants[f"axon{block}.{kind}.v_0"] = gain, "hyperparameters.tau_m and tau_s", ()
+        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
+            of_product = f"conv{block}.conv2d_cell" if isinstance(layer, nn.Conv2d) else f"{dense}{block}.neuron_cell"
+            weight = "conv" if isinstance(layer, nn.Conv2d) else "weight"
+            for mine, _ in layer.named_parameters():
+                names[f"{place}.{mine}"] = f"{of_product}.{weight}.{mine}"
+        elif isinstance(layer, SpikingNeuron):
+            constants[f"{of_product}.sigma"] = SURROGATE_SIGMA, "nothing, it is fixed", ()
+            constants[f"{of_product}.reset_v"] = 1.0, "nothing, it is fixed", shape
+            for name in ("reset_decay", "decay_v"):
+                constants[f"{of_product}.{name}"] = layer.decay, "hyperparameters.tau_m", shape
+        elif isinstance(layer, DualExpFilter):
+            key = "hyperparameters.filter_tau_m and filter_tau_s"
+            for name, value in (("v0", layer.gain), ("decay_m", layer.decay_m), ("decay_s", layer.decay_s)):
+                constants[f"output_filter.filter_{name}"] = value, key, ()
+    return names, constants
+
+
+@torch.no_grad()
+def _output_shapes(net):
+    """The shape `[*features]` of each layer's output."""
+    x, shapes = torch.zeros(1, 1, *net[0].shape, device=next(net.parameters()).device), []
+    for layer in net.eval():
+        x = layer(x)[0] if getattr(layer, "stateful", False) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))
+        shapes.append(x.shape[2:])
+    return shapes
