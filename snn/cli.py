@@ -14,19 +14,21 @@ from snn.memory import keep_freed_memory
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-def main(experiment, network, data, argv=None):
+def main(experiment, network, data, task=training.CLASSIFICATION, report=None, argv=None):
     """Run an experiment as its command line says.
 
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
         network: from a config to the network.
         data: from a config and a device to (splits by name, note behind a test result).
+        task: what the network is trained for.
+        report: called with the tested network, the splits, the config and the run's folder; None reports nothing more.
         argv: the command line's words; None takes the process's own.
     Exits with status 2 after one line on a mistake that the user can mend.
     """
     args = _parse(experiment, argv)
     try:
-        _run(experiment, network, data, args)
+        _run(experiment, network, data, task, report, args)
     except UserError as error:
         sys.exit(_complain(error))
     except KeyboardInterrupt:
@@ -34,7 +36,7 @@ def main(experiment, network, data, argv=None):
         sys.exit(130)
 
 
-def _run(experiment, network, data, args):
+def _run(experiment, network, data, task, report, args):
     settings = config.resolve(CONFIGS / f"{experiment}.yaml", args.config_file, args.demo, args.set, _note)
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
@@ -47,7 +49,10 @@ def _run(experiment, network, data, args):
         source = args.checkpoint or settings["test_checkpoint_path"] or folder / "best.pt"
     if source:
         saved = checkpoint.load(source, name)
-        settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
+        if "config" in saved:
+            settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
+        elif args.resume:
+            raise UserError(f"checkpoint {source} is of the paper's public code: it can be tested, not resumed")
 
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
@@ -56,24 +61,36 @@ def _run(experiment, network, data, args):
         for parameter_name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
     if saved:
-        checkpoint.load_model(net, saved["model"], source)
+        checkpoint.load_model(net, saved, source)
     splits, note = data(settings, device)
 
+    run_folder = None
     if args.train:
         print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()))
-        trainer = training.Trainer(net, splits, settings, resume_from=saved)
+        trainer = training.Trainer(net, splits, settings, task, resume_from=saved)
         trainer.fit()
-    result = training.test(net, splits["test"], settings)
+        run_folder = trainer.run_folder
+    result = training.test(net, splits["test"], settings, task)
+    if report:
+        run_folder = run_folder or training.new_run_folder(name)
+        report(net, splits, settings, run_folder)
     if args.train:
         best = trainer.best
-        print(
-            f"best epoch {best['epoch']}: train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, "
-            f"test {result.accuracy:.2f} %"
+        scores = (
+            f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"
+            if task.correct
+            else f"train loss {best['train_loss']:.5f}, dev loss {best['dev_loss']:.5f}, test loss {result.loss:.5f}"
         )
+        print(f"best epoch {best['epoch']}: {scores}")
         print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
-        print(f"run folder: {trainer.run_folder}")
-    counts = f"{result.accuracy:.2f} % ({result.correct}/{result.total})"
-    print(f"test accuracy: {counts}" + (f", {note}" if note else ""))
+    if run_folder:
+        print(f"run folder: {run_folder}")
+    score = (
+        f"test accuracy: {result.accuracy:.2f} % ({result.correct}/{result.total})"
+        if task.correct
+        else f"test loss: {result.loss:.5f}"
+    )
+    print(score + (f", {note}" if note else ""))
 
 
 def find_device(name):

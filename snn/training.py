@@ -1,9 +1,10 @@
-"""Training and evaluation of a network that classifies by counting its output spikes."""
+"""Training and evaluation of a network, for classification by counting output spikes or for association."""
 
 import csv
 import io
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,27 @@ from snn.state import Preserved, map_tensors
 SECONDS_BETWEEN_LINES = 30  # of progress where no terminal shows a bar
 
 
+class Task(NamedTuple):
+    """What a network is trained for; both functions take its output `[T, B, *]` and the batch's targets."""
+
+    loss: Callable  # mean over the samples
+    correct: Callable | None  # number of correct predictions; None: the loss alone tells how good it is
+
+
+# Softmax cross-entropy on the output spike counts, prediction = argmax of the counts; targets are labels [B].
+CLASSIFICATION = Task(
+    lambda spikes, labels: F.cross_entropy(spikes.sum(0), labels),
+    lambda spikes, labels: (spikes.sum(0).argmax(1) == labels).sum(),
+)
+# Mean squared error of the filtered output; targets are [T, B, *].
+ASSOCIATION = Task(F.mse_loss, None)
+
+
 class Result(NamedTuple):
     """What an epoch over a split gave."""
 
     loss: float  # mean over the samples
-    correct: int
+    correct: int | None  # None where there is nothing to be counted
     total: int
 
     @property
@@ -33,12 +50,17 @@ class Result(NamedTuple):
         """Share of correct predictions in percent."""
         return 100 * self.correct / self.total
 
+    def __str__(self):
+        if self.correct is None:
+            return f"loss {self.loss:.5f}"
+        return f"{self.accuracy:.2f} % (loss {self.loss:.4f})"
 
-def run_epoch(net, split, config, generator, preserved=None, step=None, title=""):
-    """One pass over a split: softmax cross-entropy on the output spike counts, prediction = argmax of the counts.
+
+def run_epoch(net, split, config, task, generator, preserved=None, step=None, title=""):
+    """One pass over a split.
 
     Args:
-        split: has `batches(batch_size, generator, shuffle)`, which yields (x `[T, B, *]`, labels `[B]`).
+        split: has `batches(batch_size, generator, shuffle)`, which yields (x `[T, B, *]`, targets).
         config: the resolved config, for the batch size and the precision.
         preserved: carries the state from batch to batch; None starts every batch from zero.
         step: called with each batch's loss to train on it, in shuffled order; None only evaluates.
@@ -47,38 +69,44 @@ def run_epoch(net, split, config, generator, preserved=None, step=None, title=""
     net.train(step is not None)
     device = next(net.parameters()).device
     batch_size = config["hyperparameters"]["batch_size"]
-    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device)
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.long, device=device) if task.correct else None
     seen = 0
     bar = tqdm(total=-(-len(split) // batch_size), desc=title, unit="batch", leave=False, disable=None)
     reported = time.monotonic()
     with torch.set_grad_enabled(step is not None), bar:
-        for x, labels in split.batches(batch_size, generator, shuffle=step is not None):
+        for x, targets in split.batches(batch_size, generator, shuffle=step is not None):
+            samples = x.shape[1]
             with matrix_products(config["precision"], device):
-                spikes, state = net(x, preserved and preserved.take(len(labels)))
+                y, state = net(x, preserved and preserved.take(samples))
             if preserved:
                 preserved.keep(state)
-            counts = spikes.sum(0)  # [B, classes]
-            loss = F.cross_entropy(counts, labels)
+            loss = task.loss(y, targets)
             if step:
                 step(loss)
-            loss_sum += loss.detach() * len(labels)
-            correct += (counts.argmax(1) == labels).sum()
-            seen += len(labels)
+            loss_sum += loss.detach() * samples
+            if task.correct:
+                correct += task.correct(y.detach(), targets)
+            seen += samples
             bar.update()
             if time.monotonic() - reported > (SECONDS_BETWEEN_LINES if bar.disable else 1):
                 reported = time.monotonic()
-                status = f"loss {loss_sum.item() / seen:.4f}, accuracy {100 * correct.item() / seen:.2f} %"
+                status = _result(loss_sum, correct, seen)
                 if bar.disable:
                     print(f"{title}: {seen}/{len(split)} samples, {status}", flush=True)
                 else:
-                    bar.set_postfix_str(status)
-    return Result(loss_sum.item() / seen, correct.item(), seen)
+                    bar.set_postfix_str(str(status))
+    return _result(loss_sum, correct, seen)
 
 
-def test(net, split, config):
+def _result(loss_sum, correct, seen):
+    return Result(loss_sum.item() / seen, None if correct is None else correct.item(), seen)
+
+
+def test(net, split, config, task):
     """Evaluate on the test split; the same network and config always give the same result."""
     generator = _generator(net, config)
-    return run_epoch(net, split, config, generator, _preserved(config), title="test")
+    return run_epoch(net, split, config, task, generator, _preserved(config), title="test")
 
 
 class Trainer:
@@ -87,11 +115,12 @@ class Trainer:
     Args:
         net, splits: the network and the data, on the same device; splits has "train" and "dev".
         config: the resolved config.
+        task: CLASSIFICATION or ASSOCIATION.
         resume_from: a checkpoint to go on from; its weights are in `net` already.
     """
 
-    def __init__(self, net, splits, config, resume_from=None):
-        self.net, self.splits, self.config = net, splits, config
+    def __init__(self, net, splits, config, task, resume_from=None):
+        self.net, self.splits, self.config, self.task = net, splits, config, task
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
@@ -107,12 +136,14 @@ class Trainer:
     @property
     def best(self):
         """The history's entry of the epoch that was best on dev, the first of them."""
-        return max(self.history, key=lambda entry: entry["dev_acc"])
+        if self.task.correct:
+            return max(self.history, key=lambda entry: entry["dev_acc"])
+        return min(self.history, key=lambda entry: entry["dev_loss"])
 
     def fit(self):
         """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights."""
         p = self.config["hyperparameters"]
-        self.run_folder = self.run_folder or _new_run_folder(self.config["experiment_name"])
+        self.run_folder = self.run_folder or new_run_folder(self.config["experiment_name"])
         with written_beside(self.run_folder / "config.yaml") as file:
             file.write(yaml.safe_dump(self.config, sort_keys=False).encode())
         from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only trainings need it
@@ -122,23 +153,24 @@ class Trainer:
                 start = time.monotonic()
                 lr = self.optimizer.param_groups[0]["lr"]
                 train, dev = (
-                    run_epoch(self.net, self.splits[name], self.config, self.generator, self.preserved, step,
+                    run_epoch(self.net, self.splits[name], self.config, self.task, self.generator, self.preserved, step,
                               f"epoch {epoch} {name}")
                     for name, step in (("train", self._step), ("dev", None))
                 )  # fmt: skip
                 if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
                     self.scheduler.step()
-                entry = {
-                    "epoch": epoch, "train_acc": train.accuracy, "dev_acc": dev.accuracy, "train_loss": train.loss,
-                    "dev_loss": dev.loss, "lr": lr, "seconds": time.monotonic() - start,
+                entry = {"epoch": epoch}
+                if self.task.correct:
+                    entry |= {"train_acc": train.accuracy, "dev_acc": dev.accuracy}
+                entry |= {
+                    "train_loss": train.loss, "dev_loss": dev.loss, "lr": lr, "seconds": time.monotonic() - start,
                 }  # fmt: skip
                 self.history.append(entry)
                 self._save()
                 for key, value in entry.items():
                     board.add_scalar(key, value, epoch)
                 print(
-                    f"epoch {epoch}: train {train.accuracy:.2f} % (loss {train.loss:.4f}), dev {dev.accuracy:.2f} % "
-                    f"(loss {dev.loss:.4f}), lr {lr:.1e}, {entry['seconds']:.1f} s"
+                    f"epoch {epoch}: train {train}, dev {dev}, lr {lr:.1e}, {entry['seconds']:.1f} s"
                     + (", best so far" if self.best is entry else ""),
                     flush=True,
                 )
@@ -235,7 +267,7 @@ def _preserved(config):
     return Preserved() if config["states"] == "preserved" else None
 
 
-def _new_run_folder(experiment):
+def new_run_folder(experiment):
     """runs/<experiment>/<time>, made anew."""
     start = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"_{n}" for n in range(2, 100))):

@@ -9,16 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
+from snn import recall
+from snn.data import simulated_gesture, simulated_nmnist
 
 ROOT = Path(__file__).parents[1]
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
+EVENTS = ["snn_conv_1_nmnist", "snn_conv_1_gesture", "snn_conv_1_gesture_30", "snn_conv_1_gesture_max"]
 TINY = {
     "dataset.name": "digits", "dataset.train_size": 56, "dataset.dev_size": 20, "dataset.test_size": 24,
     "hyperparameters.length": 12, "hyperparameters.batch_size": 16, "hyperparameters.epoch": 2,
     "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005,
 }  # fmt: skip
 TINY_CNN = {"dataset.train_size": 8, "dataset.dev_size": 6, "dataset.test_size": 6, "hyperparameters.batch_size": 4}
+TINY_NMNIST = TINY_CNN | {"dataset.name": "nmnist_simulated", "dataset.root": "made"}
+TINY_GESTURE = TINY_CNN | {"dataset.name": "gesture_simulated", "dataset.root": "made"}
+TINY_MEMORY = {
+    "dataset.name": "patterns", "dataset.train_size": 20, "dataset.dev_size": 10, "dataset.test_size": 12,
+    "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
+}  # fmt: skip
 
 
 class Run:
@@ -28,7 +39,8 @@ class Run:
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
 
     def __call__(self, script, *words, settings=None):
-        merged = TINY | (TINY_CNN if "conv" in script else {}) | (settings or {})
+        own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY}
+        merged = TINY | next(own[part] for part in script.split("_") if part in own) | (settings or {})
         overrides = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
         self.monkeypatch.chdir(self.folder)
         self.monkeypatch.setattr(sys, "argv", [f"{script}.py", *words, *overrides])
@@ -83,12 +95,24 @@ def same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("script", MLPS + CNNS)
-def test_train_and_test(run, script):
+@pytest.fixture
+def few_recordings(monkeypatch):
+    """Simulated datasets are small."""
+    monkeypatch.setattr(simulated_nmnist, "TRAIN", 14)
+    monkeypatch.setattr(simulated_nmnist, "TEST", 6)
+    monkeypatch.setattr(simulated_gesture, "TRAIN", 2)
+    monkeypatch.setattr(simulated_gesture, "TEST", 1)
+    monkeypatch.setattr(simulated_gesture, "CLIP", 300_000)
+    monkeypatch.setattr(simulated_gesture, "LIGHTS", {"led": 1.0})
+
+
+@pytest.mark.parametrize("script", MLPS + CNNS + EVENTS)
+def test_train_and_test(run, script, few_recordings):
     lines = run(script, "--train")
     assert run.status == 0, run.err
-    total = 6 if script in CNNS else 24
-    assert re.fullmatch(rf"test accuracy: \d+\.\d\d % \(\d+/{total}\), embedded digits", lines[-1])
+    total = 24 if script in MLPS else 6
+    note = f"simulated {script.split('_')[3]} recordings" if script in EVENTS else "embedded digits"
+    assert re.fullmatch(rf"test accuracy: \d+\.\d\d % \(\d+/{total}\), {note}", lines[-1])
     assert re.match(r"best epoch [01]: train .* %, dev .* %, test .* %", lines[-4])
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 0", "epoch 1"]
     metrics = run.metrics(script)
@@ -100,6 +124,33 @@ def test_train_and_test(run, script):
 
     assert run(script, "--test")[-1] == lines[-1]
     assert run.status == 0
+
+
+def test_associative_memory(run, monkeypatch):
+    monkeypatch.setattr(recall, "GROWING", {"noise": (0, 0.1), "rows": (0, 150)})
+    monkeypatch.setattr(recall, "DRAWS", 1)
+    lines = run("associative_memory", "--train")
+    assert run.status == 0, run.err
+    assert re.fullmatch(r"test loss: 0\.\d{5}, embedded patterns", lines[-1])
+    metrics = run.metrics("associative_memory")
+    assert list(metrics[0]) == ["epoch", "train_loss", "dev_loss", "lr"]
+    best = min(metrics, key=lambda row: float(row["dev_loss"]))
+    assert lines[-4].startswith(f"best epoch {best['epoch']}: train loss ")
+    assert run.checkpoint("associative_memory", "best")["epoch"] == int(best["epoch"])
+    (run_folder,) = run.folder.glob("runs/associative_memory/*")
+    for name in ("recall", "recall_curves", "impulse_responses", "path"):
+        assert Image.open(run_folder / f"{name}.png").size[0] > 600
+    with open(run_folder / "recall.csv") as file:
+        assert [row["corruption"] for row in csv.DictReader(file)] == ["noise", "noise", "rows", "rows"]
+    assert run("associative_memory", "--test")[-1] == lines[-1]
+
+    whole = run.checkpoint("associative_memory")
+    run.folder = run.folder / "resumed"
+    run.folder.mkdir()
+    run("associative_memory", "--train", settings={"hyperparameters.epoch": 1})
+    assert run("associative_memory", "--train", "--resume")[-1] == lines[-1]
+    resumed = run.checkpoint("associative_memory")
+    assert same(whole["model"], resumed["model"]) and run.metrics("associative_memory") == metrics
 
 
 @pytest.mark.parametrize(

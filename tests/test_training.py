@@ -35,7 +35,9 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = training.run_epoch(net, split, resolve("hyperparameters.batch_size=5"), torch.Generator())
+    result = training.run_epoch(
+        net, split, resolve("hyperparameters.batch_size=5"), training.CLASSIFICATION, torch.Generator()
+    )
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
     assert result.correct == (counts.argmax(1) == split.labels).sum()
@@ -46,7 +48,7 @@ def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    training.run_epoch(net, make_split(8), resolve(), torch.Generator())
+    training.run_epoch(net, make_split(8), resolve(), training.CLASSIFICATION, torch.Generator())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 

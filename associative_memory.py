@@ -1,0 +1,44 @@
+"""Associative memory: 300-500-200-500-300, completes corrupted spatio-temporal spike patterns, four steps later.
+
+python associative_memory.py --demo      the patterns that ship, a few epochs
+python associative_memory.py --train     100 epochs; settings: configs/associative_memory.yaml
+python associative_memory.py --test      the best epoch on corrupted patterns that it has not seen
+"""
+
+from torch import nn
+
+import snn
+from snn import recall
+from snn.cli import main
+from snn.data import patterns
+from snn.network import neuron, synapse
+from snn.training import ASSOCIATION
+
+
+def network(config):
+    """300-500-200-500-300: a synapse filter before every dense layer, a fixed filter behind the last neurons."""
+    p = config["hyperparameters"]
+    return snn.Sequential(
+        synapse(300, p), nn.Linear(300, 500), neuron(p),
+        synapse(500, p), nn.Linear(500, 200), neuron(p),
+        synapse(200, p), nn.Linear(200, 500), neuron(p),
+        synapse(500, p), nn.Linear(500, 300), neuron(p),
+        output_filter(p),
+    )  # fmt: skip
+
+
+def output_filter(p):
+    return snn.DualExpFilter(p["filter_tau_m"], p["filter_tau_s"])
+
+
+def data(config, device):
+    splits = patterns.load(config, device, output_filter(config["hyperparameters"]))
+    return splits, "" if config["dataset"]["patterns"] else "embedded patterns"
+
+
+def report(net, splits, config, folder):
+    recall.report(net, network(config), splits["test"], config, folder)
+
+
+if __name__ == "__main__":
+    main("associative_memory", network, data, ASSOCIATION, report)

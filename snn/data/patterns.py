@@ -1,0 +1,153 @@
+"""Spatio-temporal spike patterns for the associative memory: drawings made into spikes, corrupted, and completed."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from snn.errors import UserError
+
+SHIPPED = Path(__file__).parents[2] / "datasets" / "patterns"
+TRAINS = 300  # spike trains of a pattern
+DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; the training's is pytorch_seed
+
+
+class PatternSplit:
+    """Corrupted patterns and what the network is to make of them.
+
+    Args:
+        patterns, targets: `[P, T, N]`, on the device that is to have the batches.
+        size: how many samples; they take turns among the patterns.
+        corruption: the config's section.
+        seed: the same corruption in every pass; None draws on.
+    """
+
+    def __init__(self, patterns, targets, size, corruption, seed=None):
+        self.patterns, self.targets, self.size, self.corruption, self.seed = patterns, targets, size, corruption, seed
+
+    def __len__(self):
+        return self.size
+
+    def batches(self, batch_size, generator, shuffle=False):
+        """Yield (x `[T, B, N]`, targets `[T, B, N]`) until every sample came once; the last batch may be smaller."""
+        device = self.patterns.device
+        if self.seed is not None:
+            generator = torch.Generator(device).manual_seed(self.seed)
+        order = torch.arange(self.size, device=device)
+        if shuffle:
+            order = torch.randperm(self.size, generator=generator, device=device)
+        for batch in (order % len(self.patterns)).split(batch_size):
+            x = corrupt(self.patterns[batch], self.corruption, generator)
+            yield x.transpose(0, 1).contiguous(), self.targets[batch].transpose(0, 1).contiguous()
+
+
+def corrupt(patterns, corruption, generator):
+    """Patterns `[B, T, N]` with moved, missing and added spikes, in this order, as the config's section says.
+
+    Some samples are modified: in some of these every spike moves in time by a rounded normal number of steps, to the
+    window's edge at most; in some a block of trains and steps, or whole trains, are silenced. Then every sample gets
+    noise: spikes at random places.
+    """
+    c, (batch, length, trains), device = corruption, patterns.shape, patterns.device
+
+    def uniform(*shape):
+        return torch.rand(shape, generator=generator, device=device)
+
+    modified = uniform(batch) < c["probability"]
+    jittered = modified & (uniform(batch) < c["jitter_probability"])
+    silenced = modified & (uniform(batch) < c["silence_probability"])
+    as_block = uniform(batch) < c["block_probability"]
+
+    sample, time, train = patterns.nonzero(as_tuple=True)
+    shift = c["jitter_std"] * torch.randn(len(time), generator=generator, device=device)
+    time = (time + shift.round_().long() * jittered[sample]).clamp_(0, length - 1)
+    spikes = torch.zeros_like(patterns)
+    spikes[sample, time, train] = 1
+
+    first_step = uniform(batch, 1, 1) * (length - c["block_size"] + 1)
+    first_train = uniform(batch, 1, 1) * (trains - c["block_size"] + 1)
+    steps, lines = torch.arange(length, device=device)[:, None], torch.arange(trains, device=device)
+    block = _within(steps, first_step.floor(), c["block_size"]) & _within(lines, first_train.floor(), c["block_size"])
+    rows = uniform(batch, 1, trains).argsort(2).argsort(2) < c["rows"]
+    spikes.masked_fill_(silenced[:, None, None] & torch.where(as_block[:, None, None], block, rows), 0)
+
+    return spikes.maximum((uniform(batch, length, trains) < c["noise"]).to(spikes.dtype))
+
+
+def _within(places, first, size):
+    return (places >= first) & (places < first + size)
+
+
+def load(config, device, output_filter):
+    """The splits "train", "dev" and "test" of the config's patterns.
+
+    Args:
+        output_filter: the network's; the target is the pattern, `dataset.delay` steps later, as this filter sees it.
+    Raises UserError for patterns that can't be used and for a corruption or delay that does not fit them.
+    """
+    settings, corruption, length = config["dataset"], config["corruption"], config["hyperparameters"]["length"]
+    patterns = read(Path(settings["patterns"] or SHIPPED), length).to(device)
+    for key, largest in (("block_size", min(TRAINS, length)), ("rows", TRAINS)):
+        if corruption[key] > largest:
+            raise UserError(f"corruption.{key}: {corruption[key]} is larger than the pattern; use at most {largest}")
+    delay = settings["delay"]
+    if delay >= length:
+        raise UserError(f"dataset.delay: {delay} is not shorter than the window, hyperparameters.length {length}")
+    delayed = torch.zeros_like(patterns)
+    delayed[:, delay:] = patterns[:, : length - delay]
+    targets = output_filter(delayed.transpose(0, 1))[0].transpose(0, 1).contiguous()
+    seeds = {"train": None, "dev": DEV_SEED, "test": TEST_SEED}
+    return {
+        part: PatternSplit(patterns, targets, settings[f"{part}_size"], corruption, seed)
+        for part, seed in seeds.items()
+    }  # fmt: skip
+
+
+def read(path, length):
+    """The patterns `[P, T, N]` in a folder of 300 x T PNG drawings, or in a .npy file `[P, 300, T]` of 0 and 1.
+
+    Raises UserError if there are none, or for one that is unreadable, blank or of another size.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*.png"))
+        if not files:
+            raise UserError(f"dataset.patterns: {path} holds no .png files")
+        spikes = np.stack([_of_drawing(file, length) for file in files])
+    else:
+        spikes = _of_array(path, length)
+    return torch.from_numpy(spikes).float().transpose(1, 2).contiguous()
+
+
+def _of_drawing(file, length):
+    """Spikes `[300, T]`: the pixels above half of the brightest, thinned.
+
+    A mask keeps every third row of every fifth column; the first row moves on by one from column to column.
+    """
+    try:
+        pixels = np.asarray(Image.open(file).convert("L"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} is no readable picture: {' '.join(str(error).split())}") from None
+    if pixels.shape != (TRAINS, length):
+        raise UserError(f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not {length} x {TRAINS}")
+    row, column = np.indices(pixels.shape)
+    spikes = (pixels > pixels.max() / 2) & (column % 5 == 0) & (row % 3 == column // 5 % 3)
+    if not spikes.any() or pixels.min() == pixels.max():
+        raise UserError(f"{file} is blank")
+    return spikes
+
+
+def _of_array(path, length):
+    try:
+        spikes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"dataset.patterns: {path} is no folder of .png files and no .npy file ({error})") from None
+    shape = list(getattr(spikes, "shape", []))  # an .npz has none
+    if len(shape) != 3 or shape[1:] != [TRAINS, length] or not shape[0]:
+        raise UserError(f"dataset.patterns: {path} holds {shape}; [P, {TRAINS}, {length}] is needed")
+    if spikes.dtype.kind not in "biuf" or not np.isin(spikes, (0, 1)).all():
+        raise UserError(f"dataset.patterns: {path} holds other values than 0 and 1")
+    for number, pattern in enumerate(spikes):
+        if not pattern.any():
+            raise UserError(f"dataset.patterns: {path}: pattern {number} is blank")
+    return spikes

@@ -1,0 +1,127 @@
+"""How well an associative memory recalls spikes: scores, a table over growing corruption, and pictures."""
+
+import csv
+import io
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from snn import plots
+from snn.data import patterns
+from snn.files import written_beside
+from snn.synapses import FirstOrderLowPass
+
+WINDOW = 1  # steps by which a spike may be early or late
+DRAWS = 5  # corrupted samples of each pattern that a line of the table is of
+SEED = 1003
+CLEAN = {
+    "probability": 1, "jitter_probability": 1, "jitter_std": 0, "silence_probability": 1, "block_probability": 0,
+    "block_size": 1, "rows": 0, "noise": 0,
+}  # fmt: skip
+GROWING = {
+    "noise": (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
+    "rows": (0, 25, 50, 75, 100, 125, 150),
+    "jitter_std": (0, 0.5, 1, 2, 3, 4),
+}
+
+
+def scores(spikes, target, tau):
+    """Compare spikes with what they should be, both `[T, B, N]`.
+
+    Returns a dict: `precision`, the share of the spikes that have a target spike of their train within a step;
+    `recall`, the share of the target spikes that have a spike within a step; `f1`, their harmonic mean; `van_rossum`,
+    the mean over trains of the squared distance (1/tau) sum_t (f[t] - g[t])^2, f and g filtered by e^(-t/tau)
+    (van Rossum 2001: a single spike too many or missing counts about 1/2).
+    """
+    hits = (spikes * _near(target)).sum().item()
+    found = (target * _near(spikes)).sum().item()
+    precision, recall = hits / max(spikes.sum().item(), 1), found / max(target.sum().item(), 1)
+    decay = FirstOrderLowPass(spikes.shape[2], tau, trainable=False).to(spikes.device)
+    distance = (decay(spikes - target)[0].square().sum(0) / tau).mean().item()
+    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+    return {"precision": precision, "recall": recall, "f1": f1, "van_rossum": distance}
+
+
+def _near(spikes):
+    """1 where a train has a spike within WINDOW steps."""
+    near = F.max_pool1d(spikes.permute(1, 2, 0), 2 * WINDOW + 1, stride=1, padding=WINDOW)
+    return near.permute(2, 0, 1)
+
+
+def table(net, split, config):
+    """A line of scores for each kind and size of corruption: dicts with `corruption`, `size` and the scores."""
+    device = split.patterns.device
+    which = torch.arange(len(split.patterns), device=device).repeat_interleave(DRAWS)
+    target = _delayed(split, config)[:, which]
+    lines = []
+    for kind, sizes in GROWING.items():
+        for size in sizes:
+            generator = torch.Generator(device).manual_seed(SEED)
+            x = patterns.corrupt(split.patterns[which], CLEAN | {kind: size}, generator).transpose(0, 1).contiguous()
+            spikes = outputs(net, x)[-2]
+            lines.append(
+                {"corruption": kind, "size": size} | scores(spikes, target, config["hyperparameters"]["filter_tau_m"])
+            )
+    return lines
+
+
+@torch.no_grad()
+def outputs(net, x):
+    """What each layer of a network makes of x `[T, B, N]`: a list of `[T, B, *]`."""
+    seen = []
+
+    def keep(layer, _, output):
+        seen.append(output[0] if isinstance(output, tuple) else output.unflatten(0, x.shape[:2]))
+
+    handles = [layer.register_forward_hook(keep) for layer in net]
+    net.eval()(x)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _delayed(split, config):
+    """The target spikes `[T, P, N]`."""
+    delay, spikes = config["dataset"]["delay"], split.patterns.transpose(0, 1)
+    return F.pad(spikes, (0, 0, 0, 0, delay, 0))[: len(spikes)]
+
+
+def report(net, untrained, split, config, folder):
+    """Print the table of recall and leave it, its curve and the pictures in the run's folder and in TensorBoard.
+
+    Args:
+        net, untrained: the network, its output filter last, as it is tested and as it was before training.
+        split: the test split.
+        folder: of the run.
+    """
+    lines = table(net, split, config)
+    print(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
+    print("  corruption   size   precision   recall      F1   van Rossum")
+    for line in lines:
+        print("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    with written_beside(Path(folder) / "recall.csv") as file:
+        file.write(text.getvalue().encode())
+
+    generator = torch.Generator(split.patterns.device).manual_seed(SEED)
+    always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
+    x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
+    seen = outputs(net, x)
+    target = _delayed(split, config)
+    pictures = {
+        "recall": plots.recall(x, target, seen[-2]),
+        "recall_curves": plots.recall_curves(lines),
+        "impulse_responses": plots.impulse_responses(untrained, net),
+        "path": plots.path(net, x, seen, target),
+    }
+    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+    with SummaryWriter(folder) as board:
+        for name, picture in pictures.items():
+            with written_beside(Path(folder) / f"{name}.png") as file:
+                picture.savefig(file, format="png", dpi=100)
+            board.add_figure(name, picture)
