@@ -74,11 +74,16 @@ def measure_binning(name, device):
     one = [random_events(count, duration, dataset.SHAPE[1]) for _ in range(4 * batch_size)]
     place = torch.cat([(e.polarity * dataset.SHAPE[1] + e.x) * dataset.SHAPE[1] + e.y for e in one]).short().to(device)
     bin_events = encoders.bin_max if settings["encoding"] == "max" else encoders.bin_or
+    width = dataset.bin_widths(np.array([duration - 1]), length, settings["encoding"])[0]
+    step = torch.cat([e.time for e in one]).div_(int(width), rounding_mode="floor").clamp_(max=length - 1)
     split = events.EventSplit(
-        torch.cat([e.time for e in one]).int().to(device), place, np.arange(len(one) + 1) * count,
-        np.arange(len(one)) % 10, dataset.bin_widths(np.full(len(one), duration - 1), length, settings["encoding"]),
-        range(len(one)), partial(bin_events, length=length, shape=dataset.SHAPE),
-    )  # fmt: skip
+        step.int().to(device),
+        place,
+        np.arange(len(one) + 1) * count,
+        np.arange(len(one)) % 10,
+        range(len(one)),
+        partial(bin_events, length=length, shape=dataset.SHAPE),
+    )
     net = script.network(settings).to(device)
     optimizer = training.make_optimizer(settings, net)
     generator = torch.Generator(device).manual_seed(0)

@@ -20,42 +20,38 @@ def poisson(images, length, max_rate=1.0, generator=None):
     return torch.lt(uniform, images * max_rate, out=uniform)
 
 
-def bin_or(time, place, counts, width, length, shape):
-    """Events in equal bins of time: a pixel of a bin is 1 if it had an event, however many.
+def bin_or(step, place, counts, length, shape):
+    """Events as frames: a pixel of a step is 1 if it had an event, however many.
 
     Args:
-        time: `[E]`, of each event, in whole units since its recording's first; recordings one after the other.
+        step: `[E]` int32, the time step of each event, below `length`; recordings one after the other.
         place: `[E]` int16, the element of `shape`, flattened, that the event is of.
         counts: `[B]` int64, events of each recording, at least 1.
-        width: `[B]` int64, units of time in a bin; events behind the last bin are dropped.
-        length: T, bins.
+        length: T.
         shape: of a frame, such as (2, 34, 34): polarity, x, y.
     Shape: frames (0 or 1), float32 `[T, B, *shape]`.
     """
-    frames, index = _frames_and_index(time, place, counts, width, length, shape)
-    frames.index_fill_(0, index, 1)
-    return frames[:-1].view(length, len(counts), *shape)
+    frames, index = _frames_and_index(step, place, counts, length, shape)
+    return frames.index_fill_(0, index, 1).view(length, len(counts), *shape)
 
 
-def bin_max(time, place, counts, width, length, shape):
-    """Events in equal bins of time: a pixel's number of events, divided by the largest of its bin.
+def bin_max(step, place, counts, length, shape):
+    """Events as frames: a pixel's number of events, divided by the largest of its step; arguments as of `bin_or`.
 
-    Shape: arguments as of `bin_or`; frames (0 to 1), float32 `[T, B, *shape]`; a bin without events is 0 everywhere.
+    Shape: frames (0 to 1), float32 `[T, B, *shape]`; a step without events is 0 everywhere.
     """
-    frames, index = _frames_and_index(time, place, counts, width, length, shape)
+    frames, index = _frames_and_index(step, place, counts, length, shape)
     frames.index_add_(0, index, torch.ones((), device=frames.device).expand(len(index)))
-    frames = frames[:-1].view(length, len(counts), -1)
+    frames = frames.view(length, len(counts), -1)
     frames /= frames.amax(2, keepdim=True).clamp_(min=1)
     return frames.view(length, len(counts), *shape)
 
 
-def _frames_and_index(time, place, counts, width, length, shape):
-    """Empty frames, flattened, with one more element at the end for what is dropped, and each event's element."""
+def _frames_and_index(step, place, counts, length, shape):
+    """Empty frames, flattened, and each event's element in them."""
     features, batch = torch.Size(shape).numel(), len(counts)
-    frames = torch.zeros(length * batch * features + 1, device=time.device)
-    sample = torch.zeros(len(time), dtype=torch.int32, device=time.device)
+    frames = torch.zeros(length * batch * features, device=step.device)
+    sample = torch.zeros(len(step), dtype=torch.int32, device=step.device)
     sample[counts.cumsum(0)[:-1]] = 1
     sample = sample.cumsum_(0)  # of each event; twice as fast as torch.repeat_interleave
-    index = torch.div(time, width.to(time.dtype)[sample], rounding_mode="floor").long()
-    index.mul_(batch).add_(sample).mul_(features).add_(place)
-    return frames, index.clamp_(max=length * batch * features)
+    return frames, step.long().mul_(batch).add_(sample).mul_(features).add_(place)

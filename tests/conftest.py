@@ -5,9 +5,7 @@ import os
 import pytest
 import torch
 
-if (
-    not torch.cuda.is_available()
-):  # Triton's kernels run on the CPU, step by step; said before its first import
+if not torch.cuda.is_available():  # Triton's kernels run on the CPU, step by step; said before its first import
     os.environ["TRITON_INTERPRET"] = "1"
 
 

@@ -174,17 +174,20 @@ def plain_bins(recordings, widths, length, shape, largest):
 
 
 class TestBins:
-    def columns(self, recordings):
-        time, place = torch.tensor([row for rows in recordings for row in rows], dtype=torch.int32).T
-        return time, place.short(), torch.tensor([len(rows) for rows in recordings])
+    def columns(self, recordings, widths, length):
+        rows = [[(time // width, place) for time, place in rows] for rows, width in zip(recordings, widths)]
+        rows = [[(step, place) for step, place in of_one if step < length] for of_one in rows]
+        step, place = torch.tensor([row for of_one in rows for row in of_one], dtype=torch.int16).T
+        return step, place, torch.tensor([len(of_one) for of_one in rows])
 
     @pytest.mark.parametrize("length", [1, 3, 10])
     def test_or(self, length):
         generator = np.random.default_rng(length)
         shape, widths = (2, 3, 5), [7, 30, 1]
         recordings = [sorted(zip(generator.integers(0, 70, n), generator.integers(0, 30, n))) for n in (40, 1, 9)]
+        recordings = [[(time - rows[0][0], place) for time, place in rows] for rows in recordings]
         expected = plain_bins(recordings, widths, length, shape, largest=False)
-        got = encoders.bin_or(*self.columns(recordings), torch.tensor(widths), length, shape)
+        got = encoders.bin_or(*self.columns(recordings, widths, length), length, shape)
         assert got.dtype == torch.float32 and torch.equal(got, expected)
 
     @pytest.mark.parametrize("length", [1, 4, 30])
@@ -212,7 +215,7 @@ class TestBins:
         torch.testing.assert_close(frames(split)[0], expected)
 
     def test_a_bin_without_events_stays_zero(self):
-        got = encoders.bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]]), torch.tensor([5]), 3, (4,))
+        got = encoders.bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]], [5], 3), 3, (4,))
         assert got[:, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
     def test_widths(self):

@@ -21,22 +21,20 @@ class EventSplit:
     """Labelled recordings that come in batches of frames.
 
     Args:
-        time, place: `[E]`, the events of these and maybe of other recordings (`snn.data.event_cache`), on the device
-            that is to have the batches.
+        step, place: `[E]`, time step and place (`snn.data.event_cache`) of the events of these and maybe of other
+            recordings, on the device that is to have the batches.
         offsets: `[N + 1]`, where recordings begin and end in them.
         labels: `[N]` int64.
-        widths: `[N]` int64, each recording's bin in microseconds.
         indices: which of the N recordings are of this split.
-        bin_events: `snn.encoders.bin_or` or `bin_max` but for its first four arguments.
+        bin_events: `snn.encoders.bin_or` or `bin_max` but for its first three arguments.
         shift: each time a recording comes it is moved by up to so many pixels each way, what leaves the frame is lost.
     """
 
-    def __init__(self, time, place, offsets, labels, widths, indices, bin_events, shift=0):
-        self.time, self.place, self.bin_events, self.shift = time, place, bin_events, shift
+    def __init__(self, step, place, offsets, labels, indices, bin_events, shift=0):
+        self.step, self.place, self.bin_events, self.shift = step, place, bin_events, shift
         self.offsets = offsets.tolist()
-        self.indices = torch.as_tensor(indices).to(time.device)
-        self.counts, self.labels, self.widths = (
-            torch.as_tensor(values).to(time.device) for values in (np.diff(offsets), labels, widths)
+        self.indices, self.counts, self.labels = (
+            torch.as_tensor(values).to(step.device) for values in (indices, np.diff(offsets), labels)
         )
 
     def __len__(self):
@@ -50,8 +48,8 @@ class EventSplit:
         on_host = order.tolist()  # the one wait for the device: slices need numbers
         for first, batch in zip(range(0, len(order), batch_size), order.split(batch_size)):
             slices = [slice(self.offsets[n], self.offsets[n + 1]) for n in on_host[first : first + batch_size]]
-            time, place = (torch.cat([column[part] for part in slices]) for column in (self.time, self.place))
-            frames = self.bin_events(time, place, self.counts[batch], self.widths[batch])
+            step, place = (torch.cat([column[part] for part in slices]) for column in (self.step, self.place))
+            frames = self.bin_events(step, place, self.counts[batch])
             if self.shift:
                 frames = self._shifted(frames, generator)
             yield frames, self.labels[batch]
@@ -106,13 +104,16 @@ def _splits_of(part, file, dataset, config, device):
         print(f"{skipped} bad {part} recordings are left out")
     if len(recordings) < 2:
         raise UserError(f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings, too few")
-    bin_events = encoders.bin_or
+    step = time // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
+    used = step < length  # what is behind the last bin is dropped
     if encoding == "max":
-        bin_events, first = encoders.bin_max, cached.columns["first"]
-        time, place, offsets = time[first], place[first], np.concatenate([[0], first.cumsum()])[offsets]
+        used &= cached.columns["first"]
     make = partial(
-        EventSplit, torch.from_numpy(time).to(device), torch.from_numpy(place).to(device), offsets, cached.labels,
-        widths, bin_events=partial(bin_events, length=length, shape=dataset.SHAPE),
+        EventSplit, torch.from_numpy(step[used]).to(device), torch.from_numpy(place[used]).to(device),
+        np.concatenate([[0], used.cumsum()])[offsets], cached.labels,
+        bin_events=partial(
+            encoders.bin_max if encoding == "max" else encoders.bin_or, length=length, shape=dataset.SHAPE
+        ),
     )  # fmt: skip
     if part == "test":
         return {"test": make(indices=_some(recordings, settings["test_size"]))}
