@@ -53,7 +53,7 @@ def table(net, split, config):
     """A line of scores for each kind and size of corruption: dicts with `corruption`, `size` and the scores."""
     device = split.patterns.device
     which = torch.arange(len(split.patterns), device=device).repeat_interleave(DRAWS)
-    target = _delayed(split, config)[:, which]
+    target = patterns.delayed(split.patterns, config["dataset"]["delay"])[which].transpose(0, 1)
     lines = []
     for kind, sizes in GROWING.items():
         for size in sizes:
@@ -81,12 +81,6 @@ def outputs(net, x):
     return seen
 
 
-def _delayed(split, config):
-    """The target spikes `[T, P, N]`."""
-    delay, spikes = config["dataset"]["delay"], split.patterns.transpose(0, 1)
-    return F.pad(spikes, (0, 0, 0, 0, delay, 0))[: len(spikes)]
-
-
 def report(net, untrained, split, config, folder):
     """Print the table of recall and leave it, its curve and the pictures in the run's folder and in TensorBoard.
 
@@ -111,7 +105,7 @@ def report(net, untrained, split, config, folder):
     always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
     seen = outputs(net, x)
-    target = _delayed(split, config)
+    target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
     pictures = {
         "recall": plots.recall(x, target, seen[-2]),
         "recall_curves": plots.recall_curves(lines),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from snn.errors import UserError
@@ -94,14 +95,17 @@ def load(config, device, output_filter):
     delay = settings["delay"]
     if delay >= length:
         raise UserError(f"dataset.delay: {delay} is not shorter than the window, hyperparameters.length {length}")
-    delayed = torch.zeros_like(patterns)
-    delayed[:, delay:] = patterns[:, : length - delay]
-    targets = output_filter(delayed.transpose(0, 1))[0].transpose(0, 1).contiguous()
+    targets = output_filter(delayed(patterns, delay).transpose(0, 1))[0].transpose(0, 1).contiguous()
     seeds = {"train": None, "dev": DEV_SEED, "test": TEST_SEED}
     return {
         part: PatternSplit(patterns, targets, settings[f"{part}_size"], corruption, seed)
         for part, seed in seeds.items()
     }  # fmt: skip
+
+
+def delayed(patterns, delay):
+    """Patterns `[P, T, N]` that many steps later; what passes the window's end is lost."""
+    return F.pad(patterns, (0, 0, delay, 0))[:, : patterns.shape[1]]
 
 
 def read(path, length):
