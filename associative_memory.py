@@ -11,8 +11,8 @@ import snn
 from snn import recall
 from snn.cli import main
 from snn.data import patterns
+from snn.epoch import ASSOCIATION
 from snn.network import neuron, synapse
-from snn.training import ASSOCIATION
 
 
 def network(config):

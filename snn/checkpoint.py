@@ -2,8 +2,10 @@
 
 python -m snn.checkpoint convert IN OUT      between ours and those of the paper's public code, either way
 
-Keys: config (the whole of it), epoch (from 0), model, optimizer, scheduler, random (states of the generators),
-preserved (the carried state), history (a dict for each epoch, as in metrics.csv), run_folder.
+Keys: config (the whole of it), epoch (the last whole one, from 0), model; and to go on with a training: version,
+optimizer, scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a
+list with one entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, running
+(what the epoch that is not whole yet has counted).
 """
 
 import argparse
@@ -20,12 +22,15 @@ from snn.errors import UserError
 from snn.files import checked_entry, written_beside
 
 ROOT = Path(__file__).parents[1]
+VERSION = 2  # of what a training needs to go on
 
 
-def save(path, checkpoint):
-    """Write a checkpoint; the one before stays until the new one is whole."""
-    with written_beside(path) as file:
-        torch.save(checkpoint, file)
+def save(path, checkpoint, keep=None):
+    """Write a checkpoint; the one before stays until the new one is whole, and is moved to `keep` if that is given."""
+    content = io.BytesIO()  # torch.save itself turns a full disk's OSError into something else
+    torch.save(checkpoint, content)
+    with written_beside(path, keep) as file:
+        file.write(content.getbuffer())
 
 
 def load(path, experiment=None):
@@ -74,10 +79,25 @@ def _unzipped(path):
             raise UserError(f"checkpoint {path} can't be unpacked: {error}") from None
 
 
-def newest(folder):
-    """The path of the newest checkpoint in an experiment's folder."""
-    last, best = Path(folder) / "last.pt", Path(folder) / "best.pt"
-    return best if best.exists() and not last.exists() else last
+def load_to_resume(folder, experiment, warn=print):
+    """The newest whole checkpoint in an experiment's folder and its path.
+
+    Raises UserError if there is none that a training can go on from.
+    """
+    last, previous = Path(folder) / "last.pt", Path(folder) / "previous.pt"
+    path = last if last.exists() or not previous.exists() else previous
+    try:
+        checkpoint = load(path, experiment)
+    except UserError as error:
+        if path == previous or not previous.exists():
+            raise
+        warn(f"{error}; this goes on from {previous}, the one before")
+        path, checkpoint = previous, load(previous, experiment)
+    version = checkpoint.get("version")
+    if version != VERSION:
+        kind = f"of version {version}, not {VERSION}" if version else "without what a training needs to go on"
+        raise UserError(f"checkpoint {path} is {kind}: --test evaluates it; train anew without --resume")
+    return checkpoint, path
 
 
 def load_model(net, checkpoint, path):

@@ -2,19 +2,20 @@
 
 import argparse
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import torch
 
-from snn import checkpoint, config, training
+from snn import checkpoint, config, distributed, epoch, training
 from snn.errors import UserError
 from snn.memory import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-def main(experiment, network, data, task=training.CLASSIFICATION, report=None, argv=None):
+def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv=None):
     """Run an experiment as its command line says.
 
     Args:
@@ -24,16 +25,30 @@ def main(experiment, network, data, task=training.CLASSIFICATION, report=None, a
         task: what the network is trained for.
         report: called with the tested network, the splits, the config and the run's folder; None reports nothing more.
         argv: the command line's words; None takes the process's own.
-    Exits with status 2 after one line on a mistake that the user can mend.
+    Exits with status 2 after one line on a mistake that the user can mend, 1 where another rank is lost, and 130 or 143
+    where SIGINT or SIGTERM stopped it.
     """
     args = _parse(experiment, argv)
     try:
-        _run(experiment, network, data, task, report, args)
+        with distributed.started():
+            _run(experiment, network, data, task, report, args)
     except UserError as error:
         sys.exit(_complain(error))
+    except distributed.LostRank as error:
+        _complain(f"{error}: what it says stands above or below; {_how_to_go_on(args)}")
+        sys.exit(1)
+    except training.Stopped as stop:
+        print(f"stopped at {stop.where}; {_how_to_go_on(args)}", file=sys.stderr)
+        sys.exit(128 + stop.number)
     except KeyboardInterrupt:
-        print("\ninterrupted; --train --resume goes on after the last whole epoch", file=sys.stderr)
+        print(f"\ninterrupted; {_how_to_go_on(args)}", file=sys.stderr)
         sys.exit(130)
+
+
+def _how_to_go_on(args):
+    words = [*args.words, *(["--resume"] if args.train and not args.resume else [])]
+    started = "the same torchrun and" if distributed.launched() else "python"
+    return f"to go on: {started} {shlex.join([sys.argv[0], *words])}"
 
 
 def _run(experiment, network, data, task, report, args):
@@ -41,18 +56,19 @@ def _run(experiment, network, data, task, report, args):
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
     device = find_device(args.device or settings["device"])
+    ranks, batch_size = distributed.ranks(), settings["hyperparameters"]["batch_size"]
+    if batch_size < ranks:
+        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks} ranks")
 
     source = saved = None
     if args.resume:
-        source = checkpoint.newest(folder)
+        saved, source = checkpoint.load_to_resume(folder, name, _note)
+        config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
     elif not args.train:
         source = args.checkpoint or settings["test_checkpoint_path"] or folder / "best.pt"
-    if source:
         saved = checkpoint.load(source, name)
         if "config" in saved:
             settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
-        elif args.resume:
-            raise UserError(f"checkpoint {source} is of the paper's public code: it can be tested, not resumed")
 
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
@@ -62,16 +78,22 @@ def _run(experiment, network, data, task, report, args):
             parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
     if saved:
         checkpoint.load_model(net, saved, source)
-    splits, note = data(settings, device)
+    if distributed.rank():  # the network is the same, its dropout is not
+        torch.manual_seed(distributed.own_seed(settings["pytorch_seed"]))
+    with distributed.one_first():
+        splits, note = data(settings, device)
 
     run_folder = None
     if args.train:
-        print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()))
+        shared = f"; {ranks} ranks share every batch of {batch_size}" if ranks > 1 else ""
+        print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()) + shared)
+        if saved and len(saved["history"]) >= settings["hyperparameters"]["epoch"]:
+            print(f"{name} is finished: all {len(saved['history'])} epochs are done")
         trainer = training.Trainer(net, splits, settings, task, resume_from=saved)
         trainer.fit()
         run_folder = trainer.run_folder
     result = training.test(net, splits["test"], settings, task)
-    if report:
+    if report and distributed.rank() == 0:
         run_folder = run_folder or training.new_run_folder(name)
         report(net, splits, settings, run_folder)
     if args.train:
@@ -100,13 +122,17 @@ def find_device(name):
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = distributed.device_of_rank(name)
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if not match:
         raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
     count = torch.cuda.device_count()
     if name != "cpu" and int(match[1] or 0) >= count:
         raise UserError(f"device {name} is not there: torch {torch.__version__} sees {count} of CUDA; use --device cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if match[1]:
+        torch.cuda.set_device(device)
+    return device
 
 
 def _parse(experiment, argv):
@@ -125,6 +151,7 @@ def _parse(experiment, argv):
     add("--checkpoint", metavar="F", help="with --test: what to evaluate, instead of this experiment's best epoch")
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
+    args.words = sys.argv[1:] if argv is None else argv
     if args.demo and not args.test:
         args.train = True
     if not (args.train or args.test):
@@ -143,9 +170,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _complain(message):
-    print(f"error: {message}", file=sys.stderr)
+    rank = f"rank {distributed.rank()}: " if distributed.rank() else ""
+    print(f"error: {rank}{message}", file=sys.stderr)
     return 2
 
 
 def _note(message):
-    print(f"note: {message}", file=sys.stderr)
+    if distributed.rank() == 0:
+        print(f"note: {message}", file=sys.stderr)

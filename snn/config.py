@@ -1,7 +1,7 @@
 """Configs: what keys there are, what values they may have, and how the layers of settings come together.
 
 The later, the stronger: configs/<experiment>.yaml, --config_file, the `demo` section (--demo), the checkpoint that is
-evaluated or resumed (for what defines the network), --set.
+evaluated (for what defines the network), --set.
 """
 
 import copy
@@ -29,6 +29,13 @@ FIXED_IN_PUBLISHED_CODE = {
 OF_THE_NETWORK = ("encoding", "states", "mnist_config.max_rate") + tuple(
     f"hyperparameters.{key}" for key in SCHEMAS["mnist"]["hyperparameters"] if key not in ("batch_size", "epoch")
 )
+
+MILESTONES = "scheduler.MultiStepLR.milestones"
+# What may change when a training is resumed.
+FREE_WHEN_RESUMED = (
+    "device", "dataset.root", "dataset.download", "hyperparameters.epoch", MILESTONES, "checkpoint_every",
+    "save_checkpoint", "checkpoint_base_path", "test_checkpoint_path",
+)  # fmt: skip
 
 
 def read(path):
@@ -89,6 +96,32 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} takes effect here; the published code always used {published}")
     return config
+
+
+def check_resumed(config, saved, epochs, warn=print):
+    """Check that a training can go on with `config` after so many epochs with `saved`, its checkpoint's config.
+
+    Where the files are and how long the training lasts may change, and learning rate milestones that are to come.
+    Raises UserError that names all keys that may not.
+    """
+    now, then = _flat(config), _flat(saved)
+    differing = [key for key in now | then if now.get(key) != then.get(key) and key not in FREE_WHEN_RESUMED]
+    for key in ("hyperparameters.epoch", MILESTONES):
+        if now[key] != then[key]:
+            warn(f"{key}: {now[key]} from now on, {then[key]} so far")
+    if [m for m in now[MILESTONES] if m <= epochs] != [m for m in then[MILESTONES] if m <= epochs]:
+        differing.append(MILESTONES)
+    if differing:
+        keys = ", ".join(f"{key} (was {then.get(key)}, now {now.get(key)})" for key in differing)
+        raise UserError(f"--resume goes on with the same config, but it differs in {keys}: set it back, or train anew")
+
+
+def _flat(config, prefix=""):
+    """The values of a config by keys such as `hyperparameters.length`."""
+    flat = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def follow_checkpoint(config, saved, overrides=(), warn=print):

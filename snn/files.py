@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -9,10 +10,11 @@ from snn.errors import UserError
 
 
 @contextmanager
-def written_beside(path):
+def written_beside(path, keep=None):
     """Open a new file for bytes beside `path`, to write and read; once it is whole and on the disk rename it to `path`.
 
-    Whatever happens on the way, what was at `path` before stays as it was. Raises UserError if it can't be written.
+    Whatever happens on the way, what was at `path` before stays as it was; once the new one is whole, it is moved to
+    `keep`, if given. Raises UserError if it can't be written.
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -23,11 +25,20 @@ def written_beside(path):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if keep and path.exists():
+                os.replace(path, keep)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+
+
+def remove_unfinished(folder):
+    """Delete what processes that were killed while they wrote to a folder left beside the whole files."""
+    for path in Path(folder).glob(".*"):
+        if re.fullmatch(r"\..+\.\d+", path.name):
+            path.unlink()
 
 
 def read_bytes(path):

@@ -194,6 +194,7 @@ _EVERYWHERE = {
         "CyclicLR": {"base_lr": _positive, "max_lr": _positive, "step_size_up": _count},
     },
     "save_checkpoint": _boolean,
+    "checkpoint_every": _integer(0),
     "checkpoint_base_path": _text,
     "test_checkpoint_path": _text,
 }

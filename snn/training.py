@@ -1,116 +1,40 @@
-"""Training and evaluation of a network, for classification by counting output spikes or for association."""
+"""Training: one epoch after the other, saved so that it can stop at any batch and go on as if it never had."""
 
 import csv
 import io
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 import yaml
 from torch.optim import lr_scheduler
-from tqdm import tqdm
 
-from snn import checkpoint
+from snn import checkpoint, distributed, health
+from snn.epoch import Counts, run_epoch
 from snn.errors import UserError
-from snn.files import written_beside
+from snn.files import remove_unfinished, written_beside
 from snn.state import Preserved, map_tensors
-
-SECONDS_BETWEEN_LINES = 30  # of progress where no terminal shows a bar
-
-
-class Task(NamedTuple):
-    """What a network is trained for; both functions take its output `[T, B, *]` and the batch's targets."""
-
-    loss: Callable  # mean over the samples
-    correct: Callable | None  # number of correct predictions; None: the loss alone tells how good it is
-
-
-# Softmax cross-entropy on the output spike counts, prediction = argmax of the counts; targets are labels [B].
-CLASSIFICATION = Task(
-    lambda spikes, labels: F.cross_entropy(spikes.sum(0), labels),
-    lambda spikes, labels: (spikes.sum(0).argmax(1) == labels).sum(),
-)
-# Mean squared error of the filtered output; targets are [T, B, *].
-ASSOCIATION = Task(F.mse_loss, None)
-
-
-class Result(NamedTuple):
-    """What an epoch over a split gave."""
-
-    loss: float  # mean over the samples
-    correct: int | None  # None where there is nothing to be counted
-    total: int
-
-    @property
-    def accuracy(self):
-        """Share of correct predictions in percent."""
-        return 100 * self.correct / self.total
-
-    def __str__(self):
-        if self.correct is None:
-            return f"loss {self.loss:.5f}"
-        return f"{self.accuracy:.2f} % (loss {self.loss:.4f})"
-
-
-def run_epoch(net, split, config, task, generator, preserved=None, step=None, title=""):
-    """One pass over a split.
-
-    Args:
-        split: has `batches(batch_size, generator, shuffle)`, which yields (x `[T, B, *]`, targets).
-        config: the resolved config, for the batch size and the precision.
-        preserved: carries the state from batch to batch; None starts every batch from zero.
-        step: called with each batch's loss to train on it, in shuffled order; None only evaluates.
-        title: what the progress bar says.
-    """
-    net.train(step is not None)
-    device = next(net.parameters()).device
-    batch_size = config["hyperparameters"]["batch_size"]
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), dtype=torch.long, device=device) if task.correct else None
-    seen = 0
-    bar = tqdm(total=-(-len(split) // batch_size), desc=title, unit="batch", leave=False, disable=None)
-    reported = time.monotonic()
-    with torch.set_grad_enabled(step is not None), bar:
-        for x, targets in split.batches(batch_size, generator, shuffle=step is not None):
-            samples = x.shape[1]
-            with matrix_products(config["precision"], device):
-                y, state = net(x, preserved and preserved.take(samples))
-            if preserved:
-                preserved.keep(state)
-            loss = task.loss(y, targets)
-            if step:
-                step(loss)
-            loss_sum += loss.detach() * samples
-            if task.correct:
-                correct += task.correct(y.detach(), targets)
-            seen += samples
-            bar.update()
-            if time.monotonic() - reported > (SECONDS_BETWEEN_LINES if bar.disable else 1):
-                reported = time.monotonic()
-                status = _result(loss_sum, correct, seen)
-                if bar.disable:
-                    print(f"{title}: {seen}/{len(split)} samples, {status}", flush=True)
-                else:
-                    bar.set_postfix_str(str(status))
-    return _result(loss_sum, correct, seen)
-
-
-def _result(loss_sum, correct, seen):
-    return Result(loss_sum.item() / seen, None if correct is None else correct.item(), seen)
 
 
 def test(net, split, config, task):
     """Evaluate on the test split; the same network and config always give the same result."""
-    generator = _generator(net, config)
-    return run_epoch(net, split, config, task, generator, _preserved(config), title="test")
+    return run_epoch(net, split, config, task, _generator(net, config), _preserved(config), title="test")
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM ended a training after a whole batch."""
+
+    def __init__(self, number, where):
+        self.number, self.where = number, where
 
 
 class Trainer:
-    """A training that can be saved after any epoch and continued.
+    """A training that can stop after any batch and go on.
 
     Args:
         net, splits: the network and the data, on the same device; splits has "train" and "dev".
@@ -121,17 +45,24 @@ class Trainer:
 
     def __init__(self, net, splits, config, task, resume_from=None):
         self.net, self.splits, self.config, self.task = net, splits, config, task
+        self.device = next(net.parameters()).device
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
+        self.run_folder = None
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
+        self.watch = health.FiniteWatch(self.optimizer)
         self.generator = _generator(net, config)
         self.preserved = _preserved(config)
         self.history = []
         self.best_model = None
-        self.run_folder = None
-        self.resumed = resume_from is not None
-        if self.resumed:
+        # Of the running epoch: what its passes have counted, by split; the generator's state when the last of them
+        # began; the learning rate and the time at its beginning.
+        self.counts, self.at_pass_start, self.lr, self.began = {}, None, None, None
+        self.seconds = 0  # that the running epoch took before it was resumed
+        self.owns_folder = False  # whether the checkpoints in it are this training's
+        if resume_from:
             self._restore(resume_from)
+        self.parallel = distributed.parallel(net)
 
     @property
     def best(self):
@@ -141,59 +72,117 @@ class Trainer:
         return min(self.history, key=lambda entry: entry["dev_loss"])
 
     def fit(self):
-        """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights."""
-        p = self.config["hyperparameters"]
-        self.run_folder = self.run_folder or new_run_folder(self.config["experiment_name"])
-        with written_beside(self.run_folder / "config.yaml") as file:
-            file.write(yaml.safe_dump(self.config, sort_keys=False).encode())
-        from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only trainings need it
+        """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights.
 
-        with SummaryWriter(self.run_folder, purge_step=len(self.history)) as board:
-            for epoch in range(len(self.history), p["epoch"]):
-                start = time.monotonic()
-                lr = self.optimizer.param_groups[0]["lr"]
-                train, dev = (
-                    run_epoch(self.net, self.splits[name], self.config, self.task, self.generator, self.preserved, step,
-                              f"epoch {epoch} {name}")
-                    for name, step in (("train", self._step), ("dev", None))
-                )  # fmt: skip
-                if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
-                    self.scheduler.step()
-                entry = {"epoch": epoch}
-                if self.task.correct:
-                    entry |= {"train_acc": train.accuracy, "dev_acc": dev.accuracy}
-                entry |= {
-                    "train_loss": train.loss, "dev_loss": dev.loss, "lr": lr, "seconds": time.monotonic() - start,
-                }  # fmt: skip
-                self.history.append(entry)
-                self._save()
-                for key, value in entry.items():
-                    board.add_scalar(key, value, epoch)
-                print(
-                    f"epoch {epoch}: train {train}, dev {dev}, lr {lr:.1e}, {entry['seconds']:.1f} s"
-                    + (", best so far" if self.best is entry else ""),
-                    flush=True,
-                )
+        Raises Stopped after SIGINT or SIGTERM, and UserError where a loss or gradient is not finite or a file can't be
+        written. The last checkpoint is whole in all these cases.
+        """
+        try:
+            with _signals_noted() as self.noted, self._run_files() as board:
+                for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
+                    self._epoch(epoch, board)
+        except OSError as error:  # TensorBoard's; other files have their own error
+            raise UserError(f"{self.run_folder} can't be written: {error.strerror or error}; {self._kept()}") from None
         self.net.load_state_dict(self.best_model)
 
-    def _step(self, loss):
+    def _epoch(self, epoch, board):
+        self.began = time.monotonic() - self.seconds
+        self.lr = self.lr or self.optimizer.param_groups[0]["lr"]
+        try:
+            train = self._pass("train", epoch, self.parallel, self._step)
+            self.watch.check()
+        except health.NotFinite as failure:
+            raise UserError(self._where_not_finite(epoch, failure.batch)) from None
+        dev = self._pass("dev", epoch, self.net)
+        if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
+            self.scheduler.step()
+        silent = [name for name, spikes in dev.spikes.items() if not spikes.any()]
+        entry = {"epoch": epoch}
+        if self.task.correct:
+            entry |= {"train_acc": train.accuracy, "dev_acc": dev.accuracy}
+        entry |= {
+            "train_loss": train.loss, "dev_loss": dev.loss, "lr": self.lr, "seconds": time.monotonic() - self.began,
+            "unstable_filters": health.unstable_filters(self.net), "silent_layers": len(silent),
+        }  # fmt: skip
+        self.history.append(entry)
+        self.counts, self.lr, self.seconds = {}, None, 0
+        is_best = self.best is entry
+        if is_best:
+            self.best_model = {name: value.clone() for name, value in self.net.state_dict().items()}
+        if board:
+            self._write_metrics()
+            for key, value in entry.items():
+                board.add_scalar(key, value, epoch)
+            board.flush()
+        self._save(is_best)
+        print(
+            f"epoch {epoch}: train {train}, dev {dev}, lr {entry['lr']:.1e}, {entry['seconds']:.1f} s"
+            + (f", {entry['unstable_filters']} unstable filters" if entry["unstable_filters"] else "")
+            + (f", no spike in layer {', '.join(silent)}" if silent else "")
+            + (", best so far" if is_best else ""),
+            flush=True,
+        )
+
+    def _pass(self, name, epoch, net, step=None):
+        """One pass of the running epoch, or what is left of it."""
+        if name == "train" and "dev" in self.counts:
+            return self.counts[name].result_of_all(self.task)
+        if name not in self.counts:
+            self.at_pass_start = self.generator.get_state()
+            self.counts[name] = Counts(self.device)
+        counts, every = self.counts[name], self.config["checkpoint_every"]
+
+        def after_batch():
+            if number := distributed.largest(self.noted.signal):
+                self._save()
+                raise Stopped(number, f"epoch {epoch}, after batch {counts.batches} of the {name} pass; {self._kept()}")
+            if every and counts.batches % every == 0:
+                self._save()
+
+        return run_epoch(
+            net, self.splits[name], self.config, self.task, self.generator, self.preserved, step,
+            f"epoch {epoch} {name}", counts, after_batch,
+        )  # fmt: skip
+
+    def _step(self, loss, batch):
         self.optimizer.zero_grad()
         loss.backward()
+        self.watch.add(loss, batch)
         self.optimizer.step()
         if isinstance(self.scheduler, lr_scheduler.CyclicLR):
             self.scheduler.step()
 
-    def _save(self):
-        is_best = self.best is self.history[-1]
-        if is_best:
-            self.best_model = {name: value.clone() for name, value in self.net.state_dict().items()}
-        if self.config["save_checkpoint"]:
-            if not self.resumed and len(self.history) == 1:
-                _move_aside(self.folder)
-            state = self._state()
-            checkpoint.save(self.folder / "last.pt", state)
-            if is_best:
-                checkpoint.save(self.folder / "best.pt", state)
+    def _where_not_finite(self, epoch, batch):
+        where = health.where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
+        lr = f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
+        return (
+            f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
+            f"{self._kept()}; train anew with a lower {lr}"
+        )
+
+    def _kept(self):
+        last = self.folder / "last.pt"
+        return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this training yet"
+
+    @contextmanager
+    def _run_files(self):
+        """Write what is in the run's folder from the start; gives TensorBoard's writer, None where another rank has it.
+
+        What a later epoch wrote before the training was killed is written again.
+        """
+        if distributed.rank():
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only trainings need it
+
+        remove_unfinished(self.folder)
+        self.run_folder = self.run_folder or new_run_folder(self.config["experiment_name"])
+        with written_beside(self.run_folder / "config.yaml") as file:
+            file.write(yaml.safe_dump(self.config, sort_keys=False).encode())
+        with SummaryWriter(self.run_folder, purge_step=len(self.history)) as board:
+            yield board
+
+    def _write_metrics(self):
         table = io.StringIO()
         writer = csv.DictWriter(table, self.history[0], lineterminator="\n")
         writer.writeheader()
@@ -201,43 +190,95 @@ class Trainer:
         with written_beside(self.run_folder / "metrics.csv") as file:
             file.write(table.getvalue().encode())
 
+    def _save(self, is_best=False):
+        """Save the training as it is now; every rank takes part, rank 0 writes."""
+        if not self.config["save_checkpoint"]:
+            return
+        self.watch.check()
+        state = self._state()
+        if distributed.rank() == 0:
+            if not self.owns_folder:
+                _move_aside(self.folder)
+            if is_best:
+                checkpoint.save(self.folder / "best.pt", state)
+            checkpoint.save(self.folder / "last.pt", state, keep=self.folder / "previous.pt")
+        self.owns_folder = True
+
     def _state(self):
+        random = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "data": self.at_pass_start if self.counts else self.generator.get_state(),
+        }
         return {
+            "version": checkpoint.VERSION,
             "config": self.config,
-            "epoch": self.history[-1]["epoch"],
+            "epoch": self.history[-1]["epoch"] if self.history else -1,
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
-            "random": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all(),
-                "data": self.generator.get_state(),
-            },
-            "preserved": self.preserved and self.preserved.state,
+            "device": self.device.type,
+            "random": distributed.gathered(random),
+            "preserved": distributed.gathered(self.preserved and map_tensors(torch.Tensor.cpu, self.preserved.state)),
             "history": self.history,
+            "best_model": self.best_model,
             "run_folder": str(self.run_folder),
+            "running": {
+                "counts": {name: counts.total() for name, counts in self.counts.items()},
+                "lr": self.lr,
+                "seconds": time.monotonic() - self.began if self.counts else 0,
+            },
         }
 
     def _restore(self, saved):
-        device = self.generator.device
+        self.history, self.best_model, running = saved["history"], saved["best_model"], saved["running"]
+        self.run_folder, self.owns_folder = Path(saved["run_folder"]), True
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.scheduler:
             self.scheduler.load_state_dict(saved["scheduler"])
-        torch.set_rng_state(saved["random"]["torch"])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state_all(saved["random"]["cuda"])
-        self.generator.set_state(saved["random"]["data"])
-        if self.preserved:
-            self.preserved.state = map_tensors(lambda kept: kept.to(device), saved["preserved"])
-        self.history = saved["history"]
-        self.run_folder = Path(saved["run_folder"])
-        self.best_model = checkpoint.load(self.folder / "best.pt", self.config["experiment_name"])["model"]
+            if isinstance(self.scheduler, lr_scheduler.MultiStepLR):  # those to come may have been changed
+                self.scheduler.milestones = Counter(self.config["scheduler"]["MultiStepLR"]["milestones"])
+        rank, ranks = distributed.rank(), len(saved["random"])
+        for name, counts in running["counts"].items():
+            self.counts[name] = Counts(self.device, **counts) if rank == 0 else Counts(self.device, counts["batches"])
+        self.lr, self.seconds = running["lr"], running["seconds"]
+        if saved["device"] != self.device.type:
+            if self.counts:
+                raise UserError(
+                    f"the checkpoint is from the middle of an epoch on {saved['device']}: resume it with --device "
+                    f"{saved['device']}, not {self.device.type}"
+                )
+            if rank == 0:
+                print(f"note: trained on {saved['device']} so far; the noise is another now", file=sys.stderr)
+        elif rank < ranks:
+            random = saved["random"][rank]
+            torch.set_rng_state(random["torch"])
+            if random["cuda"] is not None:
+                torch.cuda.set_rng_state(random["cuda"], self.device)
+            self.generator.set_state(random["data"])
+        if self.preserved and ranks == distributed.ranks():
+            self.preserved.state = map_tensors(lambda kept: kept.to(self.device), saved["preserved"][rank])
+        elif ranks != distributed.ranks() and rank == 0:
+            states = "; preserved states start from zero" if self.preserved else ""
+            print(f"note: resumed with {distributed.ranks()} ranks after {ranks}{states}", file=sys.stderr)
 
 
-def matrix_products(precision, device):
-    """A context in which dense layers and convolutions on CUDA run in that precision; on the CPU always in float32."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16" and device.type == "cuda")
+@contextmanager
+def _signals_noted():
+    """Within it SIGINT and SIGTERM only leave their number in `.signal`; a second Ctrl-C interrupts at once."""
+    noted = SimpleNamespace(signal=0)
+
+    def note(number, _):
+        if noted.signal and number == signal.SIGINT and distributed.ranks() == 1:  # torchrun sends its own again
+            raise KeyboardInterrupt
+        noted.signal = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make_optimizer(config, net):
@@ -260,7 +301,8 @@ def make_scheduler(config, optimizer):
 
 def _generator(net, config):
     """The generator of all that is random in the data: order, augmentation, Poisson spikes."""
-    return torch.Generator(next(net.parameters()).device).manual_seed(config["pytorch_seed"])
+    seed = distributed.own_seed(config["pytorch_seed"])
+    return torch.Generator(next(net.parameters()).device).manual_seed(seed)
 
 
 def _preserved(config):
@@ -284,9 +326,10 @@ def new_run_folder(experiment):
 
 def _move_aside(folder):
     """Keep the checkpoints of an older training: its folder gets the time of its last checkpoint behind its name."""
-    newest = checkpoint.newest(folder)
-    if newest.exists():
-        when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest.stat().st_mtime))
+    files = list(folder.glob("*.pt"))
+    if files:
+        newest = max(file.stat().st_mtime for file in files)
+        when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
         aside = folder.with_name(f"{folder.name}_{when}")
         folder.rename(aside)
         print(f"the checkpoints of an older training are now in {aside}", file=sys.stderr)

@@ -16,7 +16,7 @@ import snn_conv_1_mnist
 import snn_conv_1_nmnist
 import snn_mlp_1
 import snn_mlp_2
-from snn import checkpoint, config, published, training
+from snn import checkpoint, config, epoch, published, training
 from snn.data import images
 from snn.errors import UserError
 
@@ -172,7 +172,7 @@ def test_golden_mlp():
     with torch.no_grad():
         counts = net.eval()(x)[0].sum(0)
     assert np.abs(counts.numpy() - expected["spike_counts_first_100"]).sum() <= 3
-    correct = training.test(net, split, settings, training.CLASSIFICATION).correct
+    correct = training.test(net, split, settings, epoch.CLASSIFICATION).correct
     assert abs(correct - int(expected["test_correct"])) <= 2
 
 

@@ -30,6 +30,7 @@ TINY_MEMORY = {
     "dataset.name": "patterns", "dataset.train_size": 20, "dataset.dev_size": 10, "dataset.test_size": 12,
     "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
 }  # fmt: skip
+HEALTH = ["unstable_filters", "silent_layers"]
 
 
 class Run:
@@ -116,7 +117,7 @@ def test_train_and_test(run, script, few_recordings):
     assert re.match(r"best epoch [01]: train .* %, dev .* %, test .* %", lines[-4])
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 0", "epoch 1"]
     metrics = run.metrics(script)
-    assert list(metrics[0]) == ["epoch", "train_acc", "dev_acc", "train_loss", "dev_loss", "lr"]
+    assert list(metrics[0]) == ["epoch", "train_acc", "dev_acc", "train_loss", "dev_loss", "lr", *HEALTH]
     assert [row["epoch"] for row in metrics] == ["0", "1"]
     (run_folder,) = run.folder.glob(f"runs/{script}/*")
     assert (run_folder / "config.yaml").exists() and list(run_folder.glob("events.*"))
@@ -133,7 +134,7 @@ def test_associative_memory(run, monkeypatch):
     assert run.status == 0, run.err
     assert re.fullmatch(r"test loss: 0\.\d{5}, embedded patterns", lines[-1])
     metrics = run.metrics("associative_memory")
-    assert list(metrics[0]) == ["epoch", "train_loss", "dev_loss", "lr"]
+    assert list(metrics[0]) == ["epoch", "train_loss", "dev_loss", "lr", *HEALTH]
     best = min(metrics, key=lambda row: float(row["dev_loss"]))
     assert lines[-4].startswith(f"best epoch {best['epoch']}: train loss ")
     assert run.checkpoint("associative_memory", "best")["epoch"] == int(best["epoch"])

@@ -1,6 +1,7 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import random_split
 
-from snn import encoders
+from snn import distributed, encoders
 from snn.data import event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
 from snn.errors import UserError
 
@@ -41,13 +42,15 @@ class EventSplit:
         return len(self.indices)
 
     def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) until every recording came once; the last batch may be smaller."""
-        order = self.indices
-        if shuffle:
-            order = order[torch.randperm(len(order), generator=generator, device=order.device)]
-        on_host = order.tolist()  # the one wait for the device: slices need numbers
-        for first, batch in zip(range(0, len(order), batch_size), order.split(batch_size)):
-            slices = [slice(self.offsets[n], self.offsets[n + 1]) for n in on_host[first : first + batch_size]]
+        """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) until every recording came once; the last batch may be smaller.
+
+        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        """
+        shares = distributed.shares(len(self), batch_size, generator, shuffle, self.indices.device)
+        on_host = iter(self.indices[torch.cat(shares)].tolist())  # the one wait for the device: slices need numbers
+        for share in shares:
+            batch = self.indices[share]
+            slices = [slice(self.offsets[n], self.offsets[n + 1]) for n in islice(on_host, len(share))] or [slice(0)]
             step, place = (torch.cat([column[part] for part in slices]) for column in (self.step, self.place))
             frames = self.bin_events(step, place, self.counts[batch])
             if self.shift:

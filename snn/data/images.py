@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import random_split
 
-from snn import encoders
+from snn import distributed, encoders
 from snn.data import digits, mnist
 from snn.data.augment import RandomAugment
 
@@ -28,16 +28,19 @@ class ImageSplit:
         return len(self.images)
 
     def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, *shape]`, labels `[B]`) until every image came once; the last batch may be smaller."""
-        order = torch.arange(len(self), device=self.images.device)
-        if shuffle:
-            order = torch.randperm(len(self), generator=generator, device=self.images.device)
-        for block in order.split(batch_size * BATCHES_AT_ONCE):
+        """Yield (x `[T, B, *shape]`, labels `[B]`) until every image came once; the last batch may be smaller.
+
+        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        """
+        shares = distributed.shares(len(self), batch_size, generator, shuffle, self.images.device)
+        for first in range(0, len(shares), BATCHES_AT_ONCE):
+            sizes = [len(share) for share in shares[first : first + BATCHES_AT_ONCE]]
+            block = torch.cat(shares[first : first + BATCHES_AT_ONCE])
             images = self.images[block].float()
             if self.augment:
                 images = self.augment(images, generator)
             images = images.div_(255).view(-1, *self.shape)
-            for batch, labels in zip(images.split(batch_size), self.labels[block].split(batch_size)):
+            for batch, labels in zip(images.split(sizes), self.labels[block].split(sizes)):
                 yield self.encode(batch, generator), labels
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from snn import distributed
 from snn.errors import UserError
 
 SHIPPED = Path(__file__).parents[2] / "datasets" / "patterns"
@@ -31,14 +32,15 @@ class PatternSplit:
         return self.size
 
     def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, N]`, targets `[T, B, N]`) until every sample came once; the last batch may be smaller."""
+        """Yield (x `[T, B, N]`, targets `[T, B, N]`) until every sample came once; the last batch may be smaller.
+
+        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        """
         device = self.patterns.device
         if self.seed is not None:
-            generator = torch.Generator(device).manual_seed(self.seed)
-        order = torch.arange(self.size, device=device)
-        if shuffle:
-            order = torch.randperm(self.size, generator=generator, device=device)
-        for batch in (order % len(self.patterns)).split(batch_size):
+            generator = torch.Generator(device).manual_seed(distributed.own_seed(self.seed))
+        for share in distributed.shares(self.size, batch_size, generator, shuffle, device):
+            batch = share % len(self.patterns)
             x = corrupt(self.patterns[batch], self.corruption, generator)
             yield x.transpose(0, 1).contiguous(), self.targets[batch].transpose(0, 1).contiguous()
 

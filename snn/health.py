@@ -1,0 +1,115 @@
+"""How spiking networks fail: filters that are unstable, layers that fall silent, values that are not finite."""
+
+import math
+from contextlib import contextmanager
+
+import torch
+from torch.nn.utils import get_total_norm
+
+from snn.neurons import SpikingNeuron
+from snn.synapses import DualExpIIR, FirstOrderLowPass
+
+
+def unstable_filters(net):
+    """How many synapse filters of a network have an impulse response that does not die away.
+
+    Second order: all but those in the triangle |a2| < 1, |a1| < 1 - a2. First order: |a1| >= 1.
+    """
+    count = 0
+    for layer in net.modules():
+        if isinstance(layer, DualExpIIR):
+            count += ((layer.a2.abs() >= 1) | (layer.a1.abs() >= 1 - layer.a2)).sum().item()
+        elif isinstance(layer, FirstOrderLowPass):
+            count += (layer.a1.abs() >= 1).sum().item()
+    return count
+
+
+@contextmanager
+def spikes_counted(net, counts):
+    """In each call of `net` add the spikes of every neuron, over time and batch, to `counts`, by the layer's name."""
+    handles = []
+    for name, layer in net.named_modules():
+        if isinstance(layer, SpikingNeuron):
+
+            def add(_, __, output, name=name):
+                spikes = output[0].sum((0, 1))
+                counts[name] = counts[name] + spikes if name in counts else spikes
+
+            handles.append(layer.register_forward_hook(add))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class NotFinite(Exception):
+    """A batch's loss or gradient is not finite; `batch` is what was said of it."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+
+class FiniteWatch:
+    """Holds a fused optimizer back from a batch whose loss or gradient is not finite, and stops at the next one.
+
+    At the next one, since to look at once would make the CPU wait for the GPU.
+    """
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.failed = self.batch = self.arrived = None
+
+    def add(self, loss, batch):
+        """Look at the batch before; then take note of one whose gradients are there and whose step is to come.
+
+        Raises NotFinite.
+        """
+        self.check()
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
+        failed = ~torch.isfinite(loss.detach() + largest)
+        self.optimizer.found_inf = failed.float()  # where it is 1, fused optimizers leave all as it is
+        self.failed, self.batch = failed.to("cpu", non_blocking=True), batch
+        if failed.is_cuda:
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def check(self):
+        """Raise NotFinite if the last batch's loss or gradient is not finite."""
+        if self.arrived:
+            self.arrived.synchronize()
+        if self.failed:
+            raise NotFinite(self.batch)
+
+
+def where_not_finite(net, loss, x, targets, state):
+    """In a batch that went wrong: what of it is the first that is not finite, in the order of computation.
+
+    Args:
+        loss: from the network's output and the targets to the loss.
+        x, targets, state: the batch `[T, B, *]`, what is to come out of it, and the state it began with.
+    """
+    outputs = {}
+
+    def keep(name):
+        return lambda _, __, output: outputs.update({name: output[0] if isinstance(output, tuple) else output})
+
+    handles = [layer.register_forward_hook(keep(name)) for name, layer in net.named_children()]
+    net.zero_grad()
+    value = loss(net(x, state)[0], targets)
+    for handle in handles:
+        handle.remove()
+    if not x.isfinite().all():
+        return "the input"
+    for name, layer in net.named_children():
+        for what, tensors in (("coefficients or weights", layer.parameters()), ("output", [outputs[name]])):
+            if not all(tensor.isfinite().all() for tensor in tensors):
+                return f"the {what} of layer {name} ({type(layer).__name__})"
+    if not value.isfinite():
+        return "the loss"
+    value.backward()
+    for name, layer in reversed(list(net.named_children())):
+        if not all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None):
+            return f"the gradient of layer {name} ({type(layer).__name__})"
+    return "nothing that a second pass over the batch shows"
