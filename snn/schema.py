@@ -175,6 +175,7 @@ _EVERYWHERE = {
         "filter_tau_s": _positive,
         "membrane_filter": _boolean,
         "train_coefficients": _boolean,
+        "stable_filters": _boolean,
         "train_bias": _boolean,
         "dropout": _number("a number from 0 to below 1", lambda v: 0 <= v < 1),
     },

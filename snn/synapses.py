@@ -8,6 +8,8 @@ from torch import nn
 
 from snn.kernels import kernels_for
 
+MARGIN = 1e-3  # of stability, for `stabilize`
+
 
 class DualExpIIR(nn.Module):
     """Second-order synapse with a dual-exponential impulse response.
@@ -47,6 +49,16 @@ class DualExpIIR(nn.Module):
         psp, *state = kernels_for(x).dual_exp_iir(x, psp_1, psp_2, self.a1, self.a2, self.b1)
         return psp, tuple(state)
 
+    @torch.no_grad()
+    def stabilize(self):
+        """Move a1 and a2 of filters whose impulse response does not die away, or hardly, to where it does.
+
+        That is the triangle |a2| < 1, |a1| < 1 - a2 (both poles in the unit circle), less a margin.
+        """
+        self.a2.clamp_(MARGIN - 1, 1 - MARGIN)
+        largest = 1 - MARGIN - self.a2
+        self.a1.clamp_(-largest, largest)
+
     def extra_repr(self):
         return f"{tuple(self.shape)}, trainable={self.a1.requires_grad}"
 
@@ -78,6 +90,11 @@ class FirstOrderLowPass(nn.Module):
     def forward(self, x, state=None):
         _check_input(self, x)
         return kernels_for(x).first_order_low_pass(x, state, self.a1)
+
+    @torch.no_grad()
+    def stabilize(self):
+        """Move a1 of filters whose impulse response does not die away, or hardly, to where it does: |a1| < 1."""
+        self.a1.clamp_(MARGIN - 1, 1 - MARGIN)
 
     def extra_repr(self):
         return f"{tuple(self.shape)}, trainable={self.a1.requires_grad}"

@@ -149,6 +149,10 @@ class Trainer:
         loss.backward()
         self.watch.add(loss, batch)
         self.optimizer.step()
+        if self.config["hyperparameters"]["stable_filters"]:
+            for layer in self.net.modules():
+                if hasattr(layer, "stabilize"):
+                    layer.stabilize()
         if isinstance(self.scheduler, lr_scheduler.CyclicLR):
             self.scheduler.step()
 
