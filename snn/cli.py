@@ -38,7 +38,8 @@ def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv
         _complain(f"{error}: what it says stands above or below; {_how_to_go_on(args)}")
         sys.exit(1)
     except training.Stopped as stop:
-        print(f"stopped at {stop.where}; {_how_to_go_on(args)}", file=sys.stderr)
+        if distributed.rank() == 0:
+            print(f"stopped at {stop.where}; {_how_to_go_on(args)}", file=sys.stderr)
         sys.exit(128 + stop.number)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {_how_to_go_on(args)}", file=sys.stderr)

@@ -264,7 +264,7 @@ class Trainer:
             self.preserved.state = map_tensors(lambda kept: kept.to(self.device), saved["preserved"][rank])
         elif ranks != distributed.ranks() and rank == 0:
             states = "; preserved states start from zero" if self.preserved else ""
-            print(f"note: resumed with {distributed.ranks()} ranks after {ranks}{states}", file=sys.stderr)
+            print(f"note: ranks: {distributed.ranks()} from now on, {ranks} so far{states}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """What all tests share."""
 
 import os
+import runpy
+import sys
 
 import pytest
 import torch
+from scripts import ROOT, TINY, Run, words_of
 
 if not torch.cuda.is_available():  # Triton's kernels run on the CPU, step by step; said before its first import
     os.environ["TRITON_INTERPRET"] = "1"
@@ -14,3 +17,19 @@ def folder(tmp_path, monkeypatch):
     """A temporary folder as the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    return Run(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder in which snn_mlp_1 was trained for an epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["snn_mlp_1.py", "--train", *words_of(TINY), "--set", "hyperparameters.epoch=1"])
+        runpy.run_path(str(ROOT / "snn_mlp_1.py"), run_name="__main__")
+    return folder

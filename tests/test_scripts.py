@@ -2,98 +2,20 @@
 
 import csv
 import re
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from scripts import HEALTH, ROOT, files_in, same
 
 from snn import recall
 from snn.data import simulated_gesture, simulated_nmnist
 
-ROOT = Path(__file__).parents[1]
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
 EVENTS = ["snn_conv_1_nmnist", "snn_conv_1_gesture", "snn_conv_1_gesture_30", "snn_conv_1_gesture_max"]
-TINY = {
-    "dataset.name": "digits", "dataset.train_size": 56, "dataset.dev_size": 20, "dataset.test_size": 24,
-    "hyperparameters.length": 12, "hyperparameters.batch_size": 16, "hyperparameters.epoch": 2,
-    "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005,
-}  # fmt: skip
-TINY_CNN = {"dataset.train_size": 8, "dataset.dev_size": 6, "dataset.test_size": 6, "hyperparameters.batch_size": 4}
-TINY_NMNIST = TINY_CNN | {"dataset.name": "nmnist_simulated", "dataset.root": "made"}
-TINY_GESTURE = TINY_CNN | {"dataset.name": "gesture_simulated", "dataset.root": "made"}
-TINY_MEMORY = {
-    "dataset.name": "patterns", "dataset.train_size": 20, "dataset.dev_size": 10, "dataset.test_size": 12,
-    "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
-}  # fmt: skip
-HEALTH = ["unstable_filters", "silent_layers"]
-
-
-class Run:
-    """Runs a script in the temporary folder; `run(script, *words, **settings)` gives its output and exit status."""
-
-    def __init__(self, folder, monkeypatch, capsys):
-        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
-
-    def __call__(self, script, *words, settings=None):
-        own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY}
-        merged = TINY | next(own[part] for part in script.split("_") if part in own) | (settings or {})
-        overrides = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
-        self.monkeypatch.chdir(self.folder)
-        self.monkeypatch.setattr(sys, "argv", [f"{script}.py", *words, *overrides])
-        self.capsys.readouterr()
-        try:
-            runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
-            self.status = 0
-        except SystemExit as end:
-            self.status = end.code
-        self.out, self.err = self.capsys.readouterr()
-        return self.out.splitlines()
-
-    def metrics(self, script):
-        """The lines of metrics.csv of the script's only run, but for the seconds."""
-        (file,) = self.folder.glob(f"runs/{script}/*/metrics.csv")
-        with open(file) as lines:
-            return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
-
-    def checkpoint(self, script, name="last"):
-        return torch.load(self.folder / "checkpoint" / script / f"{name}.pt", weights_only=True)
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    return Run(tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A folder in which snn_mlp_1 was trained for an epoch."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
-        patch.setattr(sys, "argv", ["snn_mlp_1.py", "--train", *words, "--set", "hyperparameters.epoch=1"])
-        runpy.run_path(str(ROOT / "snn_mlp_1.py"), run_name="__main__")
-    return folder
-
-
-def files_in(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def same(a, b):
-    """Whether nested dicts, lists and tuples hold the same values."""
-    if torch.is_tensor(a):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.fixture

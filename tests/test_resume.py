@@ -1,0 +1,227 @@
+"""Trainings that are killed, stopped, out of disk or resumed wrongly."""
+
+import csv
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+from scripts import ROOT, TINY, files_in, same, words_of
+from test_health import make_trainer
+
+from snn.errors import UserError
+
+# Enough epochs that a kill finds it at work; every kind of noise and a state that is carried on.
+KILLED = TINY | {
+    "encoding": "poisson", "states": "preserved", "dataset.train_size": 200, "dataset.dev_size": 70,
+    "hyperparameters.epoch": 6, "checkpoint_every": 2, "scheduler.scheduler_choice": "CyclicLR",
+    "scheduler.CyclicLR.base_lr": 0.002, "scheduler.CyclicLR.max_lr": 0.006, "scheduler.CyclicLR.step_size_up": 7,
+}  # fmt: skip
+
+
+def start(folder, settings, *words):
+    """A training in a process of its own."""
+    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *words, *words_of(settings)]
+    return subprocess.Popen(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def results(folder):
+    """What the training left: metrics but for the seconds, and all of its last checkpoint that is no time or place."""
+    (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
+    with open(file) as lines:
+        metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
+    saved = torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)
+    for entry in saved["history"]:
+        del entry["seconds"]
+    return metrics, {key: value for key, value in saved.items() if key not in ("run_folder", "running")}
+
+
+def check_killed(tmp_path, settings, signals):
+    """A training that gets these signals, each at a random moment after the one before, equals one that gets none."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    draw, last = random.Random(0), killed / "checkpoint/snn_mlp_1/last.pt"
+    words = []
+    reference = start(whole, settings)
+    began = time.monotonic()
+    last_line = reference.communicate()[0].splitlines()[-1]
+    whole_time = time.monotonic() - began
+    hits = 0
+    for number in signals:
+        process = start(killed, settings, *words)
+        process.stdout.readline()  # the data is there
+        if number != signal.SIGKILL:
+            process.stdout.readline()  # an epoch is over
+        time.sleep(draw.uniform(0, whole_time / 2 / len(signals)))
+        process.send_signal(number)
+        _, err = process.communicate()
+        if last.exists():
+            torch.load(last, weights_only=True)
+            words = ["--resume"]
+        if number == signal.SIGKILL:
+            hits += process.returncode == -number
+        else:
+            assert process.returncode == 128 + number, err
+            assert "stopped at epoch" in err and "--resume" in err
+            hits += 1
+    assert hits > len(signals) // 2
+    process = start(killed, settings, *words)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == last_line
+    expected, actual = results(whole), results(killed)
+    assert len({row["train_loss"] for row in expected[0]}) == settings["hyperparameters.epoch"]
+    assert actual[0] == expected[0]
+    for part, value in expected[1].items():
+        assert same(actual[1][part], value), part
+    leftovers = [path for path in (killed / "checkpoint/snn_mlp_1").iterdir() if path.name.startswith(".")]
+    assert not leftovers
+
+
+def test_a_training_that_is_killed_and_stopped_equals_one_that_is_not(tmp_path):
+    check_killed(tmp_path, KILLED, [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGKILL])
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path):
+    check_killed(tmp_path, KILLED | {"hyperparameters.epoch": 40}, [signal.SIGKILL] * 20)
+
+
+@contextmanager
+def files_at_most(size):
+    """No file can be written beyond so many bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_training_and_leaves_the_last_checkpoint_whole(run, tmp_path):
+    more = KILLED | {"hyperparameters.epoch": 3}
+    run("snn_mlp_1", "--train", settings=KILLED | {"hyperparameters.epoch": 2})
+    before = files_in(run.folder / "checkpoint")
+    with files_at_most(5_000_000):  # a checkpoint has 10 MB
+        run("snn_mlp_1", "--train", "--resume", settings=more)
+    assert run.status == 2
+    assert "error: checkpoint/snn_mlp_1/last.pt can't be written: File too large" in run.err
+    assert files_in(run.folder / "checkpoint") == before
+    run("snn_mlp_1", "--train", "--resume", settings=more)
+    assert run.status == 0
+    continued = results(run.folder)
+
+    run.folder = tmp_path / "whole"
+    run.folder.mkdir()
+    run("snn_mlp_1", "--train", settings=more)
+    assert continued[0] == results(run.folder)[0]
+    assert same(continued[1]["model"], results(run.folder)[1]["model"])
+
+
+def test_a_disk_too_full_for_the_run_folder(run):
+    with files_at_most(100):
+        run("snn_mlp_1", "--train")
+    assert run.status == 2
+    assert run.err.splitlines()[-1].startswith("error: runs/snn_mlp_1/") and "File too large" in run.err
+    assert not (run.folder / "checkpoint").exists()
+
+
+def test_a_disk_that_tensorboard_finds_full(folder, monkeypatch):
+    trainer = make_trainer(folder, "checkpoint_every=2")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    with pytest.raises(UserError, match=r"runs/snn_mlp_1/.* can't be written: No space .*last.pt is kept"):
+        trainer.fit()
+    assert torch.load(trainer.folder / "last.pt", weights_only=True)["running"]["counts"]["dev"]["batches"] == 4
+
+
+def test_a_second_interrupt_does_not_wait(folder):
+    trainer = make_trainer(folder)
+    step = trainer._step
+
+    def interrupted_twice(loss, batch):
+        signal.raise_signal(signal.SIGINT)
+        step(loss, batch)
+        signal.raise_signal(signal.SIGINT)
+
+    trainer._step = interrupted_twice
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    last = run.folder / "checkpoint/snn_mlp_1/last.pt"
+    shutil.copy(last, last.with_name("previous.pt"))
+    last.write_bytes(last.read_bytes()[:5000])
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+    assert run.status == 0
+    assert (
+        "last.pt is no checkpoint, or cut short" in run.err
+        and "goes on from checkpoint/snn_mlp_1/previous.pt" in run.err
+    )
+    assert run.checkpoint("snn_mlp_1")["epoch"] == 1
+
+
+def test_a_training_that_is_finished_says_so(run):
+    lines = run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+    before = files_in(run.folder / "checkpoint")
+    again = run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 1})
+    assert run.status == 0
+    assert "snn_mlp_1 is finished: all 1 epochs are done" in again
+    assert again[-1] == lines[-1]
+    assert files_in(run.folder / "checkpoint") == before
+
+
+def test_milestones_to_come_may_be_changed(run):
+    first = {"hyperparameters.epoch": 2, "scheduler.MultiStepLR.milestones": "[1, 5]"}
+    later = {"hyperparameters.epoch": 4, "scheduler.MultiStepLR.milestones": "[1, 3]"}
+    run("snn_mlp_1", "--train", settings=first)
+    run("snn_mlp_1", "--train", "--resume", settings=later)
+    assert run.status == 0 and "scheduler.MultiStepLR.milestones: [1, 3] from now on, [1, 5] so far" in run.err
+    rates = [float(row["lr"]) for row in run.metrics("snn_mlp_1")]
+    assert rates == pytest.approx([5e-3, 5e-4, 5e-4, 5e-5], abs=1e-6)
+
+
+CAN_NOT_BE_RESUMED = {
+    "two other values": (
+        {"optimizer.Adam.lr": 0.01, "hyperparameters.length": 7, "checkpoint_every": 3, "hyperparameters.epoch": 2}, {},
+        ["optimizer.Adam.lr (was 0.005, now 0.01)", "hyperparameters.length (was 12, now 7)"],
+    ),
+    "other past milestones": ({"scheduler.MultiStepLR.milestones": "[1, 100]"}, {}, ["milestones (was [50, 100]"]),
+    "another version": ({}, {"version": 99}, ["last.pt is of version 99, not 2", "--test evaluates it"]),
+    "no version": ({}, {"version": None}, ["without what a training needs to go on"]),
+    "mid-epoch on another device": (
+        {}, {"device": "cuda", "running": {"counts": {"train": {"batches": 1}}, "lr": 1, "seconds": 0}},
+        ["from the middle of an epoch on cuda: resume it with --device cuda"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", CAN_NOT_BE_RESUMED)
+def test_what_can_not_be_resumed(run, trained, mistake):
+    settings, changes, messages = CAN_NOT_BE_RESUMED[mistake]
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    last = run.folder / "checkpoint/snn_mlp_1/last.pt"
+    torch.save(torch.load(last, weights_only=True) | changes, last)
+    before = files_in(run.folder)
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
+    assert run.status == 2
+    assert all(message in run.err.splitlines()[-1] for message in messages), run.err
+    assert "checkpoint_every" not in run.err.splitlines()[-1]
+    assert files_in(run.folder) == before
