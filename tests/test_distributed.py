@@ -1,0 +1,147 @@
+"""Several ranks, started by torchrun: the same gradients and counts as one process, ranks that die, other numbers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from scripts import ROOT, TINY, same, words_of
+
+from snn import distributed
+
+# Nothing in it is random but the order.
+SETTINGS = TINY | {
+    "hyperparameters.dropout": 0, "mnist_config.use_transform": "false", "dataset.train_size": 57,
+    "dataset.dev_size": 21, "dataset.test_size": 25, "hyperparameters.epoch": 3,
+}  # fmt: skip
+
+
+def torchrun(folder, ranks, *command):
+    """A process of torchrun in a process group of its own."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return subprocess.Popen(
+        [*words, *map(str, command)], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def alone(folder, *command):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=folder, text=True, capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What one process and what each of two ranks sees of the same epochs."""
+    folder = tmp_path_factory.mktemp("ranks")
+    two = torchrun(folder, 2, ROOT / "tests/two_ranks.py", "two")
+    _, err = two.communicate()
+    assert two.returncode == 0, err
+    one = alone(folder, ROOT / "tests/two_ranks.py", "one")
+    assert one.returncode == 0, one.stderr
+    return [torch.load(folder / name, weights_only=True) for name in ("one0", "two0", "two1")]
+
+
+@pytest.mark.parametrize("case", ["images", "events"])
+class TestTwoRanks:
+    def test_gradients_are_those_of_one_process(self, seen, case):
+        one, *two = (process[case]["gradients"] for process in seen)
+        assert len(one) == len(two[0]) == len(two[1]) == 3
+        for batch, expected in enumerate(one):
+            assert all(value.abs().max() > 1e-6 for value in expected.values())
+            for name, value in expected.items():
+                assert torch.equal(two[0][batch][name], two[1][batch][name])
+                torch.testing.assert_close(two[0][batch][name], value, rtol=1e-4, atol=1e-5 * value.abs().max().item())
+
+    def test_every_sample_comes_once_in_the_batch_it_would_come_in(self, seen, case):
+        one, *two = (process[case]["samples"] for process in seen)
+        assert [len(batch) for batch in one] == [11, 11, 1]
+        assert [len(batch) for batch in two[0]] == [6, 6, 1] and [len(batch) for batch in two[1]] == [5, 5, 0]
+        for whole, first, second in zip(one, *two):
+            assert torch.equal(whole, torch.cat([first, second]))
+
+    def test_counts_are_of_all_ranks(self, seen, case):
+        one, *two = (process[case] for process in seen)
+        for rank in two:
+            for part in ("train", "dev"):
+                assert rank[part][1:] == one[part][1:]
+                assert rank[part][0] == pytest.approx(one[part][0], rel=1e-6)
+            assert rank["spikes"] == one["spikes"]
+        assert one["dev"][2] == 23
+
+    def test_each_rank_has_noise_of_its_own(self, seen, case):
+        one, *two = (process[case]["noise"] for process in seen)
+        assert torch.equal(one, two[0]) and not torch.equal(two[0], two[1])
+
+
+def metrics(folder):
+    (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
+    return [[float(value) for value in line.split(",")[:6]] for line in file.read_text().splitlines()[1:]]
+
+
+def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(tmp_path):
+    """Its numbers are, to rounding, those of one process that never died."""
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    whole.mkdir(), shared.mkdir()
+    script, words = ROOT / "snn_mlp_1.py", words_of(SETTINGS | {"checkpoint_every": 1})
+    assert alone(whole, script, "--train", *words).returncode == 0
+
+    process = torchrun(
+        shared, 2, script, "--train", *words_of(SETTINGS | {"checkpoint_every": 1, "hyperparameters.epoch": 500})
+    )
+    lines = [process.stdout.readline()]
+    assert "57 train, 21 dev, 25 test; 2 ranks share every batch of 16" in lines[0]
+    while not (shared / "checkpoint/snn_mlp_1/last.pt").exists():
+        time.sleep(0.01)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    died = time.monotonic()
+    out, err = process.communicate()
+    assert time.monotonic() - died < 60
+    assert process.returncode != 0
+    assert "error: another rank has ended, or does not answer" in err and "--resume" in err
+
+    result = alone(shared, script, "--train", "--resume", *words)
+    assert result.returncode == 0, result.stderr
+    assert "note: ranks: 1 from now on, 2 so far" in result.stderr
+    for actual, expected in zip(metrics(shared), metrics(whole), strict=True):
+        assert actual == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_ranks_that_are_stopped_go_on_as_if_they_never_were(tmp_path):
+    """With dropout, augmentation and carried states, which are each rank's own."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir(), stopped.mkdir()
+    settings = TINY | {"states": "preserved", "dataset.train_size": 600, "hyperparameters.epoch": 3}
+    command = [2, ROOT / "snn_mlp_1.py", "--train", *words_of(settings)]
+    process = torchrun(stopped, *command)
+    process.stdout.readline(), process.stdout.readline()  # an epoch is over
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert err.count("stopped at epoch") == 1 and "the same torchrun and" in err
+    saved = torch.load(stopped / "checkpoint/snn_mlp_1/last.pt", weights_only=True)
+    assert saved["running"]["counts"]["train"]["batches"] > 0 and saved["epoch"] < 2
+    assert not torch.equal(saved["random"][0]["torch"], saved["random"][1]["torch"])
+    assert [state[0][0].shape[0] for state in saved["preserved"]] == [8, 8]
+
+    processes = [torchrun(stopped, *command, "--resume"), torchrun(whole, *command)]
+    assert [process.communicate() and process.returncode for process in processes] == [0, 0]
+    assert metrics(stopped) == metrics(whole)
+    one, two = (torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True) for folder in (whole, stopped))
+    for part in ("model", "optimizer", "random", "preserved", "best_model"):
+        assert same(one[part], two[part]), part
+
+
+def test_a_batch_smaller_than_the_number_of_ranks(run, monkeypatch):
+    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    run("snn_mlp_1", "--train", settings={"hyperparameters.batch_size": 1})
+    assert run.status == 2
+    assert "error: hyperparameters.batch_size: 1 samples can't be shared by 2 ranks" in run.err
+    assert not list(run.folder.iterdir())

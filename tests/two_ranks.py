@@ -1,0 +1,74 @@
+"""What test_distributed.py compares: run by torchrun, or alone, it leaves in a file what a rank or process sees.
+
+Arguments: a file that does not exist yet; on several ranks its name gets the rank's number.
+"""
+
+import sys
+
+import torch
+from test_training import CONFIG
+from torch import nn
+
+import snn
+from snn import config, distributed, epoch
+from snn.data.events import EventSplit
+from snn.data.images import ImageSplit
+from snn.encoders import bin_or, copy
+
+# Of 23 samples in batches of 11 the last one is alone: the second of two ranks has none of it.
+SAMPLES, BATCH = 23, 11
+
+
+def image_case():
+    torch.manual_seed(0)
+    net = snn.Sequential(
+        snn.DualExpIIR((1, 28, 28), 4, 1), nn.Conv2d(1, 3, 3), snn.SpikingNeuron(4), nn.Flatten(),
+        snn.FirstOrderLowPass(3 * 26 * 26, 4), nn.Linear(3 * 26 * 26, 10), snn.SpikingNeuron(4),
+    )  # fmt: skip
+    images = torch.randint(256, (SAMPLES, 28, 28), dtype=torch.uint8)
+    images[:, 0, 0] = torch.arange(SAMPLES)  # the pixel says which one it is
+    return net, ImageSplit(images, torch.randint(10, (SAMPLES,)), lambda batch, _: copy(batch, 6), (1, 28, 28))
+
+
+def event_case():
+    torch.manual_seed(1)
+    net = snn.Sequential(nn.Flatten(), snn.FirstOrderLowPass(72, 4), nn.Linear(72, 11), snn.SpikingNeuron(4))
+    events, shape = 300, (2, 6, 6)
+    offsets = torch.arange(SAMPLES + 1) * events
+    step = torch.randint(5, (SAMPLES * events,), dtype=torch.int32)
+    place = torch.randint(72, (SAMPLES * events,), dtype=torch.int16)
+    split = EventSplit(
+        step, place, offsets.numpy(), torch.randint(11, (SAMPLES,)).numpy(), list(range(SAMPLES)),
+        lambda *columns: bin_or(*columns, length=5, shape=shape),
+    )  # fmt: skip
+    return net, split
+
+
+def main(path):
+    settings = config.resolve(CONFIG, overrides=[f"hyperparameters.batch_size={BATCH}"])
+    seen = {}
+    with distributed.started():
+        for name, case in (("images", image_case), ("events", event_case)):
+            net, split = case()
+            parallel = distributed.parallel(net)
+            gradients, samples = [], []
+
+            def step(loss, batch, net=net, gradients=gradients, samples=samples):
+                net.zero_grad()
+                loss.backward()
+                gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
+                samples.append(batch.x[0].flatten(1).clone())
+
+            generator = torch.Generator().manual_seed(distributed.own_seed(5))
+            train = epoch.run_epoch(parallel, split, settings, epoch.CLASSIFICATION, generator, step=step)
+            dev = epoch.run_epoch(net, split, settings, epoch.CLASSIFICATION, generator)
+            spikes = {name: value.tolist() for name, value in dev.spikes.items()}
+            seen[name] = {
+                "gradients": gradients, "samples": samples, "train": [*train[:3]], "dev": [*dev[:3]], "spikes": spikes,
+                "noise": torch.rand(4, generator=generator),
+            }  # fmt: skip
+        torch.save(seen, f"{path}{distributed.rank()}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
