@@ -1,0 +1,153 @@
+"""What it costs to save trainings and to look after them, and how well two processes share one.
+
+    python benchmarks/long_training.py              on the CPU
+    python benchmarks/long_training.py --device cuda --repeat 9
+
+Trains snn_mlp_1 on random images in MNIST's place. Prints, as medians with their range: a checkpoint against an epoch
+of 50,000 training and 10,000 dev images; a training step with the watch for values that are not finite, and a dev batch
+with its spikes counted, against those without, in turn; and, on the CPU, images a second of one process with one and
+two threads and of two ranks with one thread each, each in processes of its own, in turn.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import snn_mlp_1  # noqa: E402
+from snn import config, distributed, health, training  # noqa: E402
+from snn.data.images import ImageSplit  # noqa: E402
+from snn.epoch import CLASSIFICATION, run_epoch  # noqa: E402
+from snn.memory import keep_freed_memory  # noqa: E402
+
+BATCHES = 60
+
+
+def make_trainer(device="cpu"):
+    """A training of snn_mlp_1 whose splits are BATCHES batches of random images."""
+    keep_freed_memory()
+    settings = config.resolve(ROOT / "configs/snn_mlp_1.yaml", overrides=["dataset.name=digits"])
+    split = snn_mlp_1.data(settings, torch.device(device))[0]["train"]
+    count = BATCHES * settings["hyperparameters"]["batch_size"]
+    split = ImageSplit(
+        torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
+        torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
+    )  # fmt: skip
+    net = snn_mlp_1.network(settings).to(device)
+    return training.Trainer(net, {"train": split, "dev": split}, settings, CLASSIFICATION)
+
+
+def seconds_of_pass(trainer, name):
+    """Seconds of a pass, which end when the device has done it."""
+    start = time.perf_counter()
+    net, step = (trainer.parallel, trainer._step) if name == "train" else (trainer.net, None)
+    run_epoch(net, trainer.splits[name], trainer.config, CLASSIFICATION, trainer.generator, step=step)
+    return time.perf_counter() - start
+
+
+def seconds_of_checkpoint(trainer):
+    start = time.perf_counter()
+    trainer._save(is_best=True)  # last.pt and best.pt
+    return time.perf_counter() - start
+
+
+def in_turn(repeat, **functions):
+    """The seconds that each function returns, by name, called in turn."""
+    taken = {name: [] for name in functions}
+    for _ in range(repeat + 1):
+        for name, function in functions.items():
+            taken[name].append(function())
+    return {name: seconds[1:] for name, seconds in taken.items()}  # the first ones warm up
+
+
+def text(values, digits=2, unit=""):
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f}{unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def costs(device, repeat):
+    trainer = make_trainer(device)
+    trainer.history.append({"epoch": 0, "dev_acc": 0.0})
+    trainer.best_model = trainer.net.state_dict()
+
+    def unwatched():
+        with mock.patch.object(health.FiniteWatch, "add", lambda *_: None):
+            return seconds_of_pass(trainer, "train")
+
+    def uncounted():
+        with mock.patch.object(health, "spikes_counted", lambda *_: nullcontext()):
+            return seconds_of_pass(trainer, "dev")
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.folder = Path(folder, "checkpoint")
+        taken = in_turn(
+            repeat, train=lambda: seconds_of_pass(trainer, "train"), unwatched=unwatched,
+            dev=lambda: seconds_of_pass(trainer, "dev"), uncounted=uncounted,
+            checkpoint=lambda: seconds_of_checkpoint(trainer),
+        )  # fmt: skip
+        size = (trainer.folder / "last.pt").stat().st_size
+    batch_size = trainer.config["hyperparameters"]["batch_size"]
+    train, dev = (statistics.median(taken[name]) / BATCHES / batch_size for name in ("train", "dev"))
+    epoch = 50_000 * train + 10_000 * dev
+    print(f"a training epoch of 60,000 images: {epoch:.1f} s")
+    print(f"last.pt and best.pt, {size / 1e6:.1f} MB each: {text(taken['checkpoint'], 3, ' s')}, "
+          f"{100 * statistics.median(taken['checkpoint']) / epoch:.2f} % of it")  # fmt: skip
+    for with_it, without, what in (("train", "unwatched", "the watch"), ("dev", "uncounted", "counting spikes")):
+        share = [100 * (a / b - 1) for a, b in zip(taken[with_it], taken[without])]
+        print(f"{what} adds {text(share, 1, ' %')} to a {with_it} pass")
+
+
+def worker():
+    """Print this process's, or all ranks', images a second."""
+    with distributed.started():
+        trainer = make_trainer()
+        seconds_of_pass(trainer, "train")
+        seconds = statistics.median(seconds_of_pass(trainer, "train") for _ in range(3))
+        print(len(trainer.splits["train"]) / seconds, flush=True)
+
+
+def images_per_second(threads, ranks):
+    command = [sys.executable]
+    if ranks > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    result = subprocess.run([*command, __file__, "--worker"], env=environment, capture_output=True, text=True)
+    return float(result.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--ranks", action="store_true", help="the two ranks only")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker()
+        return
+    print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, medians of {args.repeat}")
+    if not args.ranks:
+        costs(args.device, args.repeat)
+    if args.device == "cpu":
+        rates = in_turn(
+            args.repeat, one=lambda: images_per_second(1, 1), two=lambda: images_per_second(2, 1),
+            ranks=lambda: images_per_second(1, 2),
+        )  # fmt: skip
+        print(f"one process, one thread: {text(rates['one'], 0)} images a second; two threads: {text(rates['two'], 0)}")
+        ratio = [ranks / two for ranks, two in zip(rates["ranks"], rates["two"])]
+        print(f"two ranks, one thread each: {text(rates['ranks'], 0)}, {text(ratio)} of the process with two threads")
+
+
+if __name__ == "__main__":
+    main()
