@@ -37,7 +37,7 @@ def data(config, device):
 
 
 def report(net, splits, config, folder):
-    recall.report(net, network(config), splits["test"], config, folder)
+    return recall.report(net, network(config), splits["test"], config, folder)
 
 
 if __name__ == "__main__":

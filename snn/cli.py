@@ -1,6 +1,7 @@
 """The command line that every experiment's script shares."""
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ import torch
 
 from snn import checkpoint, config, distributed, epoch, training
 from snn.errors import UserError
+from snn.files import written_beside
 from snn.memory import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -23,7 +25,8 @@ def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv
         network: from a config to the network.
         data: from a config and a device to (splits by name, note behind a test result).
         task: what the network is trained for.
-        report: called with the tested network, the splits, the config and the run's folder; None reports nothing more.
+        report: called with the tested network, the splits, the config and the run's folder, leaves pictures there and
+            gives their captions by name; None reports nothing more.
         argv: the command line's words; None takes the process's own.
     Exits with status 2 after one line on a mistake that the user can mend, 1 where another rank is lost, and 130 or 143
     where SIGINT or SIGTERM stopped it.
@@ -58,6 +61,8 @@ def _run(experiment, network, data, task, report, args):
     folder = Path(settings["checkpoint_base_path"]) / name
     device = find_device(args.device or settings["device"])
     ranks, batch_size = distributed.ranks(), settings["hyperparameters"]["batch_size"]
+    if ranks > 1 and args.inspect:
+        raise UserError("--inspect looks at a network in one process: leave out torchrun")
     if batch_size < ranks:
         raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks} ranks")
 
@@ -93,12 +98,21 @@ def _run(experiment, network, data, task, report, args):
         trainer = training.Trainer(net, splits, settings, task, resume_from=saved)
         trainer.fit()
         run_folder = trainer.run_folder
-    result = training.test(net, splits["test"], settings, task)
-    if report and distributed.rank() == 0:
-        run_folder = run_folder or training.new_run_folder(name)
-        report(net, splits, settings, run_folder)
+    if run_folder is None and distributed.rank() == 0 and (args.inspect or report):
+        run_folder = training.new_run_folder(name)
+    if args.inspect:
+        from snn import inspection  # imports matplotlib, which takes a second
+
+        result = inspection.inspect(net, network(settings), splits, settings, task, run_folder, report)
+        print(f"look at {run_folder / 'index.html'}")
+    else:
+        result = training.test(net, splits["test"], settings, task)
+        if report and distributed.rank() == 0:
+            report(net, splits, settings, run_folder)
     if args.train:
         best = trainer.best
+        if run_folder:
+            _write_result(run_folder, settings, best["epoch"], result, task)
         scores = (
             f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"
             if task.correct
@@ -114,6 +128,19 @@ def _run(experiment, network, data, task, report, args):
         else f"test loss: {result.loss:.5f}"
     )
     print(score + (f", {note}" if note else ""))
+
+
+def _write_result(folder, settings, best_epoch, result, task):
+    """result.json in the run's folder: what `snn.report` needs beside the metrics."""
+    values = {
+        "experiment": settings["experiment_name"],
+        "best_epoch": best_epoch,
+        "test": result.accuracy if task.correct else result.loss,
+        "test_samples": result.total,
+        "version": f"torch {torch.__version__}",
+    }
+    with written_beside(folder / "result.json") as file:
+        file.write(json.dumps(values, indent=2).encode() + b"\n")
 
 
 def find_device(name):
@@ -145,19 +172,24 @@ def _parse(experiment, argv):
     add = parser.add_argument
     add("--train", action="store_true", help="train, keep the best epoch on dev, and test that one")
     add("--test", action="store_true", help="evaluate a checkpoint on the test set")
+    add("--inspect", action="store_true", help="evaluate as --test does, and leave pictures of the network at work")
     add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
     add("--config_file", metavar="F", help=f"a YAML laid over configs/{experiment}.yaml, key by key")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
     add("--resume", action="store_true", help="with --train: go on from this experiment's newest checkpoint")
-    add("--checkpoint", metavar="F", help="with --test: what to evaluate, instead of this experiment's best epoch")
+    add(
+        "--checkpoint",
+        metavar="F",
+        help="what --test and --inspect evaluate, instead of this experiment's best epoch",
+    )
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
-    if args.demo and not args.test:
+    if args.demo and not (args.test or args.inspect):
         args.train = True
-    if not (args.train or args.test):
+    if not (args.train or args.test or args.inspect):
         parser.print_help(sys.stderr)
-        parser.error("nothing to do: give --train, --test or --demo")
+        parser.error("nothing to do: give --train, --test, --inspect or --demo")
     if args.resume and not args.train:
         parser.error("--resume goes on with a training: give --train too")
     if args.checkpoint and args.train:

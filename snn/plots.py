@@ -2,14 +2,16 @@
 
 import numpy as np
 import torch
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from snn.neurons import SpikingNeuron
 from snn.synapses import DualExpIIR, FirstOrderLowPass
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # told apart by colour-blind readers too (Okabe, Ito 2008)
 STEPS = 40  # of an impulse response
 LINES = 60  # trained filters that are drawn of each layer
+NEURONS = 150  # of a large layer that are drawn in a raster
+WINDOWS = 6  # of a recording's time that are drawn
 
 
 def raster(axes, spikes, title=None, color="black"):
@@ -88,29 +90,27 @@ def _responses(synapse):
     return synapse(x)[0].flatten(1).cpu().numpy()
 
 
-def path(net, x, outputs, target):
+def path(x, trace, target):
     """The way of the pattern's busiest input train through the layers: its psp, then a neuron's potential and spikes.
 
     Args:
-        net: the network; after its last neurons comes the output filter.
         x: `[T, P, N]`; the first pattern is drawn.
-        outputs: of each layer, `[T, P, *]`.
+        trace: of `snn.record`, with psp, spikes and v of all layers.
         target: spikes `[T, P, N]`.
     """
-    neurons = [place for place, layer in enumerate(net) if isinstance(layer, SpikingNeuron)]
+    neurons, (first_synapse, *_) = list(trace.spikes), trace.psp
     train = int(x[:, 0].sum(0).argmax())
     figure = Figure(figsize=(9, 1.5 * (len(neurons) + 1)), layout="constrained")
     axes = figure.subplots(len(neurons) + 1, 1, sharex=True)
-    axes[0].plot(outputs[0][:, 0, train].cpu(), color=BLUE, lw=1)
+    axes[0].plot(trace.psp[first_synapse][:, 0, train].cpu(), color=BLUE, lw=1)
     axes[0].set_ylabel("psp")
     axes[0].set_title(f"input train {train}: spikes and their psp", fontsize=10, pad=13)
     _ticks(axes[0], x[:, 0, train], "black", 0)
-    for number, (axis, place) in enumerate(zip(axes[1:], neurons), 1):
-        spikes = outputs[place][:, 0]
-        is_last = place == neurons[-1]
+    for number, (axis, layer) in enumerate(zip(axes[1:], neurons), 1):
+        spikes = trace.spikes[layer][:, 0]
+        is_last = layer == neurons[-1]
         neuron = train if is_last else _typical(spikes)
-        potential = _potential(net[place], outputs[place - 1][:, 0, neuron], spikes[:, neuron])
-        axis.plot(potential.cpu(), color=BLUE, lw=1)
+        axis.plot(trace.v[layer][:, 0, neuron].cpu(), color=BLUE, lw=1)
         axis.axhline(1, color="gray", lw=0.8, ls="--")
         _ticks(axis, spikes[:, neuron], ORANGE, 0)
         if is_last:
@@ -138,10 +138,229 @@ def _ticks(axis, spikes, color, row):
                 clip_on=False)  # fmt: skip
 
 
-def _potential(neuron, current, spikes):
-    """The potential `[T]` of a neuron from its current and its spikes: v[t] = I[t] - r[t-1], filtered if it says so."""
-    filtered = FirstOrderLowPass(1, neuron.tau_m, trainable=False).to(current.device)
-    reset = filtered(spikes.view(-1, 1, 1))[0].roll(1, 0)
-    reset[0] = 0
-    potential = current.view(-1, 1, 1) - reset
-    return (filtered(potential)[0] if neuron.membrane_filter else potential).flatten()
+def samples(x, y, targets):
+    """A row for each sample: its input, the busiest of the input's lines over time, and the output spike counts.
+
+    Args:
+        x: input `[T, B, *shape]`.
+        y: output spikes `[T, B, classes]`.
+        targets: labels `[B]`.
+    """
+    count = x.shape[1]
+    figure = Figure(figsize=(10, 2.4 * count), layout="constrained")
+    axes = figure.subplots(count, 3, squeeze=False, width_ratios=[1, 1.6, 1.4])
+    for n, (image, lines, output) in enumerate(axes):
+        of_sample = x[:, n].cpu()
+        picture(image, of_sample)
+        busiest = of_sample.flatten(1).sum(0).argsort(descending=True)[:NEURONS].sort()[0]
+        lines.imshow(of_sample.flatten(1)[:, busiest].T.numpy(), cmap="gray_r", aspect="auto", interpolation="nearest")
+        lines.set(xlabel="time step", ylabel=f"input line ({len(busiest)} busiest)")
+        spikes = y[:, n].sum(0).cpu().numpy()
+        answer, label = int(spikes.argmax()), int(targets[n])
+        colors = ["silver"] * len(spikes)
+        colors[answer] = BLUE if answer == label else ORANGE
+        output.bar(range(len(spikes)), spikes, color=colors)
+        output.set(xlabel="class", ylabel="output spikes", xticks=range(len(spikes)))
+        output.set_title(f"label {label}, answer {answer}", fontsize=10)
+    axes[0, 0].set_title("input, mean over time", fontsize=10)
+    axes[0, 1].set_title("encoded", fontsize=10)
+    return figure
+
+
+def picture(axis, x):
+    """Draw an input `[T, *shape]` as one picture: an image, an event camera's two polarities, or trains over time."""
+    mean = x.float().mean(0)
+    if mean.dim() == 1 and mean.numel() == 784:
+        mean = mean.view(1, 28, 28)
+    if mean.dim() == 1:
+        raster(axis, x)
+        axis.set(xlabel="time step", ylabel="input train")
+        return
+    if len(mean) == 2:
+        signed = (mean[1] - mean[0]).T  # [X, Y] to rows and columns
+        largest = signed.abs().max().clamp(min=1e-9).item()
+        axis.imshow(signed.numpy(), cmap=_POLARITIES, vmin=-largest, vmax=largest)
+    else:
+        axis.imshow(mean[0].numpy(), cmap="gray_r", vmin=0)
+    axis.set(xticks=[], yticks=[])
+
+
+_POLARITIES = LinearSegmentedColormap.from_list("polarities", [BLUE, "white", ORANGE])  # darker, nothing, brighter
+
+
+def event_windows(x):
+    """Frames `[T, 2, X, Y]`, summed over consecutive windows of time."""
+    figure = Figure(figsize=(2.1 * WINDOWS, 2.5), layout="constrained")
+    edges = np.linspace(0, len(x), WINDOWS + 1).astype(int)
+    for axis, first, end in zip(figure.subplots(1, WINDOWS), edges, edges[1:]):
+        picture(axis, x[first:end].cpu())
+        size_x, size_y = x.shape[2:]
+        axis.set(xticks=[0, size_x - 1], yticks=[0, size_y - 1], xlabel="x (pixels)")
+        axis.set_title(f"steps {first} to {end - 1}", fontsize=10)
+    figure.axes[0].set_ylabel("y (pixels)")
+    for color, name in ((ORANGE, "brighter"), (BLUE, "darker")):
+        figure.axes[0].plot([], [], "s", color=color, label=name)
+    figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def rasters(spikes):
+    """Spikes `[T, *features]` of each layer, by its name: a panel each; of a large layer the busiest neurons."""
+    figure = Figure(figsize=(max(3.2 * len(spikes), 5), 3.4), layout="constrained")
+    for axis, (name, of_layer) in zip(figure.subplots(1, len(spikes), squeeze=False)[0], spikes.items()):
+        flat = of_layer.flatten(1).cpu()
+        shown = flat.sum(0).argsort(descending=True, stable=True)[:NEURONS].sort()[0]
+        step, neuron = flat[:, shown].nonzero(as_tuple=True)
+        axis.scatter(step, neuron, s=max(2, 600 / len(shown)), c="black", marker="|", linewidths=1)
+        axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step")
+        of_all = "" if len(shown) == flat.shape[1] else f" of {flat.shape[1]}"
+        axis.set_title(f"layer {name}: {len(shown)}{of_all} neurons", fontsize=10)
+    figure.axes[0].set_ylabel("neuron")
+    return figure
+
+
+def neurons(trace):
+    """Potential, threshold, reset and spikes of a neuron of each layer.
+
+    Args:
+        trace: `spikes`, `v` and `reset`, each by layer, `[T, *features]`.
+    """
+    figure = Figure(figsize=(9, 1.8 * len(trace["spikes"]) + 0.4), layout="constrained")
+    axes = figure.subplots(len(trace["spikes"]), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, spikes) in zip(axes, trace["spikes"].items()):
+        neuron = _typical(spikes.flatten(1))
+        for part, color, label in (("v", BLUE, "potential"), ("reset", GREEN, "reset")):
+            axis.plot(trace[part][name].flatten(1)[:, neuron].cpu(), color=color, lw=1.2, label=label)
+        axis.axhline(1, color="gray", lw=0.8, ls="--", label="threshold")
+        _ticks(axis, spikes.flatten(1)[:, neuron], ORANGE, 0)
+        axis.set_title(f"layer {name}, neuron {neuron}: {int(spikes.flatten(1)[:, neuron].sum())} spikes (orange)",
+                       fontsize=10, pad=13)  # fmt: skip
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=3, frameon=False)
+    axes[-1].set_xlabel("time step")
+    return figure
+
+
+def firing_rates(spikes, samples, length):
+    """Mean firing rate of each layer, and its share of silent neurons.
+
+    Args:
+        spikes: of each neuron `[*features]`, over all samples and steps, by layer.
+        samples, length: how many samples there were, and steps in each.
+    """
+    figure = Figure(figsize=(8, 2.9), layout="constrained")
+    rate, silent = figure.subplots(1, 2)
+    names = [f"layer {name}" for name in spikes]
+    rates = [counts.double().mean().item() / samples / length for counts in spikes.values()]
+    shares = [100 * (counts == 0).double().mean().item() for counts in spikes.values()]
+    for axis, values, form, label in (
+        (rate, rates, "%.3g", "spikes a neuron and step"), (silent, shares, "%.3g %%", "neurons without a spike (%)"),
+    ):  # fmt: skip
+        axis.bar_label(axis.bar(names, values, color=BLUE), fmt=form, fontsize=8)
+        axis.set_ylabel(label)
+        axis.margins(y=0.15)
+        axis.tick_params("x", rotation=20)
+    silent.set_ylim(0, 115)
+    return figure
+
+
+def coefficients(before, after):
+    """Histograms of each synapse layer's coefficients and time constants; a line where all of them began."""
+    pairs = [(name, b, after.get_submodule(name)) for name, b in before.named_children() if hasattr(b, "a1")]
+    rows = max(len(_quantities(layer)) for _, _, layer in pairs)
+    figure = Figure(figsize=(3 * len(pairs), 1.9 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, len(pairs), squeeze=False)
+    for column, (name, untrained, trained) in zip(axes.T, pairs):
+        starts, quantities = _quantities(untrained), _quantities(trained)
+        for axis in column[len(quantities) :]:
+            axis.axis("off")
+        for axis, (label, values) in zip(column, quantities.items()):
+            low, high = np.percentile(values, [0.5, 99.5])
+            axis.hist(np.clip(values, low, high), bins=50, color=BLUE)
+            axis.axvline(starts[label].flat[0], color=ORANGE, lw=2)
+            axis.set(xlabel=label, yticks=[])
+        column[0].set_title(f"synapse layer {name}", fontsize=10)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("filters")
+    return figure
+
+
+def _quantities(synapse):
+    """The coefficients of a synapse's filters and the time constants of their stable poles, by what they are called.
+
+    The poles of psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t] are the roots of z^2 - a1 z - a2.
+    """
+    named = {name: value.detach().flatten().cpu().double().numpy() for name, value in synapse.named_parameters()}
+    root = np.sqrt(named["a1"] ** 2 + 4 * named.get("a2", 0) + 0j)
+    poles = {"tau of the slower pole (steps)": np.maximum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2}
+    if "a2" in named:
+        poles["tau of the faster pole (steps)"] = np.minimum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2
+    stable = {label: pole[(pole > 0) & (pole < 1)] for label, pole in poles.items()}
+    return named | {label: -1 / np.log(pole) for label, pole in stable.items() if len(pole)}
+
+
+def confusion(labels, predictions):
+    """How often samples of a class (rows) get an answer (columns)."""
+    classes = int(max(labels.max(), predictions.max())) + 1
+    counts = torch.zeros(classes, classes, dtype=torch.long)
+    counts.index_put_((labels, predictions), torch.ones_like(labels), accumulate=True)
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axis = figure.subplots()
+    shown = axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shown, label="share of the class")
+    for label, answer in counts.nonzero().tolist():
+        color = "white" if share[label, answer] > 0.5 else "black"
+        axis.text(answer, label, int(counts[label, answer]), ha="center", va="center", fontsize=8, color=color)
+    axis.set(xlabel="answer", ylabel="label", xticks=range(classes), yticks=range(classes))
+    return figure
+
+
+def mistakes(inputs, answers):
+    """Inputs `[T, *shape]`, each with its (label, answer)."""
+    columns = min(5, len(inputs))
+    rows = -(-len(inputs) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.axis("off")
+    for axis, x, (label, answer) in zip(axes, inputs, answers):
+        axis.axis("on")
+        picture(axis, x)
+        axis.set_title(f"{label}, read as {answer}", fontsize=10)
+    return figure
+
+
+def learning_curves(name, runs, published=None):
+    """Train and dev accuracy, or loss, of an experiment's runs over the epochs, and the published figures.
+
+    Args:
+        runs: as of `snn.report.read_run`.
+        published: dev and test figure, or None.
+    """
+    key = "acc" if "dev_acc" in runs[0]["metrics"][0] else "loss"
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, run in enumerate(runs):
+        epochs = [entry["epoch"] for entry in run["metrics"]]
+        for part, color in (("train", GREEN), ("dev", BLUE)):
+            values = [entry[f"{part}_{key}"] for entry in run["metrics"]]
+            label = part if number == 0 else None
+            axis.plot(epochs, values, color=color, lw=1.5, marker="." if len(epochs) < 30 else None, label=label)
+        if "test" in run["result"]:
+            axis.plot(run["result"]["best_epoch"], run["result"]["test"], "*", ms=12, color=ORANGE,
+                      label="test, at the best epoch on dev" if number == 0 else None)  # fmt: skip
+    if published:
+        for value, style, part in zip(published, (":", "--"), ("dev", "test")):
+            axis.axhline(value, color="black", lw=1, ls=style, label=f"published {part}, {value}")
+    if key == "acc":
+        axis.set_ylabel("accuracy (%)")
+        floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)
+        axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
+    else:
+        axis.set_ylabel("loss")
+        axis.set_yscale("log")
+    axis.set(xlabel="epoch", title=name)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure

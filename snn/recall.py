@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from snn import plots
 from snn.data import patterns
 from snn.files import written_beside
+from snn.monitor import record
 from snn.synapses import FirstOrderLowPass
 
 WINDOW = 1  # steps by which a spike may be early or late
@@ -23,6 +24,13 @@ GROWING = {
     "noise": (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
     "rows": (0, 25, 50, 75, 100, 125, 150),
     "jitter_std": (0, 0.5, 1, 2, 3, 4),
+}
+
+CAPTIONS = {
+    "recall": "Every pattern: a corrupted input, the target, and the spikes that the network makes of it.",
+    "recall_curves": "Share of the spikes that are right within a step, over growing corruption.",
+    "path": "One input train's way: its psp, then a neuron of each layer with potential, threshold and spikes.",
+    "impulse_responses": "What each synapse layer makes of a single spike, before and after training.",
 }
 
 
@@ -59,7 +67,7 @@ def table(net, split, config):
         for size in sizes:
             generator = torch.Generator(device).manual_seed(SEED)
             x = patterns.corrupt(split.patterns[which], CLEAN | {kind: size}, generator).transpose(0, 1).contiguous()
-            spikes = outputs(net, x)[-2]
+            spikes = spikes_of(net, x)
             lines.append(
                 {"corruption": kind, "size": size} | scores(spikes, target, config["hyperparameters"]["filter_tau_m"])
             )
@@ -67,22 +75,17 @@ def table(net, split, config):
 
 
 @torch.no_grad()
-def outputs(net, x):
-    """What each layer of a network makes of x `[T, B, N]`: a list of `[T, B, *]`."""
-    seen = []
-
-    def keep(layer, _, output):
-        seen.append(output[0] if isinstance(output, tuple) else output.unflatten(0, x.shape[:2]))
-
-    handles = [layer.register_forward_hook(keep) for layer in net]
-    net.eval()(x)
-    for handle in handles:
-        handle.remove()
-    return seen
+def spikes_of(net, x):
+    """The spikes `[T, B, N]` of a network's last neurons, for an input `[T, B, N]`."""
+    with record(net, what=["spikes"]) as trace:
+        net.eval()(x)
+    return list(trace.spikes.values())[-1]
 
 
 def report(net, untrained, split, config, folder):
     """Print the table of recall and leave it, its curve and the pictures in the run's folder and in TensorBoard.
+
+    Gives the pictures' captions by their names.
 
     Args:
         net, untrained: the network, its output filter last, as it is tested and as it was before training.
@@ -104,13 +107,14 @@ def report(net, untrained, split, config, folder):
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
     always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
-    seen = outputs(net, x)
+    with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
+        net(x)
     target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
     pictures = {
-        "recall": plots.recall(x, target, seen[-2]),
+        "recall": plots.recall(x, target, list(trace.spikes.values())[-1]),
         "recall_curves": plots.recall_curves(lines),
         "impulse_responses": plots.impulse_responses(untrained, net),
-        "path": plots.path(net, x, seen, target),
+        "path": plots.path(x, trace, target),
     }
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
@@ -119,3 +123,4 @@ def report(net, untrained, split, config, folder):
             with written_beside(Path(folder) / f"{name}.png") as file:
                 picture.savefig(file, format="png", dpi=100)
             board.add_figure(name, picture)
+    return CAPTIONS

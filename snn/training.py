@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 import yaml
+from torch.nn.utils import get_total_norm
 from torch.optim import lr_scheduler
 
 from snn import checkpoint, distributed, health
@@ -20,10 +21,13 @@ from snn.errors import UserError
 from snn.files import remove_unfinished, written_beside
 from snn.state import Preserved, map_tensors
 
+EPOCHS_BETWEEN_PICTURES = 10
+
 
 def test(net, split, config, task):
     """Evaluate on the test split; the same network and config always give the same result."""
-    return run_epoch(net, split, config, task, _generator(net, config), _preserved(config), title="test")
+    generator = data_generator(next(net.parameters()).device, config)
+    return run_epoch(net, split, config, task, generator, _preserved(config), title="test")
 
 
 class Stopped(Exception):
@@ -51,7 +55,7 @@ class Trainer:
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
         self.watch = health.FiniteWatch(self.optimizer)
-        self.generator = _generator(net, config)
+        self.generator = data_generator(self.device, config)
         self.preserved = _preserved(config)
         self.history = []
         self.best_model = None
@@ -111,9 +115,7 @@ class Trainer:
             self.best_model = {name: value.clone() for name, value in self.net.state_dict().items()}
         if board:
             self._write_metrics()
-            for key, value in entry.items():
-                board.add_scalar(key, value, epoch)
-            board.flush()
+            self._write_board(board, entry, train.total + dev.total, dev)
         self._save(is_best)
         print(
             f"epoch {epoch}: train {train}, dev {dev}, lr {entry['lr']:.1e}, {entry['seconds']:.1f} s"
@@ -193,6 +195,28 @@ class Trainer:
         writer.writerows({key: round(value, 6) for key, value in entry.items()} for entry in self.history)
         with written_beside(self.run_folder / "metrics.csv") as file:
             file.write(table.getvalue().encode())
+
+    def _write_board(self, board, entry, samples, dev):
+        """Everything that TensorBoard shows of an epoch; what takes longer only once in a while."""
+        epoch = entry["epoch"]
+        for key, value in entry.items():
+            board.add_scalar(key, value, epoch)
+        board.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
+        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        if gradients:  # there are none where the epoch was resumed on dev
+            board.add_scalar("gradient_norm_of_last_batch", get_total_norm(gradients), epoch)
+        steps = dev.total * self.config["hyperparameters"]["length"]
+        for name, spikes in dev.spikes.items():
+            board.add_scalar(f"firing_rate/layer_{name}", spikes.double().mean() / steps, epoch)
+            board.add_scalar(f"silent_neurons/layer_{name}", (spikes == 0).double().mean(), epoch)
+        if epoch % EPOCHS_BETWEEN_PICTURES == 0 or epoch + 1 == self.config["hyperparameters"]["epoch"]:
+            from snn import inspection  # imports matplotlib, which takes a second
+
+            for name, value in self.net.named_parameters():
+                if name.endswith(("a1", "a2", "b1")):
+                    board.add_histogram(name, value, epoch)
+            board.add_figure(*inspection.sample(self.net, self.splits["dev"], self.config, self.task), epoch)
+        board.flush()
 
     def _save(self, is_best=False):
         """Save the training as it is now; every rank takes part, rank 0 writes."""
@@ -303,10 +327,10 @@ def make_scheduler(config, optimizer):
     return getattr(lr_scheduler, choice)(optimizer, **options)
 
 
-def _generator(net, config):
+def data_generator(device, config):
     """The generator of all that is random in the data: order, augmentation, Poisson spikes."""
     seed = distributed.own_seed(config["pytorch_seed"])
-    return torch.Generator(next(net.parameters()).device).manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _preserved(config):

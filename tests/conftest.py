@@ -33,3 +33,16 @@ def trained(tmp_path_factory):
         patch.setattr(sys, "argv", ["snn_mlp_1.py", "--train", *words_of(TINY), "--set", "hyperparameters.epoch=1"])
         runpy.run_path(str(ROOT / "snn_mlp_1.py"), run_name="__main__")
     return folder
+
+
+@pytest.fixture
+def few_recordings(monkeypatch):
+    """Simulated datasets are small."""
+    from snn.data import simulated_gesture, simulated_nmnist
+
+    monkeypatch.setattr(simulated_nmnist, "TRAIN", 14)
+    monkeypatch.setattr(simulated_nmnist, "TEST", 6)
+    monkeypatch.setattr(simulated_gesture, "TRAIN", 2)
+    monkeypatch.setattr(simulated_gesture, "TEST", 1)
+    monkeypatch.setattr(simulated_gesture, "CLIP", 300_000)
+    monkeypatch.setattr(simulated_gesture, "LIGHTS", {"led": 1.0})

@@ -11,22 +11,10 @@ from PIL import Image
 from scripts import HEALTH, ROOT, files_in, same
 
 from snn import recall
-from snn.data import simulated_gesture, simulated_nmnist
 
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
 EVENTS = ["snn_conv_1_nmnist", "snn_conv_1_gesture", "snn_conv_1_gesture_30", "snn_conv_1_gesture_max"]
-
-
-@pytest.fixture
-def few_recordings(monkeypatch):
-    """Simulated datasets are small."""
-    monkeypatch.setattr(simulated_nmnist, "TRAIN", 14)
-    monkeypatch.setattr(simulated_nmnist, "TEST", 6)
-    monkeypatch.setattr(simulated_gesture, "TRAIN", 2)
-    monkeypatch.setattr(simulated_gesture, "TEST", 1)
-    monkeypatch.setattr(simulated_gesture, "CLIP", 300_000)
-    monkeypatch.setattr(simulated_gesture, "LIGHTS", {"led": 1.0})
 
 
 @pytest.mark.parametrize("script", MLPS + CNNS + EVENTS)
@@ -175,7 +163,7 @@ def test_test_takes_the_network_from_the_checkpoint(run, trained):
 
 
 MISTAKES = {
-    "no action": ([], {}, "nothing to do: give --train, --test or --demo"),
+    "no action": ([], {}, "nothing to do: give --train, --test, --inspect or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
     "resume without train": (["--test", "--resume"], {}, "give --train too"),
     "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),

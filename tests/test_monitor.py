@@ -1,0 +1,167 @@
+"""What `snn.record` keeps, --inspect and its page."""
+
+import base64
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scripts import TINY_NMNIST
+from torch import nn
+
+import snn
+from snn import inspection
+
+
+def make_net(membrane_filter=False):
+    torch.manual_seed(0)
+    net = snn.Sequential(
+        snn.DualExpIIR((2, 6, 6), 4, 1), nn.Conv2d(2, 3, 3), snn.SpikingNeuron(4, membrane_filter), nn.Flatten(),
+        snn.FirstOrderLowPass(48, 3), nn.Linear(48, 5), snn.SpikingNeuron(3, membrane_filter), snn.DualExpFilter(4, 1),
+    )  # fmt: skip
+    with torch.no_grad():
+        net[5].weight.mul_(6)  # so that it spikes
+    return net
+
+
+@pytest.mark.parametrize("membrane_filter", [False, True])
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_trace_is_what_the_layers_compute_step_by_step(membrane_filter, carried):
+    """Their states after a single step are psp[t], v[t] and r[t]."""
+    net, x = make_net(membrane_filter), 3 * torch.rand(12, 4, 2, 6, 6)
+    state = net(3 * torch.rand(5, 4, 2, 6, 6))[1] if carried else None
+    with snn.record(net) as trace:
+        y, _ = net(x, state)
+    assert set(trace.psp) == {"0", "4", "7"} and set(trace.v) == set(trace.reset) == set(trace.spikes) == {"2", "6"}
+    assert trace.spikes["6"].sum() > 10 and trace.spikes["2"].shape == (12, 4, 3, 4, 4)
+    assert torch.equal(trace.psp["7"], y)
+    for t in range(12):
+        _, state = net(x[t : t + 1], state)
+        for layer in ("2", "6"):
+            torch.testing.assert_close(trace.v[layer][t], state[int(layer)][0])
+            torch.testing.assert_close(trace.reset[layer][t], state[int(layer)][1])
+            fired = (trace.v[layer][t] > 1).float()
+            assert torch.equal(trace.spikes[layer][t], fired)
+        torch.testing.assert_close(trace.psp["0"][t], state[0][0])
+        torch.testing.assert_close(trace.psp["4"][t], state[4])
+
+
+def test_a_trace_can_be_of_some_layers_steps_and_samples():
+    net, x = make_net(), 3 * torch.rand(12, 4, 2, 6, 6)
+    with snn.record(net) as whole:
+        net(x)
+    with snn.record(net, layers=["6"], what=["v"], steps=slice(2, 12, 3), samples=slice(1, 3)) as trace:
+        net(x)
+    assert vars(trace).keys() == {"v"} and trace.v.keys() == {"6"}
+    assert torch.equal(trace.v["6"], whole.v["6"][2:12:3, 1:3])
+    assert trace.v["6"].untyped_storage().nbytes() == trace.v["6"].numel() * 4  # nothing more is kept alive
+    assert not trace.v["6"].requires_grad
+
+
+def test_after_a_trace_nothing_is_left_on_the_network():
+    net = make_net()
+    with pytest.raises(RuntimeError), snn.record(net):
+        raise RuntimeError
+    with snn.record(net) as trace:
+        pass
+    net(torch.rand(2, 1, 2, 6, 6))
+    assert not trace.spikes and not any(layer._forward_hooks for layer in net)
+
+
+@pytest.mark.parametrize(
+    "choice, message",
+    [
+        ({"layers": ["6", "conv"]}, r"no layer 'conv' .*there are 0 \(DualExpIIR\), 2 \(SpikingNeuron\), 4 \(First"),
+        ({"layers": ["0"], "what": ["v"]}, r"no layer '0' with v; there are 2 \(SpikingNeuron\), 6 \(SpikingNeuron\)$"),
+        ({"what": ["voltage"]}, "unknown quantity 'voltage'; there are psp, spikes, v, reset"),
+    ],
+)
+def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
+    with pytest.raises(ValueError, match=message), snn.record(make_net(), **choice):
+        pass
+
+
+COMMON = ["samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "confusion"]
+
+
+def check_page(folder, names):
+    """The pictures are there, not blank, and all of them in the page with a caption, which needs nothing else."""
+    page = (folder / "index.html").read_text()
+    figures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"><figcaption>', page)
+    assert len(figures) == page.count("<figure>") >= len(names)
+    assert "http" not in page and "<script" not in page
+    embedded = {base64.b64decode(content) for _, content in figures}
+    for name in names:
+        assert (folder / f"{name}.png").read_bytes() in embedded
+        pixels = np.asarray(Image.open(folder / f"{name}.png").convert("L"))
+        assert pixels.shape[1] >= 400 and (pixels < 100).sum() > 200, name
+
+
+def test_inspect(run):
+    lines = run("snn_mlp_1", "--train", "--inspect")
+    assert run.status == 0, run.err
+    tested = run("snn_mlp_1", "--test")[-1]
+    assert lines[-1] == tested
+    assert run("snn_mlp_1", "--inspect")[-1] == tested
+    pages = sorted(run.folder.glob("runs/snn_mlp_1/*/index.html"))
+    assert len(pages) == 2
+    for page in pages:
+        check_page(page.parent, [*COMMON, "mistakes"])
+
+
+def test_inspect_events(run, few_recordings):
+    run("snn_conv_1_nmnist", "--train", settings=TINY_NMNIST | {"hyperparameters.epoch": 1})
+    run("snn_conv_1_nmnist", "--inspect", settings=TINY_NMNIST)
+    assert run.status == 0, run.err
+    (page,) = run.folder.glob("runs/snn_conv_1_nmnist/*/index.html")
+    check_page(page.parent, [*COMMON, "events", "mistakes"])
+
+
+def test_the_worst_mistakes_are_those_with_the_largest_gap(run, monkeypatch):
+    """Their pictures are of the samples that were read wrongly."""
+    shown = {}
+    monkeypatch.setattr(
+        inspection.plots, "mistakes", lambda inputs, answers: shown.update(inputs=inputs, answers=answers) or figure()
+    )
+
+    def figure():
+        return inspection.plots.Figure()
+
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+    seen = {}
+    original = inspection._test
+
+    def spied(net, split, config):
+        seen["split"], seen["found"] = split, original(net, split, config)
+        return seen["found"]
+
+    monkeypatch.setattr(inspection, "_test", spied)
+    run("snn_mlp_1", "--inspect")
+    assert run.status == 0, run.err
+    _, predictions, labels, margins = seen["found"]
+    wrong = (predictions != labels).nonzero()[:, 0]
+    worst = wrong[margins[wrong].argsort(stable=True)][: inspection.MISTAKES]
+    assert sorted(margins[worst].tolist()) == margins[worst].tolist() and len(shown["answers"]) == len(worst)
+    for x, (label, answer) in zip(shown["inputs"], shown["answers"]):
+        (found,) = [n for n in wrong.tolist() if torch.equal(seen["split"].images[n].view(-1) / 255, x[0])]
+        assert (labels[found], predictions[found]) == (label, answer)
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(run, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not browser:
+        pytest.skip("no chromium, chromium-browser or google-chrome here")
+    run("snn_mlp_1", "--train", "--inspect", settings={"hyperparameters.epoch": 1})
+    (page,) = run.folder.glob("runs/snn_mlp_1/*/index.html")
+    shot = tmp_path / "page.png"
+    subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--window-size=1200,4000", f"--screenshot={shot}", page.as_uri()],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    blue = (abs(pixels - [0, 114, 178]).sum(2) < 30).any(1)  # of the pictures, down the page
+    assert blue[:1500].any() and blue[1500:].any()
