@@ -3,10 +3,10 @@
     python benchmarks/long_training.py              on the CPU
     python benchmarks/long_training.py --device cuda --repeat 9
 
-Trains snn_mlp_1 on random images in MNIST's place. Prints, as medians with their range: a checkpoint against an epoch
-of 50,000 training and 10,000 dev images; a training step with the watch for values that are not finite, and a dev batch
-with its spikes counted, against those without, in turn; and, on the CPU, images a second of one process with one and
-two threads and of two ranks with one thread each, each in processes of its own, in turn.
+Trains snn_mlp_1 on random images in MNIST's place. Prints, as medians with their range: a checkpoint and what goes to
+TensorBoard against an epoch of 50,000 training and 10,000 dev images; a training step with the watch for values that
+are not finite, and a dev batch with its spikes counted, against those without, in turn; and, on the CPU, images a second
+of one process with one and two threads and of two ranks with one thread each, each in processes of its own, in turn.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 import snn_mlp_1  # noqa: E402
 from snn import config, distributed, health, training  # noqa: E402
 from snn.data.images import ImageSplit  # noqa: E402
-from snn.epoch import CLASSIFICATION, run_epoch  # noqa: E402
+from snn.epoch import CLASSIFICATION, Result, run_epoch  # noqa: E402
 from snn.memory import keep_freed_memory  # noqa: E402
 
 BATCHES = 60
@@ -62,6 +63,14 @@ def seconds_of_checkpoint(trainer):
     return time.perf_counter() - start
 
 
+def seconds_of_board(trainer, board, epoch):
+    """Of what TensorBoard gets after an epoch; every tenth with histograms and a picture."""
+    dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in ("2", "6", "10")})
+    start = time.perf_counter()
+    trainer._write_board(board, {"epoch": epoch, "seconds": 1.0}, 1, dev)
+    return time.perf_counter() - start
+
+
 def in_turn(repeat, **functions):
     """The seconds that each function returns, by name, called in turn."""
     taken = {name: [] for name in functions}
@@ -89,12 +98,13 @@ def costs(device, repeat):
         with mock.patch.object(health, "spikes_counted", lambda *_: nullcontext()):
             return seconds_of_pass(trainer, "dev")
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as board:
         trainer.folder = Path(folder, "checkpoint")
         taken = in_turn(
             repeat, train=lambda: seconds_of_pass(trainer, "train"), unwatched=unwatched,
             dev=lambda: seconds_of_pass(trainer, "dev"), uncounted=uncounted,
-            checkpoint=lambda: seconds_of_checkpoint(trainer),
+            checkpoint=lambda: seconds_of_checkpoint(trainer), board=lambda: seconds_of_board(trainer, board, 1),
+            pictures=lambda: seconds_of_board(trainer, board, training.EPOCHS_BETWEEN_PICTURES),
         )  # fmt: skip
         size = (trainer.folder / "last.pt").stat().st_size
     batch_size = trainer.config["hyperparameters"]["batch_size"]
@@ -103,6 +113,10 @@ def costs(device, repeat):
     print(f"a training epoch of 60,000 images: {epoch:.1f} s")
     print(f"last.pt and best.pt, {size / 1e6:.1f} MB each: {text(taken['checkpoint'], 3, ' s')}, "
           f"{100 * statistics.median(taken['checkpoint']) / epoch:.2f} % of it")  # fmt: skip
+    plain, pictures = (statistics.median(taken[name]) for name in ("board", "pictures"))
+    mean = plain + (pictures - plain) / training.EPOCHS_BETWEEN_PICTURES
+    print(f"TensorBoard: {text(taken['board'], 3, ' s')}, every tenth epoch {text(taken['pictures'], 3, ' s')}, "
+          f"{100 * mean / epoch:.2f} % of an epoch")  # fmt: skip
     for with_it, without, what in (("train", "unwatched", "the watch"), ("dev", "uncounted", "counting spikes")):
         share = [100 * (a / b - 1) for a, b in zip(taken[with_it], taken[without])]
         print(f"{what} adds {text(share, 1, ' %')} to a {with_it} pass")

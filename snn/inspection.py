@@ -37,10 +37,15 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
     """
     folder, split = Path(folder), splits["test"]
     x, targets, y, trace = _look(net, split, config, SAMPLES)
+    sample = {part: {name: value[:, 0] for name, value in getattr(trace, part).items()} for part in vars(trace)}
     captions = report(net, splits, config, folder) if report else {}
     pictures = {}
     if task is CLASSIFICATION:
         result, predictions, labels, margins = _test(net, split, config)
+        pictures["overview"] = (
+            plots.overview(untrained, net, x[:, 0], y[:, 0], int(targets[0]), sample["spikes"]),
+            "A test sample's way through the network.",
+        )
         pictures["samples"] = (
             plots.samples(x, y, targets),
             "Test samples: the input over all steps, the encoded spikes or values of its busiest lines, and how often "
@@ -52,7 +57,6 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
             )  # fmt: skip
     else:
         result = training.test(net, split, config, task)
-    sample = {part: {name: value[:, 0] for name, value in getattr(trace, part).items()} for part in vars(trace)}
     pictures["rasters"] = (
         plots.rasters(sample["spikes"]),
         "Spikes of every layer for the first sample; of a large layer, its busiest neurons, in their order.",

@@ -70,16 +70,22 @@ def impulse_responses(before, after):
     figure = Figure(figsize=(3.2 * len(pairs), 2.9), layout="constrained")
     axes = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
     for number, (axis, (untrained, trained)) in enumerate(zip(axes, pairs), 1):
-        responses = _responses(trained)
-        shown = np.linspace(0, responses.shape[1] - 1, min(LINES, responses.shape[1])).astype(int)
-        axis.plot(range(STEPS), responses[:, shown], color=BLUE, lw=0.6, alpha=0.5)
-        axis.plot([], [], color=BLUE, lw=1, label=f"trained, {len(shown)} of {responses.shape[1]}")
-        axis.plot(range(STEPS), _responses(untrained)[:, 0], color=ORANGE, lw=2, label="before")
-        axis.set_xlabel("steps after the spike")
+        _draw_responses(axis, untrained, trained)
         axis.set_title(f"synapse layer {number}", fontsize=10)
-        axis.legend(fontsize=7)
     axes[0].set_ylabel("psp")
     return figure
+
+
+def _draw_responses(axis, untrained, trained, lines=None):
+    """Impulse responses of a synapse layer; of these lines, or of some from its whole range."""
+    responses = _responses(trained)
+    if lines is None:
+        lines = np.linspace(0, responses.shape[1] - 1, min(LINES, responses.shape[1])).astype(int)
+    axis.plot(range(STEPS), responses[:, lines], color=BLUE, lw=0.6, alpha=0.5)
+    axis.plot([], [], color=BLUE, lw=1, label=f"trained, {len(lines)} of {responses.shape[1]}")
+    axis.plot(range(STEPS), _responses(untrained)[:, 0], color=ORANGE, lw=2, label="before")
+    axis.set_xlabel("steps after the spike")
+    axis.legend(fontsize=7)
 
 
 @torch.no_grad()
@@ -155,16 +161,21 @@ def samples(x, y, targets):
         busiest = of_sample.flatten(1).sum(0).argsort(descending=True)[:NEURONS].sort()[0]
         lines.imshow(of_sample.flatten(1)[:, busiest].T.numpy(), cmap="gray_r", aspect="auto", interpolation="nearest")
         lines.set(xlabel="time step", ylabel=f"input line ({len(busiest)} busiest)")
-        spikes = y[:, n].sum(0).cpu().numpy()
-        answer, label = int(spikes.argmax()), int(targets[n])
-        colors = ["silver"] * len(spikes)
-        colors[answer] = BLUE if answer == label else ORANGE
-        output.bar(range(len(spikes)), spikes, color=colors)
-        output.set(xlabel="class", ylabel="output spikes", xticks=range(len(spikes)))
-        output.set_title(f"label {label}, answer {answer}", fontsize=10)
+        _draw_counts(output, y[:, n], int(targets[n]))
     axes[0, 0].set_title("input, mean over time", fontsize=10)
     axes[0, 1].set_title("encoded", fontsize=10)
     return figure
+
+
+def _draw_counts(axis, spikes, label):
+    """How often each output neuron spikes `[T, classes]`; the answer is blue if it is the label, orange if not."""
+    counts = spikes.sum(0).cpu().numpy()
+    answer = int(counts.argmax())
+    colors = ["silver"] * len(counts)
+    colors[answer] = BLUE if answer == label else ORANGE
+    axis.bar(range(len(counts)), counts, color=colors)
+    axis.set(xlabel="class", ylabel="output spikes", xticks=range(len(counts)))
+    axis.set_title(f"label {label}, answer {answer}", fontsize=10)
 
 
 def picture(axis, x):
@@ -208,14 +219,44 @@ def rasters(spikes):
     """Spikes `[T, *features]` of each layer, by its name: a panel each; of a large layer the busiest neurons."""
     figure = Figure(figsize=(max(3.2 * len(spikes), 5), 3.4), layout="constrained")
     for axis, (name, of_layer) in zip(figure.subplots(1, len(spikes), squeeze=False)[0], spikes.items()):
-        flat = of_layer.flatten(1).cpu()
-        shown = flat.sum(0).argsort(descending=True, stable=True)[:NEURONS].sort()[0]
-        step, neuron = flat[:, shown].nonzero(as_tuple=True)
-        axis.scatter(step, neuron, s=max(2, 600 / len(shown)), c="black", marker="|", linewidths=1)
-        axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step")
-        of_all = "" if len(shown) == flat.shape[1] else f" of {flat.shape[1]}"
-        axis.set_title(f"layer {name}: {len(shown)}{of_all} neurons", fontsize=10)
+        _draw_busiest(axis, name, of_layer)
     figure.axes[0].set_ylabel("neuron")
+    return figure
+
+
+def _draw_busiest(axis, name, spikes):
+    """Spikes `[T, *features]` of a layer's busiest neurons, in the order of the neurons."""
+    flat = spikes.flatten(1).cpu()
+    shown = flat.sum(0).argsort(descending=True, stable=True)[:NEURONS].sort()[0]
+    step, neuron = flat[:, shown].nonzero(as_tuple=True)
+    axis.scatter(step, neuron, s=max(3, 600 / len(shown)), c="black", marker="|", linewidths=1)
+    axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step")
+    of_all = "" if len(shown) == flat.shape[1] else f" of {flat.shape[1]}"
+    axis.set_title(f"spikes of layer {name}:\n{len(shown)}{of_all} neurons", fontsize=10)
+
+
+def overview(before, after, x, y, label, spikes):
+    """A sample's way in one picture: input, the filters behind its busiest lines, spikes of each layer, output counts.
+
+    Args:
+        before, after: the network before and after training; its first layer is a synapse layer.
+        x: input `[T, *shape]`.
+        y: output spikes `[T, classes]`.
+        label: an integer.
+        spikes: of the sample, `[T, *features]`, by layer.
+    """
+    hidden = dict(list(spikes.items())[:-1][:3])  # more would be too small to see
+    widths = [1, 1.4, *[1.4] * len(hidden), 1.4]
+    figure = Figure(figsize=(2.1 * sum(widths) - 0.8, 2.9), layout="constrained")
+    image, filters, *rasters_of, output = figure.subplots(1, len(widths), width_ratios=widths)
+    picture(image, x.cpu())
+    image.set_title("input", fontsize=10)
+    _draw_responses(filters, before[0], after[0], x.sum(0).flatten().argsort(descending=True)[:LINES].cpu())
+    filters.set_title("what its synapses make\nof a single spike (psp)", fontsize=10)
+    for axis, (name, of_layer) in zip(rasters_of, hidden.items()):
+        _draw_busiest(axis, name, of_layer)
+        axis.set_ylabel("neuron")
+    _draw_counts(output, y, label)
     return figure
 
 

@@ -84,7 +84,7 @@ def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
         pass
 
 
-COMMON = ["samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "confusion"]
+COMMON = ["overview", "samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "confusion"]
 
 
 def check_page(folder, names):

@@ -1,0 +1,87 @@
+"""`python -m snn.report`: the table and the curves say what the runs did."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from snn import report
+
+
+def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2):
+    metrics = metrics or [(0, 90.0, 91.0, 0.4, 0.3), (1, 95.0, 96.125, 0.2, 0.1), (2, 97.0, 96.0, 0.1, 0.2)]
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        f"experiment_name: {experiment}\npytorch_seed: {seed}\nhyperparameters: {{epoch: 100}}\n"
+    )
+    names = (
+        "epoch,train_acc,dev_acc,train_loss,dev_loss,lr,seconds"
+        if len(metrics[0]) > 3
+        else "epoch,train_loss,dev_loss,lr,seconds"
+    )
+    (folder / "metrics.csv").write_text(
+        "\n".join([names, *(",".join(map(str, (*line, 1e-4, 30))) for line in metrics)])
+    )
+    if result:
+        (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_table_and_curves(folder, capsys):
+    write_run(folder / "runs/memory/a", "associative_memory", [(0, 0.3, 0.2), (1, 0.2, 0.1), (2, 0.1, 0.15)])
+    write_run(folder / "runs/own/a", "snn_mlp_1-demo", seed=7)
+    result = {"best_epoch": 1, "test": 97.5, "version": "torch 9"}
+    write_run(folder / "runs/snn_mlp_1/b", result=result)
+    report.main(["runs", "--out", "results"])
+    lines = capsys.readouterr().out.splitlines()
+    assert (folder / "results/table.md").read_text().splitlines() == lines
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "snn_mlp_1 b",
+        "associative_memory a",
+        "snn_mlp_1-demo a",
+    ]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert cells[0][1:] == [
+        "3 of 100",
+        "1",
+        "95.00 %",
+        "96.12 %",
+        "97.50 %",
+        "98.58 % / 98.94 %",
+        "2 min",
+        "2",
+        "torch 9",
+    ]
+    assert cells[1][2:7] == ["1", "0.20000", "0.10000", "not run", "0.00369 / 0.00420"]
+    assert cells[2][5:7] == ["not run", ""] and cells[2][8] == "7"
+    for name in ("snn_mlp_1", "associative_memory", "snn_mlp_1-demo"):
+        assert Image.open(folder / f"results/{name}.png").size[0] > 600
+
+
+def test_a_training_leaves_what_the_report_needs(run, capsys):
+    lines = run("snn_mlp_1", "--train")
+    report.main([str(run.folder / "runs")])
+    row = capsys.readouterr().out.splitlines()[2]
+    best = re.match(r"best epoch (\d): train (.*), dev (.*), test (.*)", next(s for s in lines if s.startswith("best")))
+    assert [cell.strip() for cell in row.split("|")[3:7]] == list(best.groups())
+
+
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda run: None, "no run in empty: train first"),
+        (lambda run: (run / "config.yaml").write_text("- 1"), "empty/a holds no readable run"),
+        (lambda run: (run / "metrics.csv").write_text("epoch,dev_loss\n0,x"), "empty/a holds no readable run"),
+        (lambda run: (run / "result.json").write_text("{"), "empty/a holds no readable run"),
+    ],
+)
+def test_bad_runs(folder, capsys, break_it, message):
+    (folder / "empty").mkdir()
+    if "no run" not in message:
+        write_run(folder / "empty/a")
+        break_it(folder / "empty/a")
+    with pytest.raises(SystemExit) as end:
+        report.main(["empty"])
+    assert end.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (folder / "empty/table.md").exists()
