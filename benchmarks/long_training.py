@@ -5,8 +5,8 @@
 
 Trains snn_mlp_1 on random images in MNIST's place. Prints, as medians with their range: a checkpoint and what goes to
 TensorBoard against an epoch of 50,000 training and 10,000 dev images; a training step with the watch for values that
-are not finite, and a dev batch with its spikes counted, against those without, in turn; and, on the CPU, images a second
-of one process with one and two threads and of two ranks with one thread each, each in processes of its own, in turn.
+are not finite, and a dev batch with its spikes counted, against those without, in turn; and, on the CPU, images a
+second of one process with one and two threads and of two ranks with one thread each, each in processes of its own.
 """
 
 import argparse

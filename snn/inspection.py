@@ -36,7 +36,8 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
         report: an experiment's own pictures: called as in `snn.cli.main`, gives their captions by name.
     """
     folder, split = Path(folder), splits["test"]
-    x, targets, y, trace = _look(net, split, config, SAMPLES)
+    places = [len(split) * n // SAMPLES for n in range(min(SAMPLES, len(split)))]  # often sorted by class
+    x, targets, y, trace = _look(net, split, config, places)
     sample = {part: {name: value[:, 0] for name, value in getattr(trace, part).items()} for part in vars(trace)}
     captions = report(net, splits, config, folder) if report else {}
     pictures = {}
@@ -84,7 +85,9 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
         wrong = [n for n in margins.argsort().tolist() if predictions[n] != labels[n]][:MISTAKES]
         if wrong:
             pictures["mistakes"] = (
-                plots.mistakes(_inputs(split, config, x.device, wrong), [(labels[n], predictions[n]) for n in wrong]),
+                plots.mistakes(
+                    _samples(split, config, x.device, wrong)[0], [(labels[n], predictions[n]) for n in wrong]
+                ),
                 "The worst mistakes: those where the right class has the fewest spikes against the answer.",
             )
     for name, (figure, caption) in pictures.items():
@@ -97,17 +100,16 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
 
 def sample(net, split, config, task):
     """A name and a picture for TensorBoard: what the network does with one sample, or its recall of one."""
-    x, targets, y, trace = _look(net, split, config, 1)
+    x, targets, y, trace = _look(net, split, config, [0])
     if task is CLASSIFICATION:
         return "spikes", plots.rasters({name: spikes[:, 0] for name, spikes in trace.spikes.items()})
     target = patterns.delayed(split.patterns[:1], config["dataset"]["delay"]).transpose(0, 1)
     return "recall", plots.recall(x, target, list(trace.spikes.values())[-1])
 
 
-def _look(net, split, config, samples):
-    """The first samples of a split: input `[T, B, *]`, targets, output, and the trace of all layers."""
-    generator = training.data_generator(next(net.parameters()).device, config)
-    x, targets = next(split.batches(min(samples, len(split)), generator))
+def _look(net, split, config, places):
+    """Some samples of a split: input `[T, B, *]`, targets, output, and the trace of all layers."""
+    x, targets = _samples(split, config, next(net.parameters()).device, places)
     with torch.no_grad(), record(net.eval()) as trace:
         y = net(x)[0]
     return x, targets, y, trace
@@ -129,18 +131,21 @@ def _test(net, split, config):
     return result, *(torch.cat(values) for values in (answers, labels, margins))
 
 
-def _inputs(split, config, device, wanted):
-    """The inputs `[T, *shape]` of some test samples, as the test saw them."""
+def _samples(split, config, device, wanted):
+    """The samples of a split with these numbers, as a test sees them: input `[T, B, *]` and targets."""
     found, first = {}, 0
     generator = training.data_generator(device, config)
-    for x, _ in split.batches(config["hyperparameters"]["batch_size"], generator):
+    for x, targets in split.batches(config["hyperparameters"]["batch_size"], generator):
         for n in wanted:
             if first <= n < first + x.shape[1]:
-                found[n] = x[:, n - first].cpu()
+                place = n - first
+                target = targets[place] if targets.dim() == 1 else targets[:, place]
+                found[n] = x[:, place].clone(), target.clone()
         first += x.shape[1]
         if len(found) == len(wanted):
             break
-    return [found[n] for n in wanted]
+    x, targets = zip(*(found[n] for n in wanted))
+    return torch.stack(x, 1), torch.stack(targets, min(1, targets[0].dim()))
 
 
 def _write_page(folder, title, text, captions):

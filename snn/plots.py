@@ -66,14 +66,33 @@ def recall_curves(lines):
 
 def impulse_responses(before, after):
     """What each synapse layer makes of a single spike, in a network before and after training."""
-    pairs = [(a, b) for a, b in zip(before, after) if isinstance(b, (DualExpIIR, FirstOrderLowPass))]
-    figure = Figure(figsize=(3.2 * len(pairs), 2.9), layout="constrained")
-    axes = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
-    for number, (axis, (untrained, trained)) in enumerate(zip(axes, pairs), 1):
+    pairs = _synapses(before, after)
+    figure, axes = _panels(len(pairs))
+    for axis, (name, untrained, trained) in zip(axes, pairs):
         _draw_responses(axis, untrained, trained)
-        axis.set_title(f"synapse layer {number}", fontsize=10)
-    axes[0].set_ylabel("psp")
+        axis.set_title(f"synapse layer {name}", fontsize=10)
+        axis.set_ylabel("psp")
     return figure
+
+
+def _synapses(before, after):
+    """The synapse layers of a network before and after training: (name, untrained, trained)."""
+    return [
+        (name, layer, after.get_submodule(name))
+        for name, layer in before.named_children()
+        if isinstance(layer, (DualExpIIR, FirstOrderLowPass))
+    ]
+
+
+def _panels(count):
+    """A figure with so many panels, at most four in a row, and their axes."""
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3 * max(columns, 2), 3 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.axis("off")
+    return figure, axes[:count]
 
 
 def _draw_responses(axis, untrained, trained, lines=None):
@@ -174,7 +193,7 @@ def _draw_counts(axis, spikes, label):
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.bar(range(len(counts)), counts, color=colors)
-    axis.set(xlabel="class", ylabel="output spikes", xticks=range(len(counts)))
+    axis.set(xlabel="class", ylabel="output spikes", xticks=range(len(counts)), ylim=(0, max(1, 1.05 * counts.max())))
     axis.set_title(f"label {label}, answer {answer}", fontsize=10)
 
 
@@ -201,7 +220,7 @@ _POLARITIES = LinearSegmentedColormap.from_list("polarities", [BLUE, "white", OR
 
 def event_windows(x):
     """Frames `[T, 2, X, Y]`, summed over consecutive windows of time."""
-    figure = Figure(figsize=(2.1 * WINDOWS, 2.5), layout="constrained")
+    figure = Figure(figsize=(2.1 * WINDOWS, 3.2), layout="constrained")
     edges = np.linspace(0, len(x), WINDOWS + 1).astype(int)
     for axis, first, end in zip(figure.subplots(1, WINDOWS), edges, edges[1:]):
         picture(axis, x[first:end].cpu())
@@ -217,10 +236,9 @@ def event_windows(x):
 
 def rasters(spikes):
     """Spikes `[T, *features]` of each layer, by its name: a panel each; of a large layer the busiest neurons."""
-    figure = Figure(figsize=(max(3.2 * len(spikes), 5), 3.4), layout="constrained")
-    for axis, (name, of_layer) in zip(figure.subplots(1, len(spikes), squeeze=False)[0], spikes.items()):
+    figure, axes = _panels(len(spikes))
+    for axis, (name, of_layer) in zip(axes, spikes.items()):
         _draw_busiest(axis, name, of_layer)
-    figure.axes[0].set_ylabel("neuron")
     return figure
 
 
@@ -230,7 +248,7 @@ def _draw_busiest(axis, name, spikes):
     shown = flat.sum(0).argsort(descending=True, stable=True)[:NEURONS].sort()[0]
     step, neuron = flat[:, shown].nonzero(as_tuple=True)
     axis.scatter(step, neuron, s=max(3, 600 / len(shown)), c="black", marker="|", linewidths=1)
-    axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step")
+    axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step", ylabel="neuron")
     of_all = "" if len(shown) == flat.shape[1] else f" of {flat.shape[1]}"
     axis.set_title(f"spikes of layer {name}:\n{len(shown)}{of_all} neurons", fontsize=10)
 
@@ -255,7 +273,6 @@ def overview(before, after, x, y, label, spikes):
     filters.set_title("what its synapses make\nof a single spike (psp)", fontsize=10)
     for axis, (name, of_layer) in zip(rasters_of, hidden.items()):
         _draw_busiest(axis, name, of_layer)
-        axis.set_ylabel("neuron")
     _draw_counts(output, y, label)
     return figure
 
@@ -307,22 +324,19 @@ def firing_rates(spikes, samples, length):
 
 def coefficients(before, after):
     """Histograms of each synapse layer's coefficients and time constants; a line where all of them began."""
-    pairs = [(name, b, after.get_submodule(name)) for name, b in before.named_children() if hasattr(b, "a1")]
-    rows = max(len(_quantities(layer)) for _, _, layer in pairs)
-    figure = Figure(figsize=(3 * len(pairs), 1.9 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, len(pairs), squeeze=False)
-    for column, (name, untrained, trained) in zip(axes.T, pairs):
+    pairs = _synapses(before, after)
+    columns = max(len(_quantities(layer)) for _, layer, _ in pairs)
+    figure = Figure(figsize=(2.4 * max(columns, 3), 1.7 * len(pairs) + 0.3), layout="constrained")
+    for row, (name, untrained, trained) in zip(figure.subplots(len(pairs), columns, squeeze=False), pairs):
         starts, quantities = _quantities(untrained), _quantities(trained)
-        for axis in column[len(quantities) :]:
-            axis.axis("off")
-        for axis, (label, values) in zip(column, quantities.items()):
+        for axis, (label, start) in zip(row, starts.items()):
+            values = quantities.get(label, start)
             low, high = np.percentile(values, [0.5, 99.5])
             axis.hist(np.clip(values, low, high), bins=50, color=BLUE)
-            axis.axvline(starts[label].flat[0], color=ORANGE, lw=2)
+            axis.axvline(start[0], color=ORANGE, lw=2)
             axis.set(xlabel=label, yticks=[])
-        column[0].set_title(f"synapse layer {name}", fontsize=10)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("filters")
+            axis.tick_params("x", labelsize=7)
+        row[0].set_ylabel(f"filters of\nlayer {name}")
     return figure
 
 
@@ -333,9 +347,9 @@ def _quantities(synapse):
     """
     named = {name: value.detach().flatten().cpu().double().numpy() for name, value in synapse.named_parameters()}
     root = np.sqrt(named["a1"] ** 2 + 4 * named.get("a2", 0) + 0j)
-    poles = {"tau of the slower pole (steps)": np.maximum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2}
+    poles = {"slower pole's tau (steps)": np.maximum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2}
     if "a2" in named:
-        poles["tau of the faster pole (steps)"] = np.minimum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2
+        poles["faster pole's tau (steps)"] = np.minimum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2
     stable = {label: pole[(pole > 0) & (pole < 1)] for label, pole in poles.items()}
     return named | {label: -1 / np.log(pole) for label, pole in stable.items() if len(pole)}
 
@@ -358,14 +372,14 @@ def confusion(labels, predictions):
 
 
 def mistakes(inputs, answers):
-    """Inputs `[T, *shape]`, each with its (label, answer)."""
-    columns = min(5, len(inputs))
-    rows = -(-len(inputs) // columns)
+    """Inputs `[T, B, *shape]`, each with its (label, answer)."""
+    columns = min(5, len(answers))
+    rows = -(-len(answers) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
-    for axis, x, (label, answer) in zip(axes, inputs, answers):
+    for axis, x, (label, answer) in zip(axes, inputs.cpu().unbind(1), answers):
         axis.axis("on")
         picture(axis, x)
         axis.set_title(f"{label}, read as {answer}", fontsize=10)
