@@ -86,6 +86,8 @@ def load_to_resume(folder, experiment, warn=print):
     """
     last, previous = Path(folder) / "last.pt", Path(folder) / "previous.pt"
     path = last if last.exists() or not previous.exists() else previous
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: there is no training to go on with; leave out --resume")
     try:
         checkpoint = load(path, experiment)
     except UserError as error:

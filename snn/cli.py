@@ -42,10 +42,10 @@ def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv
         sys.exit(1)
     except training.Stopped as stop:
         if distributed.rank() == 0:
-            print(f"stopped at {stop.where}; {_how_to_go_on(args)}", file=sys.stderr)
+            print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
         sys.exit(128 + stop.number)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {_how_to_go_on(args)}", file=sys.stderr)
+        print("\ninterrupted; --train --resume goes on from the last checkpoint of a training", file=sys.stderr)
         sys.exit(130)
 
 
@@ -111,7 +111,7 @@ def _run(experiment, network, data, task, report, args):
             report(net, splits, settings, run_folder)
     if args.train:
         best = trainer.best
-        if run_folder:
+        if distributed.rank() == 0:
             _write_result(run_folder, settings, best["epoch"], result, task)
         scores = (
             f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"

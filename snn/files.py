@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from snn.errors import UserError
@@ -37,8 +37,9 @@ def written_beside(path, keep=None):
 def remove_unfinished(folder):
     """Delete what processes that were killed while they wrote to a folder left beside the whole files."""
     for path in Path(folder).glob(".*"):
-        if re.fullmatch(r"\..+\.\d+", path.name):
-            path.unlink()
+        if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
+            with suppress(OSError):  # then it stays, and does no harm
+                path.unlink()
 
 
 def read_bytes(path):

@@ -36,10 +36,11 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
         report: an experiment's own pictures: called as in `snn.cli.main`, gives their captions by name.
     """
     folder, split = Path(folder), splits["test"]
-    places = [len(split) * n // SAMPLES for n in range(min(SAMPLES, len(split)))]  # often sorted by class
+    count = min(SAMPLES, len(split))
+    places = [len(split) * n // count for n in range(count)]  # apart, since they are often sorted by class
     x, targets, y, trace = _look(net, split, config, places)
     sample = {part: {name: value[:, 0] for name, value in getattr(trace, part).items()} for part in vars(trace)}
-    captions = report(net, splits, config, folder) if report else {}
+    captions = dict(report(net, splits, config, folder)) if report else {}
     pictures = {}
     if task is CLASSIFICATION:
         result, predictions, labels, margins = _test(net, split, config)
@@ -91,6 +92,8 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
                 "The worst mistakes: those where the right class has the fewest spikes against the answer.",
             )
     for name, (figure, caption) in pictures.items():
+        if name in captions:  # the experiment's own report has made it
+            continue
         with written_beside(folder / f"{name}.png") as file:
             figure.savefig(file, format="png", dpi=100)
         captions[name] = caption

@@ -330,7 +330,10 @@ def coefficients(before, after):
     for row, (name, untrained, trained) in zip(figure.subplots(len(pairs), columns, squeeze=False), pairs):
         starts, quantities = _quantities(untrained), _quantities(trained)
         for axis, (label, start) in zip(row, starts.items()):
-            values = quantities.get(label, start)
+            values = quantities.get(label, start[:0])
+            if not len(values):
+                axis.set(xlabel=label + ": none is stable", yticks=[], xticks=[])
+                continue
             low, high = np.percentile(values, [0.5, 99.5])
             axis.hist(np.clip(values, low, high), bins=50, color=BLUE)
             axis.axvline(start[0], color=ORANGE, lw=2)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from snn import plots
 from snn.data import patterns
+from snn.errors import UserError
 from snn.files import written_beside
 from snn.monitor import record
 from snn.synapses import FirstOrderLowPass
@@ -118,9 +119,13 @@ def report(net, untrained, split, config, folder):
     }
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
-    with SummaryWriter(folder) as board:
-        for name, picture in pictures.items():
-            with written_beside(Path(folder) / f"{name}.png") as file:
-                picture.savefig(file, format="png", dpi=100)
-            board.add_figure(name, picture)
+    for name, picture in pictures.items():
+        with written_beside(Path(folder) / f"{name}.png") as file:
+            picture.savefig(file, format="png", dpi=100)
+    try:
+        with SummaryWriter(folder) as board:
+            for name, picture in pictures.items():
+                board.add_figure(name, picture)
+    except OSError as error:
+        raise UserError(f"{folder} can't be written: {error.strerror or error}") from None
     return CAPTIONS

@@ -48,11 +48,12 @@ def read_run(folder):
             metrics = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         done = folder / "result.json"
         result = json.loads(done.read_text()) if done.exists() else {}
-        config["experiment_name"], config["pytorch_seed"], metrics[0]["dev_loss"]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, yaml.YAMLError) as error:
+        run = {"folder": folder, "config": config, "metrics": metrics, "result": result}
+        row(run), result.get("best_epoch")  # all that is read of it is there
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} holds no readable run ({reason}): move it away or give other folders") from None
-    return {"folder": folder, "config": config, "metrics": metrics, "result": result}
+    return run
 
 
 def row(run):

@@ -82,6 +82,12 @@ def _list_of(check_item, allowed, test):
     return check
 
 
+def _seed(value):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError("an integer, at least 0, below 2^63")
+    return value
+
+
 _positive = _number("a number above 0", lambda v: v > 0)
 _fraction = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
 _count = _integer(1)
@@ -160,7 +166,7 @@ _PATTERNS = {
 
 _EVERYWHERE = {
     "experiment_name": _file_name,
-    "pytorch_seed": _integer(0),
+    "pytorch_seed": _seed,
     "device": _text,
     "precision": _choice("float32", "tf32", "bf16"),
     "states": _choice("zero", "preserved"),

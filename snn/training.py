@@ -5,6 +5,7 @@ import io
 import signal
 import sys
 import time
+import warnings
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +26,16 @@ EPOCHS_BETWEEN_PICTURES = 10
 
 
 def test(net, split, config, task):
-    """Evaluate on the test split; the same network and config always give the same result."""
+    """Evaluate on the test split; the same network and config, on as many ranks, always give the same result."""
     generator = data_generator(next(net.parameters()).device, config)
     return run_epoch(net, split, config, task, generator, _preserved(config), title="test")
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM ended a training after a whole batch."""
+    """SIGINT or SIGTERM ended a training after a whole batch; `saved` says whether it can go on from there."""
 
-    def __init__(self, number, where):
-        self.number, self.where = number, where
+    def __init__(self, number, where, saved):
+        self.number, self.where, self.saved = number, where, saved
 
 
 class Trainer:
@@ -137,7 +138,8 @@ class Trainer:
         def after_batch():
             if number := distributed.largest(self.noted.signal):
                 self._save()
-                raise Stopped(number, f"epoch {epoch}, after batch {counts.batches} of the {name} pass; {self._kept()}")
+                where = f"epoch {epoch}, after batch {counts.batches} of the {name} pass; {self._kept()}"
+                raise Stopped(number, where, self.owns_folder)
             if every and counts.batches % every == 0:
                 self._save()
 
@@ -192,7 +194,10 @@ class Trainer:
         table = io.StringIO()
         writer = csv.DictWriter(table, self.history[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: round(value, 6) for key, value in entry.items()} for entry in self.history)
+        writer.writerows(
+            {key: float(f"{value:.8g}") if isinstance(value, float) else value for key, value in entry.items()}
+            for entry in self.history
+        )
         with written_beside(self.run_folder / "metrics.csv") as file:
             file.write(table.getvalue().encode())
 
@@ -263,12 +268,16 @@ class Trainer:
         self.run_folder, self.owns_folder = Path(saved["run_folder"]), True
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.scheduler:
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true where dev alone was left
             self.scheduler.load_state_dict(saved["scheduler"])
             if isinstance(self.scheduler, lr_scheduler.MultiStepLR):  # those to come may have been changed
                 self.scheduler.milestones = Counter(self.config["scheduler"]["MultiStepLR"]["milestones"])
         rank, ranks = distributed.rank(), len(saved["random"])
         for name, counts in running["counts"].items():
-            self.counts[name] = Counts(self.device, **counts) if rank == 0 else Counts(self.device, counts["batches"])
+            if rank:  # rank 0 has counted for all
+                nothing = {layer: torch.zeros_like(spikes) for layer, spikes in counts["spikes"].items()}
+                counts = {"batches": counts["batches"], "spikes": nothing}
+            self.counts[name] = Counts(self.device, **counts)
         self.lr, self.seconds = running["lr"], running["seconds"]
         if saved["device"] != self.device.type:
             if self.counts:
@@ -284,6 +293,7 @@ class Trainer:
             if random["cuda"] is not None:
                 torch.cuda.set_rng_state(random["cuda"], self.device)
             self.generator.set_state(random["data"])
+        self.at_pass_start = self.generator.get_state()
         if self.preserved and ranks == distributed.ranks():
             self.preserved.state = map_tensors(lambda kept: kept.to(self.device), saved["preserved"][rank])
         elif ranks != distributed.ranks() and rank == 0:
@@ -359,5 +369,8 @@ def _move_aside(folder):
         newest = max(file.stat().st_mtime for file in files)
         when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
         aside = folder.with_name(f"{folder.name}_{when}")
-        folder.rename(aside)
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise UserError(f"{folder} can't be moved to {aside}: {error.strerror}; move it away") from None
         print(f"the checkpoints of an older training are now in {aside}", file=sys.stderr)

@@ -10,7 +10,7 @@ from torch import nn
 import snn
 from snn import config, epoch, health, training
 from snn.data.images import ImageSplit
-from snn.encoders import copy
+from snn.encoders import poisson
 from snn.errors import UserError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
@@ -53,18 +53,24 @@ def test_stabilize_moves_only_what_is_unstable():
         assert moved.any() and not (moved & stable).any()
 
 
-def make_trainer(folder, *overrides, net=None):
+def make_trainer(folder, *overrides, net=None, resume_from=None):
     """A training of 40 noise images in batches of 8."""
-    words = ("hyperparameters.batch_size=8", "hyperparameters.epoch=1", "mnist_config.use_transform=false")
+    words = ("hyperparameters.batch_size=8", "hyperparameters.epoch=1", f"checkpoint_base_path={folder / 'checkpoint'}")
     settings = config.resolve(CONFIG, overrides=words + overrides)
     torch.manual_seed(0)
-    net = net or snn.Sequential(
-        snn.DualExpIIR(784, 4, 1), nn.Linear(784, 20), snn.SpikingNeuron(4),
-        snn.FirstOrderLowPass(20, 4), nn.Linear(20, 10), snn.SpikingNeuron(4),
-    )  # fmt: skip
+    if net is None:
+        net = snn.Sequential(
+            snn.DualExpIIR(784, 4, 1), nn.Linear(784, 20), snn.SpikingNeuron(4),
+            snn.FirstOrderLowPass(20, 4), nn.Linear(20, 10), snn.SpikingNeuron(4),
+        )  # fmt: skip
+        with torch.no_grad():
+            net[1].weight.mul_(5)  # so that it spikes
+            net[4].weight.mul_(5)
     images = torch.randint(256, (40, 28, 28), dtype=torch.uint8)
-    split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, _: copy(batch, 5), (784,))
-    return training.Trainer(net, {"train": split, "dev": split}, settings, epoch.CLASSIFICATION)
+    split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
+    if resume_from:
+        net.load_state_dict(resume_from["model"])
+    return training.Trainer(net, {"train": split, "dev": split}, settings, epoch.CLASSIFICATION, resume_from)
 
 
 def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, capsys):

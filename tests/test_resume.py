@@ -16,6 +16,7 @@ import torch
 from scripts import ROOT, TINY, files_in, same, words_of
 from test_health import make_trainer
 
+from snn import training
 from snn.errors import UserError
 
 # Enough epochs that a kill finds it at work; every kind of noise and a state that is carried on.
@@ -180,6 +181,36 @@ def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):
         and "goes on from checkpoint/snn_mlp_1/previous.pt" in run.err
     )
     assert run.checkpoint("snn_mlp_1")["epoch"] == 1
+
+
+def test_a_training_that_is_stopped_at_every_batch(folder):
+    """Also several times in the same pass, and in both of them."""
+    stops = 0
+    whole = make_trainer(folder / "whole")
+    whole.fit()
+    resume_from = None
+    while True:
+        trainer = make_trainer(folder, resume_from=resume_from)
+        step = trainer._step
+
+        def stop_after_this(loss, batch, step=step):
+            step(loss, batch)
+            signal.raise_signal(signal.SIGINT)
+
+        trainer._step = stop_after_this
+        try:
+            trainer.fit()
+            break
+        except training.Stopped as stop:
+            assert stop.saved
+            stops += 1
+        resume_from = torch.load(trainer.folder / "last.pt", weights_only=True)
+    assert stops == 5 and whole.history[0]["train_loss"] != pytest.approx(2.302585, abs=1e-4)  # it spikes
+    for entry in (*whole.history, *trainer.history):
+        del entry["seconds"]
+    assert trainer.history == whole.history
+    assert same(whole.net.state_dict(), trainer.net.state_dict())
+    assert torch.equal(whole.generator.get_state(), trainer.generator.get_state())
 
 
 def test_a_training_that_is_finished_says_so(run):

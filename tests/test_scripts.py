@@ -173,7 +173,11 @@ MISTAKES = {
     "absent device": (["--train", "--device", "cuda:99"], {}, "device cuda:99 is not there"),
     "no config": (["--train", "--config_file", "none.yaml"], {}, "config none.yaml: No such file"),
     "no data": (["--train"], {"dataset.name": "mnist", "dataset.download": "false"}, "MNIST is not in data/MNIST/raw"),
-    "nothing to resume": (["--train", "--resume"], {}, "no checkpoint at checkpoint/snn_mlp_1/last.pt"),
+    "nothing to resume": (
+        ["--train", "--resume"],
+        {},
+        "no checkpoint at checkpoint/snn_mlp_1/last.pt: there is no training to go on with",
+    ),
     "no checkpoint": (["--test"], {}, "no checkpoint at checkpoint/snn_mlp_1/best.pt: train first"),
     "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "checkpoint text.pt is no checkpoint"),
     "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "checkpoint cut.pt is no checkpoint, or cut short"),
