@@ -115,6 +115,7 @@ def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(tmp_path):
         assert actual == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_ranks_that_are_stopped_go_on_as_if_they_never_were(tmp_path):
     """With dropout, augmentation and carried states, which are each rank's own."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
