@@ -86,12 +86,14 @@ def metrics(folder):
     return [[float(value) for value in line.split(",")[:6]] for line in file.read_text().splitlines()[1:]]
 
 
-def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(tmp_path):
+def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(run):
     """Its numbers are, to rounding, those of one process that never died."""
-    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    whole, shared = run.folder / "whole", run.folder / "shared"
     whole.mkdir(), shared.mkdir()
-    script, words = ROOT / "snn_mlp_1.py", words_of(SETTINGS | {"checkpoint_every": 1})
-    assert alone(whole, script, "--train", *words).returncode == 0
+    settings = SETTINGS | {"checkpoint_every": 1}
+    script = ROOT / "snn_mlp_1.py"
+    run.folder = whole
+    run("snn_mlp_1", "--train", settings=settings)
 
     process = torchrun(
         shared, 2, script, "--train", *words_of(SETTINGS | {"checkpoint_every": 1, "hyperparameters.epoch": 500})
@@ -108,9 +110,10 @@ def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(tmp_path):
     assert process.returncode != 0
     assert "error: another rank has ended, or does not answer" in err and "--resume" in err
 
-    result = alone(shared, script, "--train", "--resume", *words)
-    assert result.returncode == 0, result.stderr
-    assert "note: ranks: 1 from now on, 2 so far" in result.stderr
+    run.folder = shared
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
+    assert run.status == 0, run.err
+    assert "note: ranks: 1 from now on, 2 so far" in run.err
     for actual, expected in zip(metrics(shared), metrics(whole), strict=True):
         assert actual == pytest.approx(expected, rel=1e-3)
 

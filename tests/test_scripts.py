@@ -58,6 +58,7 @@ def test_associative_memory(run, monkeypatch):
     whole = run.checkpoint("associative_memory")
     run.folder = run.folder / "resumed"
     run.folder.mkdir()
+    monkeypatch.setattr(recall, "report", lambda *_: {})
     run("associative_memory", "--train", settings={"hyperparameters.epoch": 1})
     assert run("associative_memory", "--train", "--resume")[-1] == lines[-1]
     resumed = run.checkpoint("associative_memory")
