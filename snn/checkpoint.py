@@ -1,6 +1,7 @@
 """Checkpoints: plain dicts of tensors, numbers and texts that load with nothing else at hand.
 
-python -m snn.checkpoint convert IN OUT      between ours and those of the paper's public code, either way
+python -m snn.checkpoint convert IN OUT            between ours and those of the paper's public code, either way
+python -m snn.checkpoint release IN OUT [--half]   the weights alone, small, with their SHA-256 beside
 
 Keys: config (the whole of it), epoch (the last whole one, from 0), model; and to go on with a training: version,
 optimizer, scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a
@@ -9,6 +10,7 @@ list with one entry for each rank, history (a dict for each epoch, as in metrics
 """
 
 import argparse
+import hashlib
 import importlib
 import io
 import sys
@@ -148,21 +150,47 @@ def convert(source, target, experiment=None):
     save(target, result)
 
 
+def release(source, target, half=False):
+    """Write the weights of our checkpoint `source` alone to `target`, and their SHA-256 to `target`.sha256.
+
+    Its config is the experiment's own, with what defines the network as in `source`: it names no folder of yours.
+
+    Args:
+        half: in float16, half the size; that rounds to three digits, so test it.
+    Raises UserError if it is no checkpoint of ours.
+    """
+    checkpoint = load(source)
+    if published.is_published(checkpoint):
+        raise UserError(f"checkpoint {source} is of the public code: convert it first")
+    own = config.resolve(ROOT / "configs" / f"{checkpoint['config']['experiment_name']}.yaml")
+    settings = config.follow_checkpoint(own, checkpoint["config"], warn=lambda _: None)
+    model = {name: value.half() if half else value for name, value in checkpoint["model"].items()}
+    save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
+    digest = hashlib.sha256(Path(target).read_bytes()).hexdigest()
+    with written_beside(f"{target}.sha256") as file:
+        file.write(f"{digest}  {Path(target).name}\n".encode())
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description=convert.__doc__.splitlines()[0])
-    convert_parser = parser.add_subparsers(required=True).add_parser("convert", help=parser.description)
-    convert_parser.add_argument("source", metavar="IN")
-    convert_parser.add_argument("target", metavar="OUT")
-    convert_parser.add_argument(
+    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description="Checkpoints in other forms.")
+    commands = parser.add_subparsers(required=True)
+    for function in (convert, release):
+        text = function.__doc__.splitlines()[0].replace("`", "")
+        command = commands.add_parser(function.__name__, help=text, description=text)
+        command.set_defaults(function=function)
+        command.add_argument("source", metavar="IN")
+        command.add_argument("target", metavar="OUT")
+    commands.choices["convert"].add_argument(
         "--experiment", help="which a checkpoint of the public code is of, if its name does not say"
     )
-    args = parser.parse_args(argv)
+    commands.choices["release"].add_argument("--half", action="store_true", help="in float16")
+    args = vars(parser.parse_args(argv))
     try:
-        convert(args.source, args.target, args.experiment)
+        args.pop("function")(**args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{args.target} written")
+    print(f"{args['target']} written")
 
 
 if __name__ == "__main__":

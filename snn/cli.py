@@ -15,6 +15,7 @@ from snn.files import written_beside
 from snn.memory import keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv=None):
@@ -71,7 +72,7 @@ def _run(experiment, network, data, task, report, args):
         saved, source = checkpoint.load_to_resume(folder, name, _note)
         config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
     elif not args.train:
-        source = args.checkpoint or settings["test_checkpoint_path"] or folder / "best.pt"
+        source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
         if "config" in saved:
             settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
@@ -128,6 +129,15 @@ def _run(experiment, network, data, task, report, args):
         else f"test loss: {result.loss:.5f}"
     )
     print(score + (f", {note}" if note else ""))
+
+
+def _own_or_shipped(folder):
+    """The experiment's own best epoch, or the weights that ship with the project where there is none."""
+    own, shipped = folder / "best.pt", WEIGHTS / f"{folder.name}.pt"
+    if own.exists() or not shipped.exists():
+        return own
+    _note(f"there is no {own}: this evaluates {shipped}, which ships; results/{folder.name} says how it was trained")
+    return shipped
 
 
 def _write_result(folder, settings, best_epoch, result, task):

@@ -81,7 +81,7 @@ def row(run):
 
 
 def table(runs):
-    """The runs as a Markdown table, in the order of PUBLISHED, then by time."""
+    """The runs as a Markdown table, in the order of PUBLISHED, then by time; below it the experiments without one."""
     order = list(PUBLISHED)
 
     def place(run):
@@ -89,7 +89,9 @@ def table(runs):
         return order.index(name) if name in order else len(order), name, run["folder"].name
 
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(row(run).values() for run in sorted(runs, key=place))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    names = {run["config"]["experiment_name"] for run in runs}
+    missing = ", ".join(f"`{name}`" for name in PUBLISHED if name not in names)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"\nNot run: {missing}.\n" if missing else "")
 
 
 def main(argv=None):

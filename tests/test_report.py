@@ -35,12 +35,15 @@ def test_table_and_curves(folder, capsys):
     report.main(["runs", "--out", "results"])
     lines = capsys.readouterr().out.splitlines()
     assert (folder / "results/table.md").read_text().splitlines() == lines
-    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+    assert lines[5] == ""
+    assert lines[6].startswith("Not run: `snn_mlp_1_non_zero`, ") and "`snn_mlp_1`" not in lines[6]
+    assert "`associative_memory`" not in lines[6] and lines[6].endswith(", `snn_conv_1_gesture_max`.")
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == [
         "snn_mlp_1 b",
         "associative_memory a",
         "snn_mlp_1-demo a",
     ]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:5]]
     assert cells[0][1:] == [
         "3 of 100",
         "1",

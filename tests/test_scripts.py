@@ -179,7 +179,7 @@ MISTAKES = {
         {},
         "no checkpoint at checkpoint/snn_mlp_1/last.pt: there is no training to go on with",
     ),
-    "no checkpoint": (["--test"], {}, "no checkpoint at checkpoint/snn_mlp_1/best.pt: train first"),
+    "no checkpoint": (["--test"], {"experiment_name": "mine"}, "no checkpoint at checkpoint/mine/best.pt: train first"),
     "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "checkpoint text.pt is no checkpoint"),
     "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "checkpoint cut.pt is no checkpoint, or cut short"),
     "weights alone": (["--test", "--checkpoint", "weights.pt"], {}, "has no config, epoch and model"),

@@ -1,0 +1,82 @@
+"""The weights that ship: what makes them, that they are whole, and that --test takes them."""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import ROOT
+
+from snn import checkpoint, cli, config
+from snn.errors import UserError
+
+SHIPPED = sorted((ROOT / "weights").glob("*.pt"))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_release(trained, tmp_path, half):
+    source, target = trained / "checkpoint/snn_mlp_1/best.pt", tmp_path / "snn_mlp_1.pt"
+    checkpoint.main(["release", str(source), str(target), *(["--half"] if half else [])])
+    saved, released = torch.load(source, weights_only=True), checkpoint.load(target, "snn_mlp_1")
+    assert released.keys() == {"config", "epoch", "model"} and released["epoch"] == saved["epoch"]
+    assert released["config"]["hyperparameters"]["length"] == 12  # as it was trained
+    assert released["config"]["dataset"]["name"] == "mnist"  # as the project's config has it
+    for name, value in saved["model"].items():
+        assert torch.equal(released["model"][name], value.half() if half else value)
+    digest, name = (tmp_path / "snn_mlp_1.pt.sha256").read_text().split()
+    assert name == target.name and digest == hashlib.sha256(target.read_bytes()).hexdigest()
+    assert target.stat().st_size < source.stat().st_size / (7 if half else 3.5)  # source: Adam's moments, and the best
+
+
+def test_release_of_the_public_codes_checkpoint(tmp_path):
+    states = {"epoch": 0, "snn_state_dict": {}, "optimizer_state_dict": {}, "loss": 0.0}
+    torch.save(states, tmp_path / "theirs")
+    with pytest.raises(UserError, match="convert it first"):
+        checkpoint.release(tmp_path / "theirs", tmp_path / "out.pt")
+
+
+def test_test_takes_what_ships_where_there_is_no_own_checkpoint(run, trained, monkeypatch):
+    best = trained / "checkpoint/snn_mlp_1/best.pt"
+    monkeypatch.setattr(cli, "WEIGHTS", run.folder / "weights")
+    (run.folder / "weights").mkdir()
+    checkpoint.release(best, run.folder / "weights/snn_mlp_1.pt")
+    as_trained = run("snn_mlp_1", "--test", "--checkpoint", str(best))[-1]
+    assert "ships" not in run.err
+    assert run("snn_mlp_1", "--test")[-1] == as_trained
+    assert (
+        "there is no checkpoint/snn_mlp_1/best.pt: this evaluates " in run.err
+        and "snn_mlp_1.pt, which ships" in run.err
+    )
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    (run.folder / "weights/snn_mlp_1.pt").write_text("not read")
+    assert run("snn_mlp_1", "--test")[-1] == as_trained
+    assert run.status == 0 and "ships" not in run.err
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_ships(path):
+    content = path.read_bytes()
+    digest, name = Path(f"{path}.sha256").read_text().split()
+    assert name == path.name and digest == hashlib.sha256(content).hexdigest()
+    assert len(content) < 4e6
+    saved, own = checkpoint.load(path, path.stem), config.resolve(ROOT / "configs" / f"{path.stem}.yaml")
+    assert saved.keys() == {"config", "epoch", "model"} and saved["config"] == own
+    checkpoint.load_model(importlib.import_module(path.stem).network(own), saved, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in SHIPPED if "mlp" in path.stem], ids=lambda path: path.stem)
+def test_what_ships_gives_the_reported_accuracy(run, path):
+    """To two images of 10,000, since half precision rounds."""
+    datasets = os.environ.get("SNN_DATASETS")
+    if not datasets:
+        pytest.skip("SNN_DATASETS names no folder with MNIST/raw")
+    (file,) = (ROOT / "results" / path.stem).glob("*/result.json")
+    full = {"dataset.name": "mnist", "dataset.root": datasets, "dataset.test_size": 0}
+    settings = full | {"hyperparameters.length": 25, "hyperparameters.batch_size": 64}
+    accuracy = float(run(path.stem, "--test", settings=settings)[-1].split()[2])
+    assert accuracy == pytest.approx(json.loads(file.read_text())["test"], abs=0.0201)
