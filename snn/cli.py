@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import platform
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import numpy
 import torch
 
 from snn import checkpoint, config, distributed, epoch, training
@@ -113,7 +115,7 @@ def _run(experiment, network, data, task, report, args):
     if args.train:
         best = trainer.best
         if distributed.rank() == 0:
-            _write_result(run_folder, settings, best["epoch"], result, task)
+            _write_result(run_folder, settings, splits, device, best["epoch"], result, task)
         scores = (
             f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"
             if task.correct
@@ -140,14 +142,18 @@ def _own_or_shipped(folder):
     return shipped
 
 
-def _write_result(folder, settings, best_epoch, result, task):
+def _write_result(folder, settings, splits, device, best_epoch, result, task):
     """result.json in the run's folder: what `snn.report` needs beside the metrics."""
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     values = {
         "experiment": settings["experiment_name"],
         "best_epoch": best_epoch,
         "test": result.accuracy if task.correct else result.loss,
-        "test_samples": result.total,
-        "version": f"torch {torch.__version__}",
+        "samples": {name: len(split) for name, split in splits.items()},
+        "on": f"torch {torch.__version__}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu}",
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
     }
     with written_beside(folder / "result.json") as file:
         file.write(json.dumps(values, indent=2).encode() + b"\n")

@@ -6,6 +6,7 @@ evaluated (for what defines the network), --set.
 
 import copy
 import difflib
+import json
 from pathlib import Path
 
 import yaml
@@ -31,11 +32,12 @@ OF_THE_NETWORK = ("encoding", "states", "mnist_config.max_rate") + tuple(
 )
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
-# What may change when a training is resumed.
-FREE_WHEN_RESUMED = (
-    "device", "dataset.root", "dataset.download", "hyperparameters.epoch", MILESTONES, "checkpoint_every",
-    "save_checkpoint", "checkpoint_base_path", "test_checkpoint_path",
+# Where a training runs and where its files are: all that says nothing of its numbers.
+PLACES = (
+    "device", "dataset.root", "dataset.download", "checkpoint_every", "save_checkpoint", "checkpoint_base_path",
+    "test_checkpoint_path",
 )  # fmt: skip
+FREE_WHEN_RESUMED = (*PLACES, "hyperparameters.epoch", MILESTONES)  # what may change when a training is resumed
 
 
 def read(path):
@@ -114,6 +116,13 @@ def check_resumed(config, saved, epochs, warn=print):
     if differing:
         keys = ", ".join(f"{key} (was {then.get(key)}, now {now.get(key)})" for key in differing)
         raise UserError(f"--resume goes on with the same config, but it differs in {keys}: set it back, or train anew")
+
+
+def changed(config, own):
+    """What `config` sets otherwise than its experiment's `own`, but places and seed, as a list of texts `a.b=value`."""
+    flat, own = _flat(config), _flat(own)
+    keys = [key for key in flat if key in own and flat[key] != own[key] and key not in (*PLACES, "pytorch_seed")]
+    return [f"{key}={json.dumps(flat[key])}" for key in keys]
 
 
 def _flat(config, prefix=""):

@@ -394,7 +394,7 @@ def learning_curves(name, runs, published=None):
 
     Args:
         runs: as of `snn.report.read_run`.
-        published: dev and test figure, or None.
+        published: a `snn.report.Published`, or None.
     """
     key = "acc" if "dev_acc" in runs[0]["metrics"][0] else "loss"
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -409,8 +409,9 @@ def learning_curves(name, runs, published=None):
             axis.plot(run["result"]["best_epoch"], run["result"]["test"], "*", ms=12, color=ORANGE,
                       label="test, at the best epoch on dev" if number == 0 else None)  # fmt: skip
     if published:
-        for value, style, part in zip(published, (":", "--"), ("dev", "test")):
-            axis.axhline(value, color="black", lw=1, ls=style, label=f"published {part}, {value}")
+        for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
+            axis.axhline(value, color=color, lw=1, ls=style)
+            axis.plot(published.epoch, value, "x", color=color, label=f"published {part}, {value}")
     if key == "acc":
         axis.set_ylabel("accuracy (%)")
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)

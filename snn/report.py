@@ -2,6 +2,7 @@
 
 python -m snn.report runs/                       prints the table; table.md and the curves go to runs/
 python -m snn.report runs/ more/ --out results   of several folders, to another one
+python -m snn.report results/                    the trainings that the README reports, its table
 """
 
 import argparse
@@ -9,30 +10,45 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
-from snn import plots
+from snn import config, plots
 from snn.errors import UserError
 from snn.files import written_beside
 
-# Dev and test figures of the epoch that was best on dev, from the paper's public code after 100 epochs: accuracy in
-# percent, for the associative memory the loss. In the order of the table.
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class Published(NamedTuple):
+    """Accuracy in percent, for the associative memory the loss, of the epoch that was best on dev."""
+
+    dev: float
+    test: float
+    epoch: int  # from 0, of 100
+    paper: float | None = None  # test figure in the paper itself (arXiv 2003.02944), where it gives one
+
+
+# From the paper's public code; in the order of the table.
 PUBLISHED = {
-    "snn_mlp_1": (98.58, 98.94),
-    "snn_mlp_1_non_zero": (98.49, 98.86),
-    "snn_mlp_1_poisson_input": (98.63, 98.93),
-    "snn_mlp_2": (98.66, 98.96),
-    "snn_mlp_2_poisson_input": (98.75, 98.98),
-    "snn_conv_1_mnist": (99.47, 99.59),
-    "snn_conv_1_mnist_poisson_input": (99.48, 99.52),
-    "snn_conv_1_nmnist": (98.71, 98.56),
-    "snn_conv_1_gesture": (85.16, 66.32),
-    "snn_conv_1_gesture_30": (85.94, 68.75),
-    "snn_conv_1_gesture_max": (75.78, 70.49),
-    "associative_memory": (0.00369, 0.0042),
+    "snn_mlp_1": Published(98.58, 98.94, 72),
+    "snn_mlp_1_non_zero": Published(98.488, 98.858, 93),
+    "snn_mlp_1_poisson_input": Published(98.628, 98.928, 98),
+    "snn_mlp_2": Published(98.66, 98.96, 72),
+    "snn_mlp_2_poisson_input": Published(98.748, 98.978, 96),
+    "snn_conv_1_mnist": Published(99.47, 99.59, 99),
+    "snn_conv_1_mnist_poisson_input": Published(99.479, 99.519, 93, paper=99.46),
+    "snn_conv_1_nmnist": Published(98.708, 98.558, 89, paper=99.39),
+    "snn_conv_1_gesture": Published(85.156, 66.319, 46, paper=96.09),
+    "snn_conv_1_gesture_30": Published(85.938, 68.75, 59),
+    "snn_conv_1_gesture_max": Published(75.781, 70.486, 68),
+    "associative_memory": Published(0.00369, 0.0042, 92),
 }
-COLUMNS = ("Run", "Epochs", "Best epoch", "Train", "Dev", "Test", "Published dev / test", "Time", "Seed", "Version")
+COLUMNS = (
+    "Run", "Samples train / dev / test", "Epochs", "Train", "Dev", "Test", "Published dev / test", "Seed", "Time", "On",
+    "Settings of its own",
+)  # fmt: skip
 
 
 def read_run(folder):
@@ -58,40 +74,56 @@ def read_run(folder):
 
 def row(run):
     """A line of the table: a dict by COLUMNS."""
-    metrics, result = run["metrics"], run["result"]
+    metrics, result, settings = run["metrics"], run["result"], run["config"]
     counted = "dev_acc" in metrics[0]
     best = max(metrics, key=lambda e: e["dev_acc"]) if counted else min(metrics, key=lambda e: e["dev_loss"])
     train, dev = (best["train_acc"], best["dev_acc"]) if counted else (best["train_loss"], best["dev_loss"])
-    name = run["config"]["experiment_name"]
-    published = PUBLISHED.get(name)
+    name, epochs = settings["experiment_name"], settings["hyperparameters"]["epoch"]
     seconds = sum(entry["seconds"] for entry in metrics)
-
-    def figure(value):
-        return "not run" if value is None else f"{value:.2f} %" if counted else f"{value:.5f}"
-
+    yaml_file = CONFIGS / f"{name}.yaml"
+    own = config.changed(settings, config.resolve(yaml_file, warn=lambda _: None)) if yaml_file.exists() else []
     return {
         "Run": f"{name} {run['folder'].name}",
-        "Epochs": f"{len(metrics)} of {run['config']['hyperparameters']['epoch']}",
-        "Best epoch": f"{best['epoch']:.0f}",
-        "Train": figure(train), "Dev": figure(dev), "Test": figure(result.get("test")),
-        "Published dev / test": " / ".join(map(figure, published)) if published else "",
+        "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", {}).values()),
+        "Epochs": f"{len(metrics)}{f' of {epochs}' if len(metrics) < epochs else ''}, best {best['epoch']:.0f}",
+        "Train": _figure(train, counted), "Dev": _figure(dev, counted), "Test": _figure(result.get("test"), counted),
+        "Published dev / test": _published(name),
+        "Seed": str(settings["pytorch_seed"]),
         "Time": f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min",
-        "Seed": str(run["config"]["pytorch_seed"]), "Version": result.get("version", ""),
+        "On": result.get("on", ""),
+        "Settings of its own": ", ".join(f"`{setting}`" for setting in own),
     }  # fmt: skip
 
 
+def _figure(value, counted):
+    """An accuracy in percent, or a loss, as text."""
+    return "not run" if value is None else f"{value:.2f}" if counted else f"{value:.5f}"
+
+
+def _published(name):
+    """The published figures of an experiment as text; empty where there are none."""
+    if name not in PUBLISHED:
+        return ""
+    dev, test, epoch, paper = PUBLISHED[name]
+    counted = dev > 1  # a loss is below 1, an accuracy far above
+    text = f"{_figure(dev, counted)} / {_figure(test, counted)}, best {epoch}"
+    return f"{text}; paper {paper}" if paper else text
+
+
 def table(runs):
-    """The runs as a Markdown table, in the order of PUBLISHED, then by time; below it the experiments without one."""
+    """The runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a line too."""
     order = list(PUBLISHED)
 
-    def place(run):
-        name = run["config"]["experiment_name"]
-        return order.index(name) if name in order else len(order), name, run["folder"].name
+    def place(line):
+        name, _, time = line["Run"].partition(" ")
+        return order.index(name) if name in order else len(order), name, time
 
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row(run).values() for run in sorted(runs, key=place))]
-    names = {run["config"]["experiment_name"] for run in runs}
-    missing = ", ".join(f"`{name}`" for name in PUBLISHED if name not in names)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"\nNot run: {missing}.\n" if missing else "")
+    lines = [row(run) for run in runs]
+    for name in set(PUBLISHED) - {run["config"]["experiment_name"] for run in runs}:
+        line = {"Run": name, "Test": "not run", "Published dev / test": _published(name)}
+        lines.append(dict.fromkeys(COLUMNS, "") | line)
+    cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for line in sorted(lines, key=place))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def main(argv=None):

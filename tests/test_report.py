@@ -4,16 +4,17 @@ import json
 import re
 
 import pytest
+import torch
 from PIL import Image
 
 from snn import report
 
 
-def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2):
+def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2, settings=""):
     metrics = metrics or [(0, 90.0, 91.0, 0.4, 0.3), (1, 95.0, 96.125, 0.2, 0.1), (2, 97.0, 96.0, 0.1, 0.2)]
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
-        f"experiment_name: {experiment}\npytorch_seed: {seed}\nhyperparameters: {{epoch: 100}}\n"
+        f"experiment_name: {experiment}\npytorch_seed: {seed}\nhyperparameters: {{epoch: 100}}\n{settings}"
     )
     names = (
         "epoch,train_acc,dev_acc,train_loss,dev_loss,lr,seconds"
@@ -30,33 +31,35 @@ def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2)
 def test_table_and_curves(folder, capsys):
     write_run(folder / "runs/memory/a", "associative_memory", [(0, 0.3, 0.2), (1, 0.2, 0.1), (2, 0.1, 0.15)])
     write_run(folder / "runs/own/a", "snn_mlp_1-demo", seed=7)
-    result = {"best_epoch": 1, "test": 97.5, "version": "torch 9"}
-    write_run(folder / "runs/snn_mlp_1/b", result=result)
+    samples = {"train": 50000, "dev": 300, "test": 40}
+    result = {"best_epoch": 1, "test": 97.5, "samples": samples, "on": "torch 9, CPU, 1 thread"}
+    settings = "dataset: {root: elsewhere, dev_size: 300}\nstates: preserved\n"
+    write_run(folder / "runs/snn_mlp_1/b", result=result, settings=settings)
     report.main(["runs", "--out", "results"])
     lines = capsys.readouterr().out.splitlines()
     assert (folder / "results/table.md").read_text().splitlines() == lines
-    assert lines[5] == ""
-    assert lines[6].startswith("Not run: `snn_mlp_1_non_zero`, ") and "`snn_mlp_1`" not in lines[6]
-    assert "`associative_memory`" not in lines[6] and lines[6].endswith(", `snn_conv_1_gesture_max`.")
-    assert [line.split("|")[1].strip() for line in lines[2:5]] == [
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[0] for row in rows] == [
         "snn_mlp_1 b",
+        *(name for name in report.PUBLISHED if name not in ("snn_mlp_1", "associative_memory")),
         "associative_memory a",
         "snn_mlp_1-demo a",
     ]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:5]]
-    assert cells[0][1:] == [
-        "3 of 100",
-        "1",
-        "95.00 %",
-        "96.12 %",
-        "97.50 %",
-        "98.58 % / 98.94 %",
-        "2 min",
+    assert rows[0][1:] == [
+        "50,000 / 300 / 40",
+        "3 of 100, best 1",
+        "95.00",
+        "96.12",
+        "97.50",
+        "98.58 / 98.94, best 72",
         "2",
-        "torch 9",
+        "2 min",
+        "torch 9, CPU, 1 thread",
+        '`dataset.dev_size=300`, `states="preserved"`',
     ]
-    assert cells[1][2:7] == ["1", "0.20000", "0.10000", "not run", "0.00369 / 0.00420"]
-    assert cells[2][5:7] == ["not run", ""] and cells[2][8] == "7"
+    assert rows[6][1:] == ["", "", "", "", "not run", "99.48 / 99.52, best 93; paper 99.46", "", "", "", ""]
+    assert rows[11][2:7] == ["3 of 100, best 1", "0.20000", "0.10000", "not run", "0.00369 / 0.00420, best 92"]
+    assert rows[12][5:8] == ["not run", "", "7"]
     for name in ("snn_mlp_1", "associative_memory", "snn_mlp_1-demo"):
         assert Image.open(folder / f"results/{name}.png").size[0] > 600
 
@@ -65,8 +68,10 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
     lines = run("snn_mlp_1", "--train")
     report.main([str(run.folder / "runs")])
     row = capsys.readouterr().out.splitlines()[2]
+    assert "| 56 / 20 / 24 |" in row and "`hyperparameters.length=12`" in row and f"torch {torch.__version__}" in row
     best = re.match(r"best epoch (\d): train (.*), dev (.*), test (.*)", next(s for s in lines if s.startswith("best")))
-    assert [cell.strip() for cell in row.split("|")[3:7]] == list(best.groups())
+    assert [cell.strip() + " %" for cell in row.split("|")[4:7]] == list(best.groups()[1:])
+    assert row.split("|")[3].strip() == f"2, best {best[1]}"
 
 
 @pytest.mark.parametrize(
