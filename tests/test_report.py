@@ -2,12 +2,18 @@
 
 import json
 import re
+import shlex
+from itertools import pairwise
 
 import pytest
 import torch
+import yaml
 from PIL import Image
+from scripts import ROOT
 
-from snn import report
+from snn import config, report
+
+RESULTS = ROOT / "results"
 
 
 def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2, settings=""):
@@ -93,3 +99,24 @@ def test_bad_runs(folder, capsys, break_it, message):
     assert end.value.code == 2
     assert f"error: {message}" in capsys.readouterr().err
     assert not (folder / "empty/table.md").exists()
+
+
+def test_the_readmes_table_is_that_of_the_results(capsys, tmp_path):
+    report.main([str(RESULTS), "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert (RESULTS / "table.md").read_text() == table
+    assert table in (ROOT / "README.md").read_text()
+
+
+def test_the_commands_are_those_of_the_results():
+    """Each training in commands.sh has the settings of the run that is kept, and there is one for every run."""
+    text = (RESULTS / "commands.sh").read_text().replace("\\\n", " ")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("python") and "--train" in line]
+    kept = {file.parts[-3]: yaml.safe_load(file.read_text()) for file in RESULTS.glob("*/*/config.yaml")}
+    for script, *words in (command[1:] for command in commands):
+        name = script.removesuffix(".py")
+        overrides = [value for word, value in pairwise(words) if word == "--set"]
+        settings = config.resolve(ROOT / "configs" / f"{name}.yaml", overrides=overrides)
+        assert config.changed(kept[name], settings) == []
+        assert kept[name]["pytorch_seed"] == settings["pytorch_seed"]
+    assert sorted(command[1] for command in commands) == sorted(f"{name}.py" for name in kept)
