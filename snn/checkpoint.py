@@ -40,11 +40,14 @@ def load(path, experiment=None):
 
     Args:
         experiment: name of the experiment it has to be of; None takes any. Those of the public code do not say.
-    Raises UserError if it is not there, cut short, no checkpoint, or of another experiment.
+    Raises UserError if it is not there, cut short, no checkpoint, of another experiment, or not what its .sha256 says.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
+    digest = Path(f"{path}.sha256")
+    if digest.exists() and digest.read_bytes().split()[:1] != [_sha256(path).encode()]:
+        raise UserError(f"checkpoint {path} is damaged, its SHA-256 is not that in {digest.name}: get both again")
     file = _unzipped(path)
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
@@ -52,14 +55,30 @@ def load(path, experiment=None):
         raise UserError(f"checkpoint {path} is no checkpoint, or cut short: name another with --checkpoint") from None
     if published.is_published(checkpoint):
         return checkpoint
-    if not isinstance(checkpoint, dict) or not {"config", "epoch", "model"} <= checkpoint.keys():
+    if not _is_ours(checkpoint):
         raise UserError(
             f"checkpoint {path} has no config, epoch and model, and no snn_state_dict: name another with --checkpoint"
         )
-    name = checkpoint["config"].get("experiment_name")
+    name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
         raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
     return checkpoint
+
+
+def _is_ours(checkpoint):
+    """Whether it has an epoch, a config with its experiment's name and a model of tensors."""
+    return (
+        isinstance(checkpoint, dict)
+        and {"config", "epoch", "model"} <= checkpoint.keys()
+        and isinstance(checkpoint["config"], dict)
+        and isinstance(checkpoint["config"].get("experiment_name"), str)
+        and isinstance(checkpoint["model"], dict)
+        and all(map(torch.is_tensor, checkpoint["model"].values()))
+    )
+
+
+def _sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _unzipped(path):
@@ -162,13 +181,16 @@ def release(source, target, half=False):
     checkpoint = load(source)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {source} is of the public code: convert it first")
-    own = config.resolve(ROOT / "configs" / f"{checkpoint['config']['experiment_name']}.yaml")
+    name = checkpoint["config"]["experiment_name"]
+    own = ROOT / "configs" / f"{name}.yaml"
+    if not own.exists():
+        raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
+    own = config.resolve(own)
     settings = config.follow_checkpoint(own, checkpoint["config"], warn=lambda _: None)
     model = {name: value.half() if half else value for name, value in checkpoint["model"].items()}
     save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
-    digest = hashlib.sha256(Path(target).read_bytes()).hexdigest()
     with written_beside(f"{target}.sha256") as file:
-        file.write(f"{digest}  {Path(target).name}\n".encode())
+        file.write(f"{_sha256(target)}  {Path(target).name}\n".encode())
 
 
 def main(argv=None):

@@ -146,12 +146,14 @@ def _write_result(folder, settings, splits, device, best_epoch, result, task):
     """result.json in the run's folder: what `snn.report` needs beside the metrics."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    ranks = f", {distributed.ranks()} ranks" if distributed.ranks() > 1 else ""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     values = {
         "experiment": settings["experiment_name"],
         "best_epoch": best_epoch,
         "test": result.accuracy if task.correct else result.loss,
         "samples": {name: len(split) for name, split in splits.items()},
-        "on": f"torch {torch.__version__}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu}",
+        "on": f"torch {torch.__version__}, {hardware}{ranks}",
         "python": platform.python_version(),
         "numpy": numpy.__version__,
     }

@@ -396,7 +396,7 @@ def learning_curves(name, runs, published=None):
         runs: as of `snn.report.read_run`.
         published: a `snn.report.Published`, or None.
     """
-    key = "acc" if "dev_acc" in runs[0]["metrics"][0] else "loss"
+    key = "acc" if all("dev_acc" in run["metrics"][0] for run in runs) else "loss"
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for number, run in enumerate(runs):
@@ -411,7 +411,7 @@ def learning_curves(name, runs, published=None):
     if published:
         for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
             axis.axhline(value, color=color, lw=1, ls=style)
-            axis.plot(published.epoch, value, "x", color=color, label=f"published {part}, {value}")
+            axis.plot(published.epoch, value, "x", color=color, label=f"published {part}, {value:.4g}")
     if key == "acc":
         axis.set_ylabel("accuracy (%)")
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)

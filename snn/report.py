@@ -59,17 +59,32 @@ def read_run(folder):
     Raises UserError for files that are broken.
     """
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        if settings["experiment_name"] != Path(settings["experiment_name"]).name:
+            raise ValueError(f"experiment_name {settings['experiment_name']} can't name a file")
         with open(folder / "metrics.csv") as file:
-            metrics = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        done = folder / "result.json"
-        result = json.loads(done.read_text()) if done.exists() else {}
-        run = {"folder": folder, "config": config, "metrics": metrics, "result": result}
-        row(run), result.get("best_epoch")  # all that is read of it is there
+            metrics = [{key: float(value) for key, value in line.items()} for line in csv.DictReader(file)]
+        if not metrics:
+            raise ValueError("metrics.csv has no epoch")
+        run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
+        row(run)  # all that it takes is there
     except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{folder} holds no readable run ({reason}): move it away or give other folders") from None
     return run
+
+
+def _result(file):
+    """What a result.json says, every value of its type; empty where there is none yet."""
+    if not file.exists():
+        return {}
+    result = json.loads(file.read_text())
+    return {
+        "best_epoch": int(result["best_epoch"]),
+        "test": float(result["test"]),
+        "samples": [int(number) for number in result.get("samples", {}).values()],
+        "on": str(result.get("on", "")),
+    }
 
 
 def row(run):
@@ -84,7 +99,7 @@ def row(run):
     own = config.changed(settings, config.resolve(yaml_file, warn=lambda _: None)) if yaml_file.exists() else []
     return {
         "Run": f"{name} {run['folder'].name}",
-        "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", {}).values()),
+        "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", [])),
         "Epochs": f"{len(metrics)}{f' of {epochs}' if len(metrics) < epochs else ''}, best {best['epoch']:.0f}",
         "Train": _figure(train, counted), "Dev": _figure(dev, counted), "Test": _figure(result.get("test"), counted),
         "Published dev / test": _published(name),
@@ -97,7 +112,7 @@ def row(run):
 
 def _figure(value, counted):
     """An accuracy in percent, or a loss, as text."""
-    return "not run" if value is None else f"{value:.2f}" if counted else f"{value:.5f}"
+    return "not yet" if value is None else f"{value:.2f}" if counted else f"{value:.5f}"
 
 
 def _published(name):
@@ -113,17 +128,13 @@ def _published(name):
 def table(runs):
     """The runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a line too."""
     order = list(PUBLISHED)
-
-    def place(line):
-        name, _, time = line["Run"].partition(" ")
-        return order.index(name) if name in order else len(order), name, time
-
-    lines = [row(run) for run in runs]
-    for name in set(PUBLISHED) - {run["config"]["experiment_name"] for run in runs}:
+    lines = [(run["config"]["experiment_name"], run["folder"].name, row(run)) for run in runs]
+    for name in set(PUBLISHED) - {name for name, _, _ in lines}:
         line = {"Run": name, "Test": "not run", "Published dev / test": _published(name)}
-        lines.append(dict.fromkeys(COLUMNS, "") | line)
-    cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for line in sorted(lines, key=place))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+        lines.append((name, "", dict.fromkeys(COLUMNS, "") | line))
+    lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), line[0], line[1]))
+    cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for _, _, line in lines)]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in cells)
 
 
 def main(argv=None):

@@ -64,8 +64,8 @@ def test_table_and_curves(folder, capsys):
         '`dataset.dev_size=300`, `states="preserved"`',
     ]
     assert rows[6][1:] == ["", "", "", "", "not run", "99.48 / 99.52, best 93; paper 99.46", "", "", "", ""]
-    assert rows[11][2:7] == ["3 of 100, best 1", "0.20000", "0.10000", "not run", "0.00369 / 0.00420, best 92"]
-    assert rows[12][5:8] == ["not run", "", "7"]
+    assert rows[11][2:7] == ["3 of 100, best 1", "0.20000", "0.10000", "not yet", "0.00369 / 0.00420, best 92"]
+    assert rows[12][5:8] == ["not yet", "", "7"]
     for name in ("snn_mlp_1", "associative_memory", "snn_mlp_1-demo"):
         assert Image.open(folder / f"results/{name}.png").size[0] > 600
 
@@ -86,7 +86,14 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
         (lambda run: None, "no run in empty: train first"),
         (lambda run: (run / "config.yaml").write_text("- 1"), "empty/a holds no readable run"),
         (lambda run: (run / "metrics.csv").write_text("epoch,dev_loss\n0,x"), "empty/a holds no readable run"),
+        (
+            lambda run: (run / "metrics.csv").write_text("epoch,dev_loss\n"),
+            "empty/a holds no readable run (metrics.csv",
+        ),
         (lambda run: (run / "result.json").write_text("{"), "empty/a holds no readable run"),
+        (lambda run: (run / "result.json").write_text('{"test": 97.5}'), "empty/a holds no readable run (no 'best_"),
+        (lambda run: (run / "result.json").write_text('{"best_epoch": null, "test": 1}'), "empty/a holds no readable"),
+        (lambda run: (run / "config.yaml").write_text("experiment_name: ../up"), "empty/a holds no readable run (exp"),
     ],
 )
 def test_bad_runs(folder, capsys, break_it, message):

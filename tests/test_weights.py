@@ -40,6 +40,31 @@ def test_release_of_the_public_codes_checkpoint(tmp_path):
         checkpoint.release(tmp_path / "theirs", tmp_path / "out.pt")
 
 
+def test_weights_that_are_not_as_their_digest_says(trained, tmp_path):
+    target = tmp_path / "snn_mlp_1.pt"
+    checkpoint.release(trained / "checkpoint/snn_mlp_1/best.pt", target)
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    with pytest.raises(UserError, match="snn_mlp_1.pt is damaged"):
+        checkpoint.load(target)
+
+
+@pytest.mark.parametrize("change", [{"config": []}, {"config": {}}, {"model": []}, {"model": {"1.weight": 0.5}}])
+def test_checkpoints_with_other_things_in_them(trained, tmp_path, change):
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    torch.save(saved | change, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match="odd.pt has no config, epoch and model"):
+        checkpoint.load(tmp_path / "odd.pt")
+
+
+def test_release_of_a_demo(trained, tmp_path):
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    torch.save(saved | {"config": saved["config"] | {"experiment_name": "snn_mlp_1-demo"}}, tmp_path / "demo.pt")
+    with pytest.raises(UserError, match="which has no configs/snn_mlp_1-demo.yaml"):
+        checkpoint.release(tmp_path / "demo.pt", tmp_path / "out.pt")
+
+
 def test_test_takes_what_ships_where_there_is_no_own_checkpoint(run, trained, monkeypatch):
     best = trained / "checkpoint/snn_mlp_1/best.pt"
     monkeypatch.setattr(cli, "WEIGHTS", run.folder / "weights")
@@ -76,8 +101,8 @@ def test_what_ships_gives_the_reported_figure(run, path):
     datasets = os.environ.get("SNN_DATASETS")
     if not datasets:
         pytest.skip("SNN_DATASETS names no folder with MNIST/raw and N-MNIST")
-    (folder,) = (ROOT / "results" / path.stem).iterdir()
-    trained = yaml.safe_load((folder / "config.yaml").read_text())
+    (file,) = (ROOT / "results" / path.stem).glob("*/result.json")
+    trained = yaml.safe_load((file.parent / "config.yaml").read_text())
     values = {key: config.get(trained, key) for key in TINY | TINY_CNN}
     settings = {key: value for key, value in values.items() if value is not None}
     roots = {"mnist": datasets, "nmnist": f"{datasets}/N-MNIST"}
@@ -85,5 +110,5 @@ def test_what_ships_gives_the_reported_figure(run, path):
         settings["dataset.root"] = root
     figure = float(run(path.stem, "--test", settings=settings)[-1].split()[2])
     loss = "loss" in run.out.splitlines()[-1]
-    reported = json.loads((folder / "result.json").read_text())["test"]
+    reported = json.loads(file.read_text())["test"]
     assert figure == pytest.approx(reported, **({"rel": 0.01} if loss else {"abs": 0.0201}))
