@@ -27,7 +27,8 @@ def test_release(trained, tmp_path, half):
     assert released["config"]["hyperparameters"]["length"] == 12  # as it was trained
     assert released["config"]["dataset"]["name"] == "mnist"  # as the project's config has it
     for name, value in saved["model"].items():
-        assert torch.equal(released["model"][name], value.half() if half else value)
+        rounded = half and name.endswith(("weight", "bias"))
+        assert torch.equal(released["model"][name], value.half() if rounded else value)
     digest, name = (tmp_path / "snn_mlp_1.pt.sha256").read_text().split()
     assert name == target.name and digest == hashlib.sha256(target.read_bytes()).hexdigest()
     assert target.stat().st_size < source.stat().st_size / (7 if half else 3.5)  # source: Adam's moments, and the best
@@ -88,7 +89,7 @@ def test_what_ships(path):
     content = path.read_bytes()
     digest, name = Path(f"{path}.sha256").read_text().split()
     assert name == path.name and digest == hashlib.sha256(content).hexdigest()
-    assert len(content) < 4e6
+    assert len(content) < 6e6
     saved, own = checkpoint.load(path, path.stem), config.resolve(ROOT / "configs" / f"{path.stem}.yaml")
     assert saved.keys() == {"config", "epoch", "model"} and saved["config"] == own
     checkpoint.load_model(importlib.import_module(path.stem).network(own), saved, path)
