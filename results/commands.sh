@@ -12,9 +12,10 @@ python snn_mlp_2.py --train
 python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shift=2 --set optimizer.Adam.lr=1.0e-3 \
   --set hyperparameters.batch_size=16 --set hyperparameters.epoch=11 --set scheduler.MultiStepLR.milestones='[8, 10]' \
   --set scheduler.MultiStepLR.gamma=0.3
+python associative_memory.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
-for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_nmnist; do
+for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_nmnist associative_memory; do
   run=$(dirname "$(ls "runs/$experiment"/*/result.json | tail -n 1)")
   kept="results/$experiment/$(basename "$run")"
   rm -rf "results/$experiment"
