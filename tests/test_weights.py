@@ -109,7 +109,7 @@ def test_what_ships_gives_the_reported_figure(run, path):
     roots = {"mnist": datasets, "nmnist": f"{datasets}/N-MNIST"}
     if root := roots.get(trained["dataset"]["name"]):
         settings["dataset.root"] = root
-    figure = float(run(path.stem, "--test", settings=settings)[-1].split()[2])
+    figure = float(run(path.stem, "--test", settings=settings)[-1].split()[2].rstrip(","))
     loss = "loss" in run.out.splitlines()[-1]
     reported = json.loads(file.read_text())["test"]
     assert figure == pytest.approx(reported, **({"rel": 0.01} if loss else {"abs": 0.0201}))
