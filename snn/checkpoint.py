@@ -22,6 +22,7 @@ import torch
 from snn import config, published
 from snn.errors import UserError
 from snn.files import checked_entry, written_beside
+from snn.synapses import COEFFICIENTS
 
 ROOT = Path(__file__).parents[1]
 VERSION = 2  # of what a training needs to go on
@@ -186,11 +187,10 @@ def release(source, target, half=False):
     own = ROOT / "configs" / f"{name}.yaml"
     if not own.exists():
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
-    own = config.resolve(own)
-    settings = config.follow_checkpoint(own, checkpoint["config"], warn=lambda _: None)
+    settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
     model = {
-        name: value.half() if half and not name.endswith(("a1", "a2", "b1")) else value
-        for name, value in checkpoint["model"].items()
+        parameter: value.half() if half and not parameter.endswith(COEFFICIENTS) else value
+        for parameter, value in checkpoint["model"].items()
     }
     save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
     with written_beside(f"{target}.sha256") as file:

@@ -55,7 +55,7 @@ def read_run(folder):
     """What a training's folder says, as a dict.
 
     Keys: folder, config, metrics (a dict of numbers for each epoch), result (as result.json, empty if the training has
-    not ended).
+    not ended), row (its line of the table, a dict by COLUMNS).
     Raises UserError for files that are broken.
     """
     try:
@@ -67,7 +67,7 @@ def read_run(folder):
         if not metrics:
             raise ValueError("metrics.csv has no epoch")
         run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
-        row(run)  # all that it takes is there
+        run["row"] = _row(run)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error, yaml.YAMLError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{folder} holds no readable run ({reason}): move it away or give other folders") from None
@@ -87,8 +87,8 @@ def _result(file):
     }
 
 
-def row(run):
-    """A line of the table: a dict by COLUMNS."""
+def _row(run):
+    """The run's line of the table: a dict by COLUMNS."""
     metrics, result, settings = run["metrics"], run["result"], run["config"]
     counted = "dev_acc" in metrics[0]
     best = max(metrics, key=lambda e: e["dev_acc"]) if counted else min(metrics, key=lambda e: e["dev_loss"])
@@ -128,7 +128,7 @@ def _published(name):
 def table(runs):
     """The runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a line too."""
     order = list(PUBLISHED)
-    lines = [(run["config"]["experiment_name"], run["folder"].name, row(run)) for run in runs]
+    lines = [(run["config"]["experiment_name"], run["folder"].name, run["row"]) for run in runs]
     for name in set(PUBLISHED) - {name for name, _, _ in lines}:
         line = {"Run": name, "Test": "not run", "Published dev / test": _published(name)}
         lines.append((name, "", dict.fromkeys(COLUMNS, "") | line))

@@ -8,6 +8,7 @@ from torch import nn
 
 from snn.kernels import kernels_for
 
+COEFFICIENTS = ("a1", "a2", "b1")  # names of a synapse's parameters
 MARGIN = 1e-3  # of stability, for `stabilize`
 
 

@@ -21,6 +21,7 @@ from snn.epoch import Counts, run_epoch
 from snn.errors import UserError
 from snn.files import remove_unfinished, written_beside
 from snn.state import Preserved, map_tensors
+from snn.synapses import COEFFICIENTS
 
 EPOCHS_BETWEEN_PICTURES = 10
 
@@ -218,7 +219,7 @@ class Trainer:
             from snn import inspection  # imports matplotlib, which takes a second
 
             for name, value in self.net.named_parameters():
-                if name.endswith(("a1", "a2", "b1")):
+                if name.endswith(COEFFICIENTS):
                     board.add_histogram(name, value, epoch)
             board.add_figure(*inspection.sample(self.net, self.splits["dev"], self.config, self.task), epoch)
         board.flush()
