@@ -8,11 +8,11 @@ python associative_memory.py --test      the best epoch on corrupted patterns th
 from torch import nn
 
 import snn
-from snn import recall
-from snn.cli import main
 from snn.data import patterns
-from snn.epoch import ASSOCIATION
-from snn.network import neuron, synapse
+from snn.layers.sequential import neuron, synapse
+from snn.look import recall
+from snn.run.cli import main
+from snn.run.loop import ASSOCIATION
 
 
 def network(config):

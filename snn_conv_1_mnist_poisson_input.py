@@ -3,7 +3,7 @@
 Settings: configs/snn_conv_1_mnist_poisson_input.yaml
 """
 
-from snn.cli import main
+from snn.run.cli import main
 from snn_conv_1_mnist import data, network
 
 if __name__ == "__main__":

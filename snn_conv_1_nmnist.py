@@ -8,9 +8,9 @@ python snn_conv_1_nmnist.py --test      the best epoch on the test set
 from torch import nn
 
 import snn
-from snn.cli import main
 from snn.data import events
-from snn.network import neuron, synapse
+from snn.layers.sequential import neuron, synapse
+from snn.run.cli import main
 
 
 def network(config):

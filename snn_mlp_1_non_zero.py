@@ -3,7 +3,7 @@
 Settings: configs/snn_mlp_1_non_zero.yaml
 """
 
-from snn.cli import main
+from snn.run.cli import main
 from snn_mlp_1 import data, network
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """snn_mlp_1 with Poisson input: spikes at the rate of each pixel. Settings: configs/snn_mlp_1_poisson_input.yaml"""
 
-from snn.cli import main
+from snn.run.cli import main
 from snn_mlp_1 import data, network
 
 if __name__ == "__main__":

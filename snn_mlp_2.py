@@ -1,6 +1,6 @@
 """snn_mlp_1 with first-order low-pass synapses. Settings: configs/snn_mlp_2.yaml"""
 
-from snn.cli import main
+from snn.run.cli import main
 from snn_mlp_1 import data, network
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """snn_mlp_1 with first-order low-pass synapses and Poisson input. Settings: configs/snn_mlp_2_poisson_input.yaml"""
 
-from snn.cli import main
+from snn.run.cli import main
 from snn_mlp_1 import data, network
 
 if __name__ == "__main__":

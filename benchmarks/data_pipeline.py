@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn_mlp_1  # noqa: E402
-from snn import config, training  # noqa: E402
+from snn import config  # noqa: E402
 from snn.data import images  # noqa: E402
+from snn.run import training  # noqa: E402
 
 BATCHES, ROUNDS = 48, 7
 

@@ -24,9 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 import snn_conv_1_gesture  # noqa: E402
 import snn_conv_1_nmnist  # noqa: E402
-from snn import config, encoders, training  # noqa: E402
-from snn.data import camera, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
-from snn.memory import keep_freed_memory  # noqa: E402
+from snn import config  # noqa: E402
+from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.data import camera, encoders, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
+from snn.run import training  # noqa: E402
 
 ROUNDS = 7
 # experiment: its script, its reader, events of a recording, microseconds of one, batch of the benchmark

@@ -27,10 +27,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn_mlp_1  # noqa: E402
-from snn import config, distributed, health, training  # noqa: E402
+from snn import config  # noqa: E402
+from snn.base import ranks  # noqa: E402
+from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data.images import ImageSplit  # noqa: E402
-from snn.epoch import CLASSIFICATION, Result, run_epoch  # noqa: E402
-from snn.memory import keep_freed_memory  # noqa: E402
+from snn.look import health  # noqa: E402
+from snn.run import training  # noqa: E402
+from snn.run.loop import CLASSIFICATION, Result, run_epoch  # noqa: E402
 
 BATCHES = 60
 
@@ -124,7 +127,7 @@ def costs(device, repeat):
 
 def worker():
     """Print this process's, or all ranks', images a second."""
-    with distributed.started():
+    with ranks.started():
         trainer = make_trainer()
         seconds_of_pass(trainer, "train")
         seconds = statistics.median(seconds_of_pass(trainer, "train") for _ in range(3))

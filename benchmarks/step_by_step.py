@@ -1,7 +1,7 @@
 """The same networks the plain way: the baseline of the benchmarks and, in double precision, of the gradient tests.
 
 A Python loop over time around cells, batch first and time last (`[B, *features, T]`), plain autograd through every
-step. The formulas are those of `snn.synapses` and `snn.neurons`.
+step. The formulas are those of `snn.layers.synapses` and `snn.layers.neurons`.
 """
 
 import torch

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.networks import CASES  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
+from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import reference  # noqa: E402
-from snn.memory import keep_freed_memory  # noqa: E402
 
 WAYS = ("step by step", "reference", "fast", "limit")
 

@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import yaml
 
-from snn import config, plots
-from snn.errors import UserError
-from snn.files import written_beside
+from snn import config
+from snn.base.errors import UserError
+from snn.base.files import shipped, written_beside
+from snn.look import plots
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = shipped("configs")
 
 
 class Published(NamedTuple):

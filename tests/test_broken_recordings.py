@@ -17,8 +17,8 @@ from recordings import (
     write_nmnist,
 )
 
+from snn.base.errors import UserError
 from snn.data import gesture, nmnist
-from snn.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from snn import config
-from snn.errors import UserError
+from snn.base.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT = CONFIGS / "snn_mlp_1.yaml"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import random_split
 
-from snn import config, encoders
-from snn.data import augment, digits, images, mnist
-from snn.errors import UserError
+from snn import config
+from snn.base.errors import UserError
+from snn.data import augment, digits, encoders, images, mnist
 
 CPU = torch.device("cpu")
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"

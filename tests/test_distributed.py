@@ -10,7 +10,7 @@ import pytest
 import torch
 from scripts import ROOT, TINY, same, words_of
 
-from snn import distributed
+from snn.base import ranks
 
 # Nothing in it is random but the order.
 SETTINGS = TINY | {
@@ -144,7 +144,7 @@ def test_two_ranks_that_are_stopped_go_on_as_if_they_never_were(tmp_path):
 
 
 def test_a_batch_smaller_than_the_number_of_ranks(run, monkeypatch):
-    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    monkeypatch.setattr(ranks, "ranks", lambda: 2)
     run("snn_mlp_1", "--train", settings={"hyperparameters.batch_size": 1})
     assert run.status == 2
     assert "error: hyperparameters.batch_size: 1 samples can't be shared by 2 ranks" in run.err

@@ -22,9 +22,8 @@ from recordings import (
     write_nmnist,
 )
 
-from snn import encoders
-from snn.data import camera, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
-from snn.errors import UserError
+from snn.base.errors import UserError
+from snn.data import camera, encoders, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 import snn
-from snn import config, epoch, health, training
+from snn import config
+from snn.base.errors import UserError
+from snn.data.encoders import poisson
 from snn.data.images import ImageSplit
-from snn.encoders import poisson
-from snn.errors import UserError
+from snn.look import health
+from snn.run import loop, training
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -70,7 +72,7 @@ def make_trainer(folder, *overrides, net=None, resume_from=None):
     split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
     if resume_from:
         net.load_state_dict(resume_from["model"])
-    return training.Trainer(net, {"train": split, "dev": split}, settings, epoch.CLASSIFICATION, resume_from)
+    return training.Trainer(net, {"train": split, "dev": split}, settings, loop.CLASSIFICATION, resume_from)
 
 
 def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, capsys):

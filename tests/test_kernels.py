@@ -11,6 +11,7 @@ from torch import nn
 import snn
 from snn import kernels
 from snn.kernels import reference
+from snn.layers.state import map_tensors
 
 
 def fast_kernels(name):
@@ -188,7 +189,7 @@ def test_a_network_over_several_training_steps(keep_state):
                 x = 3 * torch.rand(12, 6, 2, 8, 8, generator=generator)
                 y, end = net(x, state)
                 if keep_state:
-                    state = snn.state.map_tensors(torch.Tensor.detach, end)
+                    state = map_tensors(torch.Tensor.detach, end)
                 loss = F.cross_entropy(y.sum(0), torch.arange(6) % 5)
                 optimizer.zero_grad()
                 loss.backward()

@@ -15,7 +15,7 @@ from scripts import TINY_NMNIST
 from torch import nn
 
 import snn
-from snn import inspection
+from snn.look import inspection
 
 
 def make_net(membrane_filter=False):

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 import associative_memory
-from snn import config, recall
+from snn import config
+from snn.base.errors import UserError
 from snn.data import patterns
-from snn.errors import UserError
+from snn.look import recall
 
 CONFIG = Path(__file__).parents[1] / "configs" / "associative_memory.yaml"
 CPU = torch.device("cpu")

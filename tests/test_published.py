@@ -16,9 +16,12 @@ import snn_conv_1_mnist
 import snn_conv_1_nmnist
 import snn_mlp_1
 import snn_mlp_2
-from snn import checkpoint, config, epoch, published, training
+from snn import checkpoint, config
+from snn.base.errors import UserError
+from snn.checkpoint import published
+from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.data import images
-from snn.errors import UserError
+from snn.run import loop, training
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 GOLDEN, DATASETS = os.environ.get("SNN_GOLDEN"), os.environ.get("SNN_DATASETS")
@@ -141,10 +144,10 @@ def test_a_pickle_that_is_no_checkpoint(tmp_path):
 def test_convert(tmp_path, capsys):
     net, made = theirs(snn_mlp_2)
     torch.save(made, tmp_path / "checkpoint_snn_mlp_2_72")
-    checkpoint.main(["convert", str(tmp_path / "checkpoint_snn_mlp_2_72"), str(tmp_path / "ours.pt")])
+    checkpoint_main(["convert", str(tmp_path / "checkpoint_snn_mlp_2_72"), str(tmp_path / "ours.pt")])
     ours = checkpoint.load(tmp_path / "ours.pt", "snn_mlp_2")
     assert ours["epoch"] == 3 and torch.equal(ours["model"]["0.a1"], net[0].a1)
-    checkpoint.main(["convert", str(tmp_path / "ours.pt"), str(tmp_path / "back")])
+    checkpoint_main(["convert", str(tmp_path / "ours.pt"), str(tmp_path / "back")])
     back = torch.load(tmp_path / "back", weights_only=True)
     for name, value in made["snn_state_dict"].items():
         assert torch.equal(back["snn_state_dict"][name], value)
@@ -152,10 +155,10 @@ def test_convert(tmp_path, capsys):
 
     torch.save(made, tmp_path / "mine")
     with pytest.raises(SystemExit) as end:
-        checkpoint.main(["convert", str(tmp_path / "mine"), str(tmp_path / "no.pt")])
+        checkpoint_main(["convert", str(tmp_path / "mine"), str(tmp_path / "no.pt")])
     assert end.value.code == 2 and "of which experiment? name it with --experiment" in capsys.readouterr().err
     assert not (tmp_path / "no.pt").exists()
-    checkpoint.main(["convert", str(tmp_path / "mine"), str(tmp_path / "yes.pt"), "--experiment", "snn_mlp_2"])
+    checkpoint_main(["convert", str(tmp_path / "mine"), str(tmp_path / "yes.pt"), "--experiment", "snn_mlp_2"])
     assert (tmp_path / "yes.pt").exists()
 
 
@@ -172,7 +175,7 @@ def test_golden_mlp():
     with torch.no_grad():
         counts = net.eval()(x)[0].sum(0)
     assert np.abs(counts.numpy() - expected["spike_counts_first_100"]).sum() <= 3
-    correct = training.test(net, split, settings, epoch.CLASSIFICATION).correct
+    correct = training.test(net, split, settings, loop.CLASSIFICATION).correct
     assert abs(correct - int(expected["test_correct"])) <= 2
 
 

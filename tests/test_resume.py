@@ -16,8 +16,8 @@ import torch
 from scripts import ROOT, TINY, files_in, same, words_of
 from test_health import make_trainer
 
-from snn import training
-from snn.errors import UserError
+from snn.base.errors import UserError
+from snn.run import training
 
 # Enough epochs that a kill finds it at work; every kind of noise and a state that is carried on.
 KILLED = TINY | {

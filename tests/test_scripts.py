@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scripts import HEALTH, ROOT, files_in, same
 
-from snn import recall
+from snn.look import recall
 
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]

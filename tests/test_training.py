@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import snn
-from snn import config, encoders, epoch, training
+from snn import config
+from snn.base.errors import UserError
+from snn.base.files import written_beside
+from snn.data import encoders
 from snn.data.images import ImageSplit
-from snn.errors import UserError
-from snn.files import written_beside
-from snn.state import Preserved
+from snn.layers.state import Preserved
+from snn.run import loop, training
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -35,8 +37,8 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = epoch.run_epoch(
-        net, split, resolve("hyperparameters.batch_size=5"), epoch.CLASSIFICATION, torch.Generator()
+    result = loop.run_epoch(
+        net, split, resolve("hyperparameters.batch_size=5"), loop.CLASSIFICATION, torch.Generator()
     )
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
@@ -48,7 +50,7 @@ def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    epoch.run_epoch(net, make_split(8), resolve(), epoch.CLASSIFICATION, torch.Generator())
+    loop.run_epoch(net, make_split(8), resolve(), loop.CLASSIFICATION, torch.Generator())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -138,9 +140,9 @@ def test_filters_stay_in_float32_when_products_run_in_less():
 
 
 def test_precision_is_for_cuda_alone():
-    with epoch.matrix_products("bf16", torch.device("cpu")):
+    with loop.matrix_products("bf16", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cuda")
-    with epoch.matrix_products("tf32", torch.device("cpu")):
+    with loop.matrix_products("tf32", torch.device("cpu")):
         assert torch.backends.cudnn.allow_tf32
-    with epoch.matrix_products("float32", torch.device("cpu")):
+    with loop.matrix_products("float32", torch.device("cpu")):
         assert not torch.backends.cudnn.allow_tf32

@@ -12,8 +12,11 @@ import torch
 import yaml
 from scripts import ROOT, TINY, TINY_CNN
 
-from snn import checkpoint, cli, config
-from snn.errors import UserError
+from snn import checkpoint, config
+from snn.base.errors import UserError
+from snn.checkpoint.__main__ import main as checkpoint_main
+from snn.checkpoint.__main__ import release
+from snn.run import cli
 
 SHIPPED = sorted((ROOT / "weights").glob("*.pt"))
 
@@ -21,7 +24,7 @@ SHIPPED = sorted((ROOT / "weights").glob("*.pt"))
 @pytest.mark.parametrize("half", [False, True])
 def test_release(trained, tmp_path, half):
     source, target = trained / "checkpoint/snn_mlp_1/best.pt", tmp_path / "snn_mlp_1.pt"
-    checkpoint.main(["release", str(source), str(target), *(["--half"] if half else [])])
+    checkpoint_main(["release", str(source), str(target), *(["--half"] if half else [])])
     saved, released = torch.load(source, weights_only=True), checkpoint.load(target, "snn_mlp_1")
     assert released.keys() == {"config", "epoch", "model"} and released["epoch"] == saved["epoch"]
     assert released["config"]["hyperparameters"]["length"] == 12  # as it was trained
@@ -38,12 +41,12 @@ def test_release_of_the_public_codes_checkpoint(tmp_path):
     states = {"epoch": 0, "snn_state_dict": {}, "optimizer_state_dict": {}, "loss": 0.0}
     torch.save(states, tmp_path / "theirs")
     with pytest.raises(UserError, match="convert it first"):
-        checkpoint.release(tmp_path / "theirs", tmp_path / "out.pt")
+        release(tmp_path / "theirs", tmp_path / "out.pt")
 
 
 def test_weights_that_are_not_as_their_digest_says(trained, tmp_path):
     target = tmp_path / "snn_mlp_1.pt"
-    checkpoint.release(trained / "checkpoint/snn_mlp_1/best.pt", target)
+    release(trained / "checkpoint/snn_mlp_1/best.pt", target)
     content = bytearray(target.read_bytes())
     content[len(content) // 2] ^= 1
     target.write_bytes(content)
@@ -63,14 +66,14 @@ def test_release_of_a_demo(trained, tmp_path):
     saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
     torch.save(saved | {"config": saved["config"] | {"experiment_name": "snn_mlp_1-demo"}}, tmp_path / "demo.pt")
     with pytest.raises(UserError, match="which has no configs/snn_mlp_1-demo.yaml"):
-        checkpoint.release(tmp_path / "demo.pt", tmp_path / "out.pt")
+        release(tmp_path / "demo.pt", tmp_path / "out.pt")
 
 
 def test_test_takes_what_ships_where_there_is_no_own_checkpoint(run, trained, monkeypatch):
     best = trained / "checkpoint/snn_mlp_1/best.pt"
     monkeypatch.setattr(cli, "WEIGHTS", run.folder / "weights")
     (run.folder / "weights").mkdir()
-    checkpoint.release(best, run.folder / "weights/snn_mlp_1.pt")
+    release(best, run.folder / "weights/snn_mlp_1.pt")
     as_trained = run("snn_mlp_1", "--test", "--checkpoint", str(best))[-1]
     assert "ships" not in run.err
     assert run("snn_mlp_1", "--test")[-1] == as_trained

@@ -10,10 +10,12 @@ from test_training import CONFIG
 from torch import nn
 
 import snn
-from snn import config, distributed, epoch
+from snn import config
+from snn.base import ranks
+from snn.data.encoders import bin_or, copy
 from snn.data.events import EventSplit
 from snn.data.images import ImageSplit
-from snn.encoders import bin_or, copy
+from snn.run import loop
 
 # Of 23 samples in batches of 11 the last one is alone: the second of two ranks has none of it.
 SAMPLES, BATCH = 23, 11
@@ -47,10 +49,10 @@ def event_case():
 def main(path):
     settings = config.resolve(CONFIG, overrides=[f"hyperparameters.batch_size={BATCH}"])
     seen = {}
-    with distributed.started():
+    with ranks.started():
         for name, case in (("images", image_case), ("events", event_case)):
             net, split = case()
-            parallel = distributed.parallel(net)
+            parallel = ranks.parallel(net)
             gradients, samples = [], []
 
             def step(loss, batch, net=net, gradients=gradients, samples=samples):
@@ -59,15 +61,15 @@ def main(path):
                 gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
                 samples.append(batch.x[0].flatten(1).clone())
 
-            generator = torch.Generator().manual_seed(distributed.own_seed(5))
-            train = epoch.run_epoch(parallel, split, settings, epoch.CLASSIFICATION, generator, step=step)
-            dev = epoch.run_epoch(net, split, settings, epoch.CLASSIFICATION, generator)
+            generator = torch.Generator().manual_seed(ranks.own_seed(5))
+            train = loop.run_epoch(parallel, split, settings, loop.CLASSIFICATION, generator, step=step)
+            dev = loop.run_epoch(net, split, settings, loop.CLASSIFICATION, generator)
             spikes = {name: value.tolist() for name, value in dev.spikes.items()}
             seen[name] = {
                 "gradients": gradients, "samples": samples, "train": [*train[:3]], "dev": [*dev[:3]], "spikes": spikes,
                 "noise": torch.rand(4, generator=generator),
             }  # fmt: skip
-        torch.save(seen, f"{path}{distributed.rank()}")
+        torch.save(seen, f"{path}{ranks.rank()}")
 
 
 if __name__ == "__main__":

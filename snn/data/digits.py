@@ -1,12 +1,12 @@
 """The embedded handwritten digits of --demo: 1,797 real images of 8x8, values 0 to 16 (datasets/digits/README.md)."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-FILE = Path(__file__).parents[2] / "datasets" / "digits" / "digits.npz"
+from snn.base.files import shipped
+
+FILE = shipped("datasets") / "digits" / "digits.npz"
 TRAIN_DEV = (1257, 180)
 TEST = 360
 SPLIT_SEED = 42

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from snn.errors import UserError
-from snn.files import written_beside
+from snn.base.errors import UserError
+from snn.base.files import written_beside
 
 FOLDER = Path("data/cache")
 VERSION = 1

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import random_split
 
-from snn import distributed, encoders
-from snn.data import event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
-from snn.errors import UserError
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.data import encoders, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
 
 SPLIT_SEED = 42
 DATASETS = {"nmnist": nmnist, "gesture": gesture}
@@ -27,7 +27,7 @@ class EventSplit:
         offsets: `[N + 1]`, where recordings begin and end in them.
         labels: `[N]` int64.
         indices: which of the N recordings are of this split.
-        bin_events: `snn.encoders.bin_or` or `bin_max` but for its first three arguments.
+        bin_events: `snn.data.encoders.bin_or` or `bin_max` but for its first three arguments.
         shift: each time a recording comes it is moved by up to so many pixels each way, what leaves the frame is lost.
     """
 
@@ -44,9 +44,9 @@ class EventSplit:
     def batches(self, batch_size, generator, shuffle=False):
         """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) until every recording came once; the last batch may be smaller.
 
-        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
         """
-        shares = distributed.shares(len(self), batch_size, generator, shuffle, self.indices.device)
+        shares = ranks.shares(len(self), batch_size, generator, shuffle, self.indices.device)
         on_host = iter(self.indices[torch.cat(shares)].tolist())  # the one wait for the device: slices need numbers
         for share in shares:
             batch = self.indices[share]

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from snn.base.errors import UserError
+from snn.base.files import checked_entry, read_bytes
 from snn.data.event_cache import Recording
-from snn.errors import UserError
-from snn.files import checked_entry, read_bytes
 
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"

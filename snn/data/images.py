@@ -3,8 +3,8 @@
 import torch
 from torch.utils.data import random_split
 
-from snn import distributed, encoders
-from snn.data import digits, mnist
+from snn.base import ranks
+from snn.data import digits, encoders, mnist
 from snn.data.augment import RandomAugment
 
 SPLIT_SEED = 42
@@ -30,9 +30,9 @@ class ImageSplit:
     def batches(self, batch_size, generator, shuffle=False):
         """Yield (x `[T, B, *shape]`, labels `[B]`) until every image came once; the last batch may be smaller.
 
-        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
         """
-        shares = distributed.shares(len(self), batch_size, generator, shuffle, self.images.device)
+        shares = ranks.shares(len(self), batch_size, generator, shuffle, self.images.device)
         for first in range(0, len(shares), BATCHES_AT_ONCE):
             sizes = [len(share) for share in shares[first : first + BATCHES_AT_ONCE]]
             block = torch.cat(shares[first : first + BATCHES_AT_ONCE])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from snn.errors import UserError
+from snn.base.errors import UserError
 
 TRAIN_DEV = (50_000, 10_000)
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from snn.base.errors import UserError
+from snn.base.files import checked_entry, read_bytes
 from snn.data.event_cache import Recording
-from snn.errors import UserError
-from snn.files import checked_entry, read_bytes
 
 PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y

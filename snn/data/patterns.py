@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from snn import distributed
-from snn.errors import UserError
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.base.files import shipped
 
-SHIPPED = Path(__file__).parents[2] / "datasets" / "patterns"
+SHIPPED = shipped("datasets") / "patterns"
 TRAINS = 300  # spike trains of a pattern
 DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; the training's is pytorch_seed
 
@@ -34,12 +35,12 @@ class PatternSplit:
     def batches(self, batch_size, generator, shuffle=False):
         """Yield (x `[T, B, N]`, targets `[T, B, N]`) until every sample came once; the last batch may be smaller.
 
-        On several ranks, this rank's share of every batch (`snn.distributed.shares`).
+        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
         """
         device = self.patterns.device
         if self.seed is not None:
-            generator = torch.Generator(device).manual_seed(distributed.own_seed(self.seed))
-        for share in distributed.shares(self.size, batch_size, generator, shuffle, device):
+            generator = torch.Generator(device).manual_seed(ranks.own_seed(self.seed))
+        for share in ranks.shares(self.size, batch_size, generator, shuffle, device):
             batch = share % len(self.patterns)
             x = corrupt(self.patterns[batch], self.corruption, generator)
             yield x.transpose(0, 1).contiguous(), self.targets[batch].transpose(0, 1).contiguous()

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from snn.base.files import folder_built_beside
 from snn.data import camera, gesture
-from snn.files import folder_built_beside
 
 SEED = 42
 TRAIN, TEST = 9, 3  # subjects

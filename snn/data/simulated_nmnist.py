@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from snn.base.files import folder_built_beside
 from snn.data import camera, digits
-from snn.files import folder_built_beside
 
 SEED = 42
 TRAIN, TEST = 700, 200  # recordings

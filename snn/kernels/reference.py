@@ -11,10 +11,16 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn.state import initial
-
 THRESHOLD = 1.0
 SURROGATE_SIGMA = 0.4
+
+
+def _initial(x, *states):
+    """The states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
+
+    A state may have any shape that broadcasts to that, `[*features]` or `[1, *features]` too; None stands for zeros.
+    """
+    return [x.new_zeros(()).expand(x.shape[1:]) if s is None else s.expand(x.shape[1:]) for s in states]
 
 
 class _DualExpIIR(Function):
@@ -162,19 +168,19 @@ def surrogate_gradient(v):
 
 
 def dual_exp_iir(x, psp_1, psp_2, a1, a2, b1):
-    return _DualExpIIR.apply(x, *initial(x, psp_1, psp_2), a1, a2, b1)
+    return _DualExpIIR.apply(x, *_initial(x, psp_1, psp_2), a1, a2, b1)
 
 
 def first_order_low_pass(x, psp_1, a1):
-    return _FirstOrderLowPass.apply(x, *initial(x, psp_1), a1)
+    return _FirstOrderLowPass.apply(x, *_initial(x, psp_1), a1)
 
 
 def spiking_neuron(current, v, r, decay, membrane_filter):
-    return _SpikingNeuron.apply(current, *initial(current, v, r), decay, membrane_filter)
+    return _SpikingNeuron.apply(current, *_initial(current, v, r), decay, membrane_filter)
 
 
 def dual_exp_filter(x, m, s, decay_m, decay_s, gain):
-    return _DualExpFilter.apply(x, *initial(x, m, s), decay_m, decay_s, gain)
+    return _DualExpFilter.apply(x, *_initial(x, m, s), decay_m, decay_s, gain)
 
 
 dropout = torch.nn.functional.dropout

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import nn
 
-from snn.errors import UserError
+from snn.base.errors import UserError
 from snn.kernels.reference import SURROGATE_SIGMA
-from snn.neurons import SpikingNeuron
-from snn.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
 
 KEYS = ("epoch", "snn_state_dict", "optimizer_state_dict", "loss")
 COEFFICIENTS = {"a1": "alpha_1", "a2": "alpha_2", "b1": "beta_1"}

@@ -5,7 +5,7 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from snn.synapses import DualExpIIR, FirstOrderLowPass
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # told apart by colour-blind readers too (Okabe, Ito 2008)
 STEPS = 40  # of an impulse response
@@ -47,7 +47,7 @@ def recall(x, target, spikes):
 
 
 def recall_curves(lines):
-    """F1 over growing corruption, a panel for each kind; `lines` as of `snn.recall.table`."""
+    """F1 over growing corruption, a panel for each kind; `lines` as of `snn.look.recall.table`."""
     labels = {"noise": "probability of a noise spike", "rows": "silenced rows", "jitter_std": "jitter (steps)"}
     kinds = list(dict.fromkeys(line["corruption"] for line in lines))
     figure = Figure(figsize=(3.6 * len(kinds), 3), layout="constrained")

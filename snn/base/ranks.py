@@ -12,7 +12,7 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from snn.errors import UserError
+from snn.base.errors import UserError
 
 TIMEOUT = timedelta(minutes=10)  # for what one rank does while the others wait, such as converting recordings
 

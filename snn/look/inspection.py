@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from snn import plots, training
+from snn.base.files import written_beside
 from snn.data import patterns
-from snn.epoch import CLASSIFICATION, Task
-from snn.files import written_beside
-from snn.monitor import record
+from snn.look import plots
+from snn.look.recorder import record
+from snn.run import training
+from snn.run.loop import CLASSIFICATION, Task
 
 SAMPLES = 4  # test samples that are looked at
 MISTAKES = 10  # that are shown at most
@@ -33,7 +34,7 @@ def inspect(net, untrained, splits, config, task, folder, report=None):
     Args:
         net, untrained: the network as it is tested, and as it was before training.
         splits: by name; "test" is looked at.
-        report: an experiment's own pictures: called as in `snn.cli.main`, gives their captions by name.
+        report: an experiment's own pictures: called as in `snn.run.cli.main`, gives their captions by name.
     """
     folder, split = Path(folder), splits["test"]
     count = min(SAMPLES, len(split))

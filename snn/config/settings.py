@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from snn.errors import UserError
-from snn.schema import SCHEMAS
+from snn.base.errors import UserError
+from snn.config.schema import SCHEMAS
 
 # Keys of the published configs that are read under another name, or that nothing here needs.
 MISSPELT = {"droupout": "dropout", "membrane_filer": "membrane_filter"}

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from snn import plots
+from snn.base.errors import UserError
+from snn.base.files import written_beside
 from snn.data import patterns
-from snn.errors import UserError
-from snn.files import written_beside
-from snn.monitor import record
-from snn.synapses import FirstOrderLowPass
+from snn.layers.synapses import FirstOrderLowPass
+from snn.look import plots
+from snn.look.recorder import record
 
 WINDOW = 1  # steps by which a spike may be early or late
 DRAWS = 5  # corrupted samples of each pattern that a line of the table is of

@@ -16,12 +16,14 @@ import yaml
 from torch.nn.utils import get_total_norm
 from torch.optim import lr_scheduler
 
-from snn import checkpoint, distributed, health
-from snn.epoch import Counts, run_epoch
-from snn.errors import UserError
-from snn.files import remove_unfinished, written_beside
-from snn.state import Preserved, map_tensors
-from snn.synapses import COEFFICIENTS
+from snn import checkpoint
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.base.files import remove_unfinished, written_beside
+from snn.layers.state import Preserved, map_tensors
+from snn.layers.synapses import COEFFICIENTS
+from snn.look import health
+from snn.run.loop import Counts, run_epoch
 
 EPOCHS_BETWEEN_PICTURES = 10
 
@@ -68,7 +70,7 @@ class Trainer:
         self.owns_folder = False  # whether the checkpoints in it are this training's
         if resume_from:
             self._restore(resume_from)
-        self.parallel = distributed.parallel(net)
+        self.parallel = ranks.parallel(net)
 
     @property
     def best(self):
@@ -137,7 +139,7 @@ class Trainer:
         counts, every = self.counts[name], self.config["checkpoint_every"]
 
         def after_batch():
-            if number := distributed.largest(self.noted.signal):
+            if number := ranks.largest(self.noted.signal):
                 self._save()
                 where = f"epoch {epoch}, after batch {counts.batches} of the {name} pass; {self._kept()}"
                 raise Stopped(number, where, self.owns_folder)
@@ -179,7 +181,7 @@ class Trainer:
 
         What a later epoch wrote before the training was killed is written again.
         """
-        if distributed.rank():
+        if ranks.rank():
             yield None
             return
         from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only trainings need it
@@ -216,7 +218,7 @@ class Trainer:
             board.add_scalar(f"firing_rate/layer_{name}", spikes.double().mean() / steps, epoch)
             board.add_scalar(f"silent_neurons/layer_{name}", (spikes == 0).double().mean(), epoch)
         if epoch % EPOCHS_BETWEEN_PICTURES == 0 or epoch + 1 == self.config["hyperparameters"]["epoch"]:
-            from snn import inspection  # imports matplotlib, which takes a second
+            from snn.look import inspection  # imports matplotlib, which takes a second
 
             for name, value in self.net.named_parameters():
                 if name.endswith(COEFFICIENTS):
@@ -230,7 +232,7 @@ class Trainer:
             return
         self.watch.check()
         state = self._state()
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             if not self.owns_folder:
                 _move_aside(self.folder)
             if is_best:
@@ -252,8 +254,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
             "device": self.device.type,
-            "random": distributed.gathered(random),
-            "preserved": distributed.gathered(self.preserved and map_tensors(torch.Tensor.cpu, self.preserved.state)),
+            "random": ranks.gathered(random),
+            "preserved": ranks.gathered(self.preserved and map_tensors(torch.Tensor.cpu, self.preserved.state)),
             "history": self.history,
             "best_model": self.best_model,
             "run_folder": str(self.run_folder),
@@ -273,7 +275,7 @@ class Trainer:
             self.scheduler.load_state_dict(saved["scheduler"])
             if isinstance(self.scheduler, lr_scheduler.MultiStepLR):  # those to come may have been changed
                 self.scheduler.milestones = Counter(self.config["scheduler"]["MultiStepLR"]["milestones"])
-        rank, ranks = distributed.rank(), len(saved["random"])
+        rank, saved_ranks = ranks.rank(), len(saved["random"])
         for name, counts in running["counts"].items():
             if rank:  # rank 0 has counted for all
                 nothing = {layer: torch.zeros_like(spikes) for layer, spikes in counts["spikes"].items()}
@@ -288,18 +290,18 @@ class Trainer:
                 )
             if rank == 0:
                 print(f"note: trained on {saved['device']} so far; the noise is another now", file=sys.stderr)
-        elif rank < ranks:
+        elif rank < saved_ranks:
             random = saved["random"][rank]
             torch.set_rng_state(random["torch"])
             if random["cuda"] is not None:
                 torch.cuda.set_rng_state(random["cuda"], self.device)
             self.generator.set_state(random["data"])
         self.at_pass_start = self.generator.get_state()
-        if self.preserved and ranks == distributed.ranks():
+        if self.preserved and saved_ranks == ranks.ranks():
             self.preserved.state = map_tensors(lambda kept: kept.to(self.device), saved["preserved"][rank])
-        elif ranks != distributed.ranks() and rank == 0:
+        elif saved_ranks != ranks.ranks() and rank == 0:
             states = "; preserved states start from zero" if self.preserved else ""
-            print(f"note: ranks: {distributed.ranks()} from now on, {ranks} so far{states}", file=sys.stderr)
+            print(f"note: ranks: {ranks.ranks()} from now on, {saved_ranks} so far{states}", file=sys.stderr)
 
 
 @contextmanager
@@ -308,7 +310,7 @@ def _signals_noted():
     noted = SimpleNamespace(signal=0)
 
     def note(number, _):
-        if noted.signal and number == signal.SIGINT and distributed.ranks() == 1:  # torchrun sends its own again
+        if noted.signal and number == signal.SIGINT and ranks.ranks() == 1:  # torchrun sends its own again
             raise KeyboardInterrupt
         noted.signal = number
 
@@ -340,7 +342,7 @@ def make_scheduler(config, optimizer):
 
 def data_generator(device, config):
     """The generator of all that is random in the data: order, augmentation, Poisson spikes."""
-    seed = distributed.own_seed(config["pytorch_seed"])
+    seed = ranks.own_seed(config["pytorch_seed"])
     return torch.Generator(device).manual_seed(seed)
 
 

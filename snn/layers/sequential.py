@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from snn.neurons import SpikingNeuron
-from snn.synapses import DualExpIIR, FirstOrderLowPass
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
 
 
 class Sequential(nn.Sequential):

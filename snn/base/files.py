@@ -6,7 +6,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from snn.errors import UserError
+from snn.base.errors import UserError
 
 
 @contextmanager
@@ -40,6 +40,12 @@ def remove_unfinished(folder):
         if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
             with suppress(OSError):  # then it stays, and does no harm
                 path.unlink()
+
+
+def shipped(name):
+    """A folder that ships, such as "configs": beside the package in a clone, inside it if installed."""
+    package = Path(__file__).parents[1]
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 def read_bytes(path):

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 
 from snn.kernels import kernels_for
-from snn.neurons import SpikingNeuron
-from snn.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
 
 QUANTITIES = {
     "psp": (DualExpIIR, FirstOrderLowPass, DualExpFilter),

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn.utils import get_total_norm
 
-from snn import distributed
-from snn.neurons import SpikingNeuron
-from snn.synapses import DualExpIIR, FirstOrderLowPass
+from snn.base import ranks
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
 
 
 def unstable_filters(net):
@@ -70,7 +70,7 @@ class FiniteWatch:
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
         failed = ~torch.isfinite(largest)  # the same on all ranks, which share their gradients
-        if distributed.ranks() == 1:
+        if ranks.ranks() == 1:
             failed |= ~torch.isfinite(loss.detach())
         self.optimizer.found_inf = failed.float()  # where it is 1, fused optimizers leave all as it is
         self.failed, self.batch = failed.to("cpu", non_blocking=True), batch

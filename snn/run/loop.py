@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from snn import distributed, health
+from snn.base import ranks
+from snn.look import health
 
 SECONDS_BETWEEN_LINES = 30  # of progress where no terminal shows a bar
 
@@ -70,9 +71,9 @@ class Counts:
         samples = torch.tensor(float(self.samples), device=self.sums.device)
         return {
             "batches": self.batches,
-            "samples": int(distributed.total(samples)),
-            "sums": distributed.total(self.sums).tolist(),
-            "spikes": {name: distributed.total(spikes).cpu() for name, spikes in self.spikes.items()},
+            "samples": int(ranks.total(samples)),
+            "sums": ranks.total(self.sums).tolist(),
+            "spikes": {name: ranks.total(spikes).cpu() for name, spikes in self.spikes.items()},
         }
 
     def result(self, task):
@@ -114,7 +115,7 @@ def run_epoch(
     counts = counts or Counts(device)
     bar = tqdm(
         total=-(-len(split) // batch_size), initial=counts.batches, desc=title, unit="batch", leave=False,
-        disable=True if distributed.rank() else None,
+        disable=True if ranks.rank() else None,
     )  # fmt: skip
     reported = time.monotonic()
     counted = nullcontext() if step else health.spikes_counted(net, counts.spikes)
@@ -131,7 +132,7 @@ def run_epoch(
             if step:
                 done = counts.batches * batch_size
                 of_all = min(batch_size, len(split) - done)
-                step(loss * (samples * distributed.ranks() / of_all), Batch(counts.batches, x, targets, state))
+                step(loss * (samples * ranks.ranks() / of_all), Batch(counts.batches, x, targets, state))
             counts.add(loss, task.correct(y.detach(), targets) if task.correct else 0, samples)
             after_batch()
             bar.update()

@@ -3,14 +3,6 @@
 import torch
 
 
-def initial(x, *states):
-    """The states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
-
-    A state may have any shape that broadcasts to that, `[*features]` or `[1, *features]` too; None stands for zeros.
-    """
-    return [x.new_zeros(()).expand(x.shape[1:]) if s is None else s.expand(x.shape[1:]) for s in states]
-
-
 def map_tensors(function, state, *others):
     """`function` of every tensor of `state`, and of the tensors at the same place in `others`; None stays None."""
     if state is None:

@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy
 import torch
 
-from snn import checkpoint, config, distributed, epoch, training
-from snn.errors import UserError
-from snn.files import written_beside
-from snn.memory import keep_freed_memory
+from snn import checkpoint, config
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.base.files import shipped, written_beside
+from snn.base.memory import keep_freed_memory
+from snn.run import loop, training
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-WEIGHTS = Path(__file__).parents[1] / "weights"
+CONFIGS = shipped("configs")
+WEIGHTS = shipped("weights")
 
 
-def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv=None):
+def main(experiment, network, data, task=loop.CLASSIFICATION, report=None, argv=None):
     """Run an experiment as its command line says.
 
     Args:
@@ -36,15 +38,15 @@ def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv
     """
     args = _parse(experiment, argv)
     try:
-        with distributed.started():
+        with ranks.started():
             _run(experiment, network, data, task, report, args)
     except UserError as error:
         sys.exit(_complain(error))
-    except distributed.LostRank as error:
+    except ranks.LostRank as error:
         _complain(f"{error}: what it says stands above or below; {_how_to_go_on(args)}")
         sys.exit(1)
     except training.Stopped as stop:
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
         sys.exit(128 + stop.number)
     except KeyboardInterrupt:
@@ -54,7 +56,7 @@ def main(experiment, network, data, task=epoch.CLASSIFICATION, report=None, argv
 
 def _how_to_go_on(args):
     words = [*args.words, *(["--resume"] if args.train and not args.resume else [])]
-    started = "the same torchrun and" if distributed.launched() else "python"
+    started = "the same torchrun and" if ranks.launched() else "python"
     return f"to go on: {started} {shlex.join([sys.argv[0], *words])}"
 
 
@@ -63,11 +65,11 @@ def _run(experiment, network, data, task, report, args):
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
     device = find_device(args.device or settings["device"])
-    ranks, batch_size = distributed.ranks(), settings["hyperparameters"]["batch_size"]
-    if ranks > 1 and args.inspect:
+    batch_size = settings["hyperparameters"]["batch_size"]
+    if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect looks at a network in one process: leave out torchrun")
-    if batch_size < ranks:
-        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks} ranks")
+    if batch_size < ranks.ranks():
+        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
 
     source = saved = None
     if args.resume:
@@ -87,34 +89,34 @@ def _run(experiment, network, data, task, report, args):
             parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
     if saved:
         checkpoint.load_model(net, saved, source)
-    if distributed.rank():  # the network is the same, its dropout is not
-        torch.manual_seed(distributed.own_seed(settings["pytorch_seed"]))
-    with distributed.one_first():
+    if ranks.rank():  # the network is the same, its dropout is not
+        torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
+    with ranks.one_first():
         splits, note = data(settings, device)
 
     run_folder = None
     if args.train:
-        shared = f"; {ranks} ranks share every batch of {batch_size}" if ranks > 1 else ""
+        shared = f"; {ranks.ranks()} ranks share every batch of {batch_size}" if ranks.ranks() > 1 else ""
         print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()) + shared)
         if saved and len(saved["history"]) >= settings["hyperparameters"]["epoch"]:
             print(f"{name} is finished: all {len(saved['history'])} epochs are done")
         trainer = training.Trainer(net, splits, settings, task, resume_from=saved)
         trainer.fit()
         run_folder = trainer.run_folder
-    if run_folder is None and distributed.rank() == 0 and (args.inspect or report):
+    if run_folder is None and ranks.rank() == 0 and (args.inspect or report):
         run_folder = training.new_run_folder(name)
     if args.inspect:
-        from snn import inspection  # imports matplotlib, which takes a second
+        from snn.look import inspection  # imports matplotlib, which takes a second
 
         result = inspection.inspect(net, network(settings), splits, settings, task, run_folder, report)
         print(f"look at {run_folder / 'index.html'}")
     else:
         result = training.test(net, splits["test"], settings, task)
-        if report and distributed.rank() == 0:
+        if report and ranks.rank() == 0:
             report(net, splits, settings, run_folder)
     if args.train:
         best = trainer.best
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             _write_result(run_folder, settings, splits, device, best["epoch"], result, task)
         scores = (
             f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"
@@ -146,14 +148,14 @@ def _write_result(folder, settings, splits, device, best_epoch, result, task):
     """result.json in the run's folder: what `snn.report` needs beside the metrics."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    ranks = f", {distributed.ranks()} ranks" if distributed.ranks() > 1 else ""
+    shared = f", {ranks.ranks()} ranks" if ranks.ranks() > 1 else ""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     values = {
         "experiment": settings["experiment_name"],
         "best_epoch": best_epoch,
         "test": result.accuracy if task.correct else result.loss,
         "samples": {name: len(split) for name, split in splits.items()},
-        "on": f"torch {torch.__version__}, {hardware}{ranks}",
+        "on": f"torch {torch.__version__}, {hardware}{shared}",
         "python": platform.python_version(),
         "numpy": numpy.__version__,
     }
@@ -168,7 +170,7 @@ def find_device(name):
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    name = distributed.device_of_rank(name)
+    name = ranks.device_of_rank(name)
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if not match:
         raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
@@ -221,11 +223,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _complain(message):
-    rank = f"rank {distributed.rank()}: " if distributed.rank() else ""
+    rank = f"rank {ranks.rank()}: " if ranks.rank() else ""
     print(f"error: {rank}{message}", file=sys.stderr)
     return 2
 
 
 def _note(message):
-    if distributed.rank() == 0:
+    if ranks.rank() == 0:
         print(f"note: {message}", file=sys.stderr)

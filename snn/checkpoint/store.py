@@ -1,28 +1,21 @@
 """Checkpoints: plain dicts of tensors, numbers and texts that load with nothing else at hand.
 
-python -m snn.checkpoint convert IN OUT            between ours and those of the paper's public code, either way
-python -m snn.checkpoint release IN OUT [--half]   the weights alone, small, with their SHA-256 beside
-
 Keys: config (the whole of it), epoch (the last whole one, from 0), model; and to go on with a training: version,
 optimizer, scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a
 list with one entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, running
 (what the epoch that is not whole yet has counted).
 """
 
-import argparse
 import hashlib
-import importlib
 import io
-import sys
 import zipfile
 from pathlib import Path
 
 import torch
 
-from snn import config, published
-from snn.errors import UserError
-from snn.files import checked_entry, written_beside
-from snn.synapses import COEFFICIENTS
+from snn.base.errors import UserError
+from snn.base.files import checked_entry, written_beside
+from snn.checkpoint import published
 
 ROOT = Path(__file__).parents[1]
 VERSION = 2  # of what a training needs to go on
@@ -37,7 +30,7 @@ def save(path, checkpoint, keep=None):
 
 
 def load(path, experiment=None):
-    """Read a checkpoint onto the CPU: one of ours, or one of the public code (`snn.published`), also in its .zip.
+    """Read a checkpoint onto the CPU: one of ours, or one of the public code, also in its .zip.
 
     Args:
         experiment: name of the experiment it has to be of; None takes any. Those of the public code do not say.
@@ -47,7 +40,7 @@ def load(path, experiment=None):
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
     digest = Path(f"{path}.sha256")
-    if digest.exists() and digest.read_bytes().split()[:1] != [_sha256(path).encode()]:
+    if digest.exists() and digest.read_bytes().split()[:1] != [sha256(path).encode()]:
         raise UserError(f"checkpoint {path} is damaged, its SHA-256 is not that in {digest.name}: get both again")
     file = _unzipped(path)
     try:
@@ -78,7 +71,7 @@ def _is_ours(checkpoint):
     )
 
 
-def _sha256(path):
+def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -144,83 +137,3 @@ def load_model(net, checkpoint, path):
             continue
         raise UserError(f"checkpoint {path} {problem}: it is of another network; set the config to the one it is of")
     net.load_state_dict(model)
-
-
-def convert(source, target, experiment=None):
-    """Write the checkpoint `source` of the public code as one of ours to `target`, or the other way round.
-
-    Args:
-        experiment: which one a checkpoint of the public code is of; None goes by its file's name.
-    Raises UserError if that can't be told, and whatever `load` and `load_model` raise.
-    """
-    checkpoint = load(source)
-    names = sorted((file.stem for file in (ROOT / "configs").glob("*.yaml")), key=len, reverse=True)
-    is_published = published.is_published(checkpoint)
-    of = Path(source).name if is_published else checkpoint["config"]["experiment_name"]
-    experiment = experiment or next((name for name in names if name in of), None)
-    if experiment not in names:
-        raise UserError(f"{source}: of which experiment? name it with --experiment: {', '.join(sorted(names))}")
-    settings = config.resolve(ROOT / "configs" / f"{experiment}.yaml") if is_published else checkpoint["config"]
-    net = importlib.import_module(experiment).network(settings)
-    load_model(net, checkpoint, source)
-    if is_published:
-        result = {"config": settings, "epoch": checkpoint["epoch"], "model": net.state_dict()}
-    else:
-        result = published.from_checkpoint(checkpoint, net)
-    save(target, result)
-
-
-def release(source, target, half=False):
-    """Write the weights of our checkpoint `source` alone to `target`, and their SHA-256 to `target`.sha256.
-
-    Its config is the experiment's own, with what defines the network as in `source`: it names no folder of yours.
-
-    Args:
-        half: weights and biases in float16; that rounds to three digits, so test it. Coefficients stay in float32:
-            near 1, rounding moves a filter's poles much.
-    Raises UserError if it is no checkpoint of ours.
-    """
-    checkpoint = load(source)
-    if published.is_published(checkpoint):
-        raise UserError(f"checkpoint {source} is of the public code: convert it first")
-    name = checkpoint["config"]["experiment_name"]
-    own = ROOT / "configs" / f"{name}.yaml"
-    if not own.exists():
-        raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
-    settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
-    model = {
-        parameter: value.half() if half and not parameter.endswith(COEFFICIENTS) else value
-        for parameter, value in checkpoint["model"].items()
-    }
-    save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
-    with written_beside(f"{target}.sha256") as file:
-        file.write(f"{_sha256(target)}  {Path(target).name}\n".encode())
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description="Checkpoints in other forms.")
-    commands = parser.add_subparsers(required=True)
-    for function in (convert, release):
-        text = function.__doc__.splitlines()[0].replace("`", "")
-        command = commands.add_parser(function.__name__, help=text, description=text)
-        command.set_defaults(function=function)
-        command.add_argument("source", metavar="IN")
-        command.add_argument("target", metavar="OUT")
-    commands.choices["convert"].add_argument(
-        "--experiment", help="which a checkpoint of the public code is of, if its name does not say"
-    )
-    commands.choices["release"].add_argument(
-        "--half", action="store_true", help="weights in float16, coefficients as they are"
-    )
-    args = vars(parser.parse_args(argv))
-    try:
-        args.pop("function")(**args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{args['target']} written")
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    main()

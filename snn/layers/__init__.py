@@ -1,0 +1,1 @@
+"""The layers, with their formulas."""

@@ -1,0 +1,1 @@
+"""Looking into networks and runs: records, health, pictures, pages."""

@@ -1,0 +1,1 @@
+"""Running an experiment: the command line, the passes, the training."""
