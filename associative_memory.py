@@ -8,11 +8,9 @@ python associative_memory.py --test      the best epoch on corrupted patterns th
 from torch import nn
 
 import snn
-from snn.data import patterns
 from snn.layers.sequential import neuron, synapse
-from snn.look import recall
 from snn.run.cli import main
-from snn.run.loop import ASSOCIATION
+from snn.tasks.association import Association
 
 
 def network(config):
@@ -23,22 +21,9 @@ def network(config):
         synapse(500, p), nn.Linear(500, 200), neuron(p),
         synapse(200, p), nn.Linear(200, 500), neuron(p),
         synapse(500, p), nn.Linear(500, 300), neuron(p),
-        output_filter(p),
+        snn.DualExpFilter(p["filter_tau_m"], p["filter_tau_s"]),
     )  # fmt: skip
 
 
-def output_filter(p):
-    return snn.DualExpFilter(p["filter_tau_m"], p["filter_tau_s"])
-
-
-def data(config, device):
-    splits = patterns.load(config, device, output_filter(config["hyperparameters"]))
-    return splits, "" if config["dataset"]["patterns"] else "embedded patterns"
-
-
-def report(net, splits, config, folder):
-    return recall.report(net, network(config), splits["test"], config, folder)
-
-
 if __name__ == "__main__":
-    main("associative_memory", network, data, ASSOCIATION, report)
+    main("associative_memory", network, Association())

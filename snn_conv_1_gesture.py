@@ -8,7 +8,6 @@ python snn_conv_1_gesture.py --test      the best epoch on the test set
 from torch import nn
 
 import snn
-from snn.data import events
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 
@@ -26,4 +25,4 @@ def network(config):
 
 
 if __name__ == "__main__":
-    main("snn_conv_1_gesture", network, events.load)
+    main("snn_conv_1_gesture", network)

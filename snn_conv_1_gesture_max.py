@@ -3,9 +3,8 @@
 Settings: configs/snn_conv_1_gesture_max.yaml
 """
 
-from snn.data import events
 from snn.run.cli import main
 from snn_conv_1_gesture import network
 
 if __name__ == "__main__":
-    main("snn_conv_1_gesture_max", network, events.load)
+    main("snn_conv_1_gesture_max", network)

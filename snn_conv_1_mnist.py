@@ -8,7 +8,6 @@ python snn_conv_1_mnist.py --test      the best epoch on the test set
 from torch import nn
 
 import snn
-from snn.data import images
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 
@@ -28,9 +27,5 @@ def network(config):
     )  # fmt: skip
 
 
-def data(config, device):
-    return images.load(config, device, shape=(1, 28, 28))
-
-
 if __name__ == "__main__":
-    main("snn_conv_1_mnist", network, data)
+    main("snn_conv_1_mnist", network)

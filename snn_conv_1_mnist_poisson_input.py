@@ -4,7 +4,7 @@ Settings: configs/snn_conv_1_mnist_poisson_input.yaml
 """
 
 from snn.run.cli import main
-from snn_conv_1_mnist import data, network
+from snn_conv_1_mnist import network
 
 if __name__ == "__main__":
-    main("snn_conv_1_mnist_poisson_input", network, data)
+    main("snn_conv_1_mnist_poisson_input", network)

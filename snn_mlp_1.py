@@ -8,7 +8,6 @@ python snn_mlp_1.py --test      the best epoch on the test set
 from torch import nn
 
 import snn
-from snn.data import images
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 
@@ -23,9 +22,5 @@ def network(config):
     )  # fmt: skip
 
 
-def data(config, device):
-    return images.load(config, device, shape=(784,))
-
-
 if __name__ == "__main__":
-    main("snn_mlp_1", network, data)
+    main("snn_mlp_1", network)

@@ -4,7 +4,7 @@ Settings: configs/snn_mlp_1_non_zero.yaml
 """
 
 from snn.run.cli import main
-from snn_mlp_1 import data, network
+from snn_mlp_1 import network
 
 if __name__ == "__main__":
-    main("snn_mlp_1_non_zero", network, data)
+    main("snn_mlp_1_non_zero", network)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import snn_mlp_1  # noqa: E402
 from snn import config  # noqa: E402
 from snn.data import images  # noqa: E402
-from snn.run import training  # noqa: E402
+from snn.run.optimizers import make_optimizer  # noqa: E402
 
 BATCHES, ROUNDS = 48, 7
 
@@ -30,14 +30,14 @@ def measure(encoding):
     settings = config.resolve(
         ROOT / "configs" / "snn_mlp_1.yaml", overrides=[f"encoding={encoding}", "dataset.name=digits"]
     )
-    split = snn_mlp_1.data(settings, torch.device("cpu"))[0]["train"]
+    split = images.load(settings, torch.device("cpu"), (784,))[0]["train"]
     batch_size = settings["hyperparameters"]["batch_size"]
     split = images.ImageSplit(
         torch.randint(256, (BATCHES * batch_size, 28, 28), dtype=torch.uint8),
         torch.randint(10, (BATCHES * batch_size,)), split.encode, split.shape, split.augment,
     )  # fmt: skip
     net = snn_mlp_1.network(settings)
-    optimizer = training.make_optimizer(settings, net)
+    optimizer = make_optimizer(settings, net)
     generator = torch.Generator().manual_seed(0)
 
     def data_only():

@@ -27,7 +27,7 @@ import snn_conv_1_nmnist  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data import camera, encoders, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
-from snn.run import training  # noqa: E402
+from snn.run.optimizers import make_optimizer  # noqa: E402
 
 ROUNDS = 7
 # experiment: its script, its reader, events of a recording, microseconds of one, batch of the benchmark
@@ -86,7 +86,7 @@ def measure_binning(name, device):
         partial(bin_events, length=length, shape=dataset.SHAPE),
     )
     net = script.network(settings).to(device)
-    optimizer = training.make_optimizer(settings, net)
+    optimizer = make_optimizer(settings, net)
     generator = torch.Generator(device).manual_seed(0)
 
     def data_only():

@@ -21,7 +21,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -30,10 +29,11 @@ import snn_mlp_1  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import ranks  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
-from snn.data.images import ImageSplit  # noqa: E402
-from snn.look import health  # noqa: E402
+from snn.data import images  # noqa: E402
+from snn.look import board, health  # noqa: E402
 from snn.run import training  # noqa: E402
-from snn.run.loop import CLASSIFICATION, Result, run_epoch  # noqa: E402
+from snn.run.loop import Result, run_epoch  # noqa: E402
+from snn.tasks.classification import Classification  # noqa: E402
 
 BATCHES = 60
 
@@ -42,21 +42,21 @@ def make_trainer(device="cpu"):
     """A training of snn_mlp_1 whose splits are BATCHES batches of random images."""
     keep_freed_memory()
     settings = config.resolve(ROOT / "configs/snn_mlp_1.yaml", overrides=["dataset.name=digits"])
-    split = snn_mlp_1.data(settings, torch.device(device))[0]["train"]
+    split = images.load(settings, torch.device(device), (784,))[0]["train"]
     count = BATCHES * settings["hyperparameters"]["batch_size"]
-    split = ImageSplit(
+    split = images.ImageSplit(
         torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
         torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
     )  # fmt: skip
     net = snn_mlp_1.network(settings).to(device)
-    return training.Trainer(net, {"train": split, "dev": split}, settings, CLASSIFICATION)
+    return training.Trainer(net, {"train": split, "dev": split}, settings, Classification())
 
 
 def seconds_of_pass(trainer, name):
     """Seconds of a pass, which end when the device has done it."""
     start = time.perf_counter()
     net, step = (trainer.parallel, trainer._step) if name == "train" else (trainer.net, None)
-    run_epoch(net, trainer.splits[name], trainer.config, CLASSIFICATION, trainer.generator, step=step)
+    run_epoch(net, trainer.splits[name], trainer.config, trainer.task, trainer.generator, step=step)
     return time.perf_counter() - start
 
 
@@ -66,11 +66,11 @@ def seconds_of_checkpoint(trainer):
     return time.perf_counter() - start
 
 
-def seconds_of_board(trainer, board, epoch):
+def seconds_of_board(trainer, writer, epoch):
     """Of what TensorBoard gets after an epoch; every tenth with histograms and a picture."""
     dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in ("2", "6", "10")})
     start = time.perf_counter()
-    trainer._write_board(board, {"epoch": epoch, "seconds": 1.0}, 1, dev)
+    writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, trainer.net, trainer.config, trainer._picture)
     return time.perf_counter() - start
 
 
@@ -101,13 +101,13 @@ def costs(device, repeat):
         with mock.patch.object(health, "spikes_counted", lambda *_: nullcontext()):
             return seconds_of_pass(trainer, "dev")
 
-    with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as board:
+    with tempfile.TemporaryDirectory() as folder, board.Board(folder, 0) as writer:
         trainer.folder = Path(folder, "checkpoint")
         taken = in_turn(
             repeat, train=lambda: seconds_of_pass(trainer, "train"), unwatched=unwatched,
             dev=lambda: seconds_of_pass(trainer, "dev"), uncounted=uncounted,
-            checkpoint=lambda: seconds_of_checkpoint(trainer), board=lambda: seconds_of_board(trainer, board, 1),
-            pictures=lambda: seconds_of_board(trainer, board, training.EPOCHS_BETWEEN_PICTURES),
+            checkpoint=lambda: seconds_of_checkpoint(trainer), board=lambda: seconds_of_board(trainer, writer, 1),
+            pictures=lambda: seconds_of_board(trainer, writer, board.EPOCHS_BETWEEN_PICTURES),
         )  # fmt: skip
         size = (trainer.folder / "last.pt").stat().st_size
     batch_size = trainer.config["hyperparameters"]["batch_size"]
@@ -117,7 +117,7 @@ def costs(device, repeat):
     print(f"last.pt and best.pt, {size / 1e6:.1f} MB each: {text(taken['checkpoint'], 3, ' s')}, "
           f"{100 * statistics.median(taken['checkpoint']) / epoch:.2f} % of it")  # fmt: skip
     plain, pictures = (statistics.median(taken[name]) for name in ("board", "pictures"))
-    mean = plain + (pictures - plain) / training.EPOCHS_BETWEEN_PICTURES
+    mean = plain + (pictures - plain) / board.EPOCHS_BETWEEN_PICTURES
     print(f"TensorBoard: {text(taken['board'], 3, ' s')}, every tenth epoch {text(taken['pictures'], 3, ' s')}, "
           f"{100 * mean / epoch:.2f} % of an epoch")  # fmt: skip
     for with_it, without, what in (("train", "unwatched", "the watch"), ("dev", "uncounted", "counting spikes")):

@@ -4,23 +4,30 @@ A Python loop over time around cells, batch first and time last (`[B, *features,
 step. The formulas are those of `snn.layers.synapses` and `snn.layers.neurons`.
 """
 
+import math
+
 import torch
 from torch import nn
 
-from snn.kernels.reference import THRESHOLD, surrogate_gradient
+from snn.layers.layer import is_stateful
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
 
 
 class Spike(torch.autograd.Function):
-    """1 where the potential is above the threshold; backward with the surrogate gradient."""
+    """1 where the potential is above the threshold; backward with the paper's surrogate gradient."""
 
     @staticmethod
-    def forward(ctx, v):
+    def forward(ctx, v, threshold, sigma):
         ctx.save_for_backward(v)
-        return (v > THRESHOLD).to(v.dtype)
+        ctx.constants = threshold, sigma
+        return (v > threshold).to(v.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * surrogate_gradient(*ctx.saved_tensors)
+        (v,), (threshold, sigma) = ctx.saved_tensors, ctx.constants
+        surrogate = torch.exp(-((threshold - v) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+        return grad * surrogate, None, None
 
 
 def dual_exp_iir_step(x, state, a1, a2, b1):
@@ -35,10 +42,10 @@ def first_order_step(x, state, a1):
     return psp, (psp,)
 
 
-def neuron_step(current, state, decay, membrane_filter):
+def neuron_step(current, state, decay, membrane_filter, threshold=1.0, sigma=0.4):
     v, r = state
     v = current - r + (decay * v if membrane_filter else 0)
-    spike = Spike.apply(v)
+    spike = Spike.apply(v, threshold, sigma)
     return spike, (v, decay * r + spike)
 
 
@@ -69,15 +76,17 @@ class StepByStep(nn.Module):
 
     @staticmethod
     def _step(layer, x, state):
-        kind = type(layer).__name__
-        if kind == "DualExpIIR":
-            return dual_exp_iir_step(x, state or 2 * (torch.zeros_like(x),), layer.a1, layer.a2, layer.b1)
-        if kind == "FirstOrderLowPass":
-            return first_order_step(x, state or (torch.zeros_like(x),), layer.a1)
-        if kind == "SpikingNeuron":
-            state = state or 2 * (torch.zeros_like(x),)
-            return neuron_step(x, state, layer.decay, layer.membrane_filter)
-        if kind == "DualExpFilter":
-            state = state or 2 * (torch.zeros_like(x),)
-            return dual_exp_filter_step(x, state, layer.decay_m, layer.decay_s, layer.gain)
+        kind, zeros = type(layer), torch.zeros_like(x)
+        if kind is DualExpIIR:
+            return dual_exp_iir_step(x, state or (zeros, zeros), layer.a1, layer.a2, layer.b1)
+        if kind is FirstOrderLowPass:
+            return first_order_step(x, state or (zeros,), layer.a1)
+        if kind is SpikingNeuron:
+            sigma = layer.surrogate.sigma
+            return neuron_step(x, state or (zeros, zeros), layer.decay, layer.membrane_filter, layer.threshold, sigma)
+        if kind is DualExpFilter:
+            return dual_exp_filter_step(x, state or (zeros, zeros), layer.decay_m, layer.decay_s, layer.gain)
+        if is_stateful(layer):
+            y, state = layer(x[None], state)
+            return y[0], state
         return layer(x), None

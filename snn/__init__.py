@@ -1,9 +1,16 @@
 """Spiking networks whose synapses are trainable IIR filters (Fang et al., IJCAI 2020, arXiv 2003.02944)."""
 
+from snn.base.errors import UserError
+from snn.checkpoint.trained import load_trained as load
+from snn.kernels import surrogates
 from snn.layers.dropout import Dropout
+from snn.layers.layer import Layer
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.sequential import Sequential
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.recorder import record
 
-__all__ = ["Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Sequential", "SpikingNeuron", "record"]
+__all__ = [
+    "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Sequential", "SpikingNeuron", "Synapse",
+    "UserError", "load", "record", "stabilize", "surrogates",
+]  # fmt: skip

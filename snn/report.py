@@ -48,7 +48,7 @@ PUBLISHED = {
 }
 COLUMNS = (
     "Run", "Samples train / dev / test", "Epochs", "Train", "Dev", "Test", "Published dev / test", "Seed", "Time", "On",
-    "Settings of its own",
+    "Overrides",
 )  # fmt: skip
 
 
@@ -88,32 +88,40 @@ def _result(file):
     }
 
 
+def metric_of(run):
+    """What tells which of a run's epochs is best: the column of metrics.csv beside the loss, if there is one."""
+    names = [column.removeprefix("dev_") for column in run["metrics"][0] if column.startswith("dev_")]
+    return next((name for name in names if name != "loss"), "loss")
+
+
 def _row(run):
     """The run's line of the table: a dict by COLUMNS."""
-    metrics, result, settings = run["metrics"], run["result"], run["config"]
-    counted = "dev_acc" in metrics[0]
-    best = max(metrics, key=lambda e: e["dev_acc"]) if counted else min(metrics, key=lambda e: e["dev_loss"])
-    train, dev = (best["train_acc"], best["dev_acc"]) if counted else (best["train_loss"], best["dev_loss"])
+    metrics, result, settings, metric = run["metrics"], run["result"], run["config"], metric_of(run)
+    if result:
+        best = next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
+    else:
+        best = (min if metric == "loss" else max)(metrics, key=lambda entry: entry[f"dev_{metric}"])
     name, epochs = settings["experiment_name"], settings["hyperparameters"]["epoch"]
     seconds = sum(entry["seconds"] for entry in metrics)
     yaml_file = CONFIGS / f"{name}.yaml"
     own = config.changed(settings, config.resolve(yaml_file, warn=lambda _: None)) if yaml_file.exists() else []
+    train, dev, test = best[f"train_{metric}"], best[f"dev_{metric}"], result.get("test")
     return {
         "Run": f"{name} {run['folder'].name}",
         "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", [])),
         "Epochs": f"{len(metrics)}{f' of {epochs}' if len(metrics) < epochs else ''}, best {best['epoch']:.0f}",
-        "Train": _figure(train, counted), "Dev": _figure(dev, counted), "Test": _figure(result.get("test"), counted),
+        "Train": _figure(train, metric), "Dev": _figure(dev, metric), "Test": _figure(test, metric),
         "Published dev / test": _published(name),
         "Seed": str(settings["pytorch_seed"]),
         "Time": f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.0f} min",
         "On": result.get("on", ""),
-        "Settings of its own": ", ".join(f"`{setting}`" for setting in own),
+        "Overrides": ", ".join(f"`{setting}`" for setting in own),
     }  # fmt: skip
 
 
-def _figure(value, counted):
-    """An accuracy in percent, or a loss, as text."""
-    return "not yet" if value is None else f"{value:.2f}" if counted else f"{value:.5f}"
+def _figure(value, metric):
+    """An accuracy in percent, a loss, or another metric, as text."""
+    return "not yet" if value is None else f"{value:.2f}" if metric == "acc" else f"{value:.5f}"
 
 
 def _published(name):
@@ -121,8 +129,8 @@ def _published(name):
     if name not in PUBLISHED:
         return ""
     dev, test, epoch, paper = PUBLISHED[name]
-    counted = dev > 1  # a loss is below 1, an accuracy far above
-    text = f"{_figure(dev, counted)} / {_figure(test, counted)}, best {epoch}"
+    metric = "acc" if dev > 1 else "loss"  # a loss is below 1, an accuracy far above
+    text = f"{_figure(dev, metric)} / {_figure(test, metric)}, best {epoch}"
     return f"{text}; paper {paper}" if paper else text
 
 
@@ -159,8 +167,9 @@ def main(argv=None):
         for run in runs:
             by_name.setdefault(run["config"]["experiment_name"], []).append(run)
         for name, of_name in by_name.items():
+            figure = plots.learning_curves(name, of_name, metric_of(of_name[0]), PUBLISHED.get(name))
             with written_beside(out / f"{name}.png") as file:
-                plots.learning_curves(name, of_name, PUBLISHED.get(name)).savefig(file, format="png", dpi=100)
+                figure.savefig(file, format="png", dpi=100)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

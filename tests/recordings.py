@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snn import config
-from snn.data import events
+from snn.data import datasets
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -16,7 +16,7 @@ def load(experiment, root, *overrides):
     settings = config.resolve(
         CONFIGS / f"{experiment}.yaml", overrides=[f"dataset.root={root}", *overrides], warn=pytest.fail
     )
-    return events.load(settings, torch.device("cpu"))[0]
+    return datasets.TABLE[settings["dataset"]["name"]].load(settings, torch.device("cpu"))[0]
 
 
 def frames(split, count=None, generator=None):

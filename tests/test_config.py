@@ -1,5 +1,6 @@
 """Configs: what is shipped, how layers of settings come together, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -184,13 +185,68 @@ def test_a_config_file_that_can_not_be_read(tmp_path, path):
         resolve(config_file=tmp_path / path)
 
 
-def test_a_key_that_is_missing(tmp_path):
-    settings = yaml.safe_load(DEFAULT.read_text())
-    del settings["hyperparameters"]["tau_m"]
-    file = tmp_path / "whole.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    with pytest.raises(UserError, match="hyperparameters.tau_m is missing"):
+def test_a_key_that_is_missing_has_its_default(tmp_path):
+    file = tmp_path / "short.yaml"
+    file.write_text("experiment_name: short\ndataset: {name: mnist}\n")
+    settings = config.resolve(file)
+    own, _ = resolve()
+    assert settings == own | {"experiment_name": "short"}
+    file.write_text("dataset: {name: mnist}\n")
+    with pytest.raises(UserError, match="experiment_name is missing"):
         config.resolve(file)
+
+
+def test_a_config_that_is_shown_is_whole_and_says_where_values_come_from():
+    sources = {}
+    settings, _ = resolve("pytorch_seed=5", demo=True, sources=sources)
+    text = config.as_yaml(settings, sources)
+    assert yaml.safe_load(text) == settings
+    for line in (
+        r"  epoch: 15 .*number of epochs \[--demo\]", r"pytorch_seed: 5 .*\[--set\]", r"  tau_m: 4 .*snn_mlp_1.yaml",
+        r"  membrane_filter: false .*low-pass.*\[default\]",
+    ):  # fmt: skip
+        assert re.search(rf"^{line}", text, re.M), line
+    assert all("#" in line for line in text.splitlines() if line and not line.endswith(":"))
+
+
+def test_configs_are_short():
+    lengths = {file.name: len(file.read_text().splitlines()) for file in CONFIGS.glob("*.yaml")}
+    assert len(lengths) == 12 and max(lengths.values()) <= 40 and sum(lengths.values()) <= 450, lengths
+
+
+def test_a_checkpoint_from_before_a_key_counts_as_the_default():
+    """Also where the experiment sets the key otherwise now."""
+    now, _ = resolve("hyperparameters.threshold=0.5", "hyperparameters.surrogate=ATan")
+    saved, _ = resolve()
+    for key in ("threshold", "surrogate", "surrogate_arguments", "neuron"):
+        del saved["hyperparameters"][key]
+    notes = []
+    followed = config.follow_checkpoint(now, saved, warn=notes.append)
+    assert followed == resolve()[0] and len(notes) == 2
+    config.check_resumed(resolve()[0], saved, 1)
+    with pytest.raises(UserError, match=r"hyperparameters.threshold \(was 1.0, now 0.5\)"):
+        config.check_resumed(now, saved, 1)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("hyperparameters.surrogate=Sigmoid", "Gaussian or FastSigmoid or ATan, or module.Class"),
+        ("hyperparameters.surrogate=nowhere.Sigmoid", "No module named 'nowhere'"),
+        ("hyperparameters.surrogate=os.system", "os has no such class"),
+        ("hyperparameters.surrogate=snn.Layer", "snn has no such class"),
+        ("hyperparameters.neuron=torch.nn.Linear", "a subclass of Layer"),
+        ("hyperparameters.neuron=snn.DualExpFilter", "a class with a class method from_config"),
+        ("hyperparameters.synapse_type=snn.SpikingNeuron", "a subclass of Synapse"),
+        ("hyperparameters.surrogate_arguments={slope: 3}", "unexpected keyword argument 'slope'"),
+        ("hyperparameters.surrogate_arguments=3", "names and values"),
+        ("optimizer.coefficients_lr_factor=0", "a number above 0"),
+    ],
+)
+def test_classes_that_are_refused(override, message):
+    with pytest.raises(UserError) as error:
+        resolve(override)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_checkpoint_says_what_the_network_is():

@@ -12,8 +12,9 @@ from snn import config
 from snn.base.errors import UserError
 from snn.data.encoders import poisson
 from snn.data.images import ImageSplit
-from snn.look import health
-from snn.run import loop, training
+from snn.layers.synapses import unstable_filters
+from snn.run import training
+from snn.tasks.classification import Classification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -40,8 +41,8 @@ def test_unstable_filters_are_those_with_a_pole_outside_the_unit_circle():
     second, first = random_filters()
     expected = [(largest_poles(layer) >= 1).sum() for layer in (second, first)]
     assert 100 < expected[0] < 300 and 100 < expected[1] < 300
-    assert [health.unstable_filters(nn.Sequential(layer)) for layer in (second, first)] == expected
-    assert health.unstable_filters(snn.Sequential(second, nn.Linear(400, 400), first)) == sum(expected)
+    assert [unstable_filters(nn.Sequential(layer)) for layer in (second, first)] == expected
+    assert unstable_filters(snn.Sequential(second, nn.Linear(400, 400), first)) == sum(expected)
 
 
 def test_stabilize_moves_only_what_is_unstable():
@@ -50,7 +51,7 @@ def test_stabilize_moves_only_what_is_unstable():
         before = {name: value.clone() for name, value in layer.named_parameters()}
         layer.stabilize()
         assert largest_poles(layer).max() < 1
-        assert health.unstable_filters(layer) == 0
+        assert unstable_filters(layer) == 0
         moved = sum(value != before[name] for name, value in layer.named_parameters()) > 0
         assert moved.any() and not (moved & stable).any()
 
@@ -72,7 +73,7 @@ def make_trainer(folder, *overrides, net=None, resume_from=None):
     split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
     if resume_from:
         net.load_state_dict(resume_from["model"])
-    return training.Trainer(net, {"train": split, "dev": split}, settings, loop.CLASSIFICATION, resume_from)
+    return training.Trainer(net, {"train": split, "dev": split}, settings, Classification(), resume_from)
 
 
 def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, capsys):

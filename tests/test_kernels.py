@@ -31,6 +31,7 @@ def fast(request):
     return made
 
 
+GAUSSIAN = snn.surrogates.Gaussian()
 LENGTHS = [1, 2, 3, 12]
 SHAPES = [(1,), (600,), (3, 5, 4)]  # 600: more than a block
 
@@ -82,11 +83,26 @@ class TestEqualsReference:
             states, a1 = [torch.randn(3, *shape, device=x.device)], torch.rand(shape, device=x.device)
             check(fast, "first_order_low_pass", x, states, [a1], with_states=with_states)
 
-    @pytest.mark.parametrize("membrane_filter", [False, True])
-    def test_neuron(self, fast, shape, length, with_states, membrane_filter):
+    @pytest.mark.parametrize(
+        "membrane_filter, threshold, surrogate",
+        [(False, 1.0, GAUSSIAN), (True, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.Gaussian(0.7)),
+         (False, 1.2, snn.surrogates.FastSigmoid()), (True, 1.0, snn.surrogates.ATan(3.0))],
+    )  # fmt: skip
+    def test_neuron(self, fast, shape, length, with_states, membrane_filter, threshold, surrogate):
         for x in layouts(length, shape, fast.device):
             states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
-            check(fast, "spiking_neuron", 1 + x, states, [], 0.7, membrane_filter, with_states=with_states)
+            check(
+                fast,
+                "spiking_neuron",
+                1 + x,
+                states,
+                [],
+                0.7,
+                membrane_filter,
+                threshold,
+                surrogate,
+                with_states=with_states,
+            )
 
     def test_output_filter(self, fast, shape, length, with_states):
         for x in layouts(length, shape, fast.device):
@@ -99,7 +115,18 @@ def test_long_sequences(fast):
     x = torch.randn(length, 2, 20, device=fast.device)
     a1, a2, b1 = (torch.full((20,), c, device=x.device) for c in (1.1, -0.3, 0.4))
     check(fast, "dual_exp_iir", x, [torch.zeros(2, 20, device=x.device)] * 2, [a1, a2, b1], with_states=False)
-    check(fast, "spiking_neuron", x, [torch.zeros(2, 20, device=x.device)] * 2, [], 0.7, True, with_states=False)
+    check(
+        fast,
+        "spiking_neuron",
+        x,
+        [torch.zeros(2, 20, device=x.device)] * 2,
+        [],
+        0.7,
+        True,
+        1.0,
+        GAUSSIAN,
+        with_states=False,
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -116,7 +143,7 @@ def test_any_number_of_threads(threads):
             check(fast, "dual_exp_iir", x, states, coefficients, with_states=True)
             check(fast, "dual_exp_iir", x, states, coefficients, with_states=False)
             check(fast, "first_order_low_pass", x, states[:1], coefficients[:1], with_states=True)
-            check(fast, "spiking_neuron", 1 + x, states, [], 0.7, False, with_states=True)
+            check(fast, "spiking_neuron", 1 + x, states, [], 0.7, False, 1.0, GAUSSIAN, with_states=True)
     finally:
         torch.set_num_threads(before)
 
@@ -215,7 +242,7 @@ def test_evaluation_keeps_no_potential():
         with torch.no_grad():
             layer(x)
         layer(x)
-        seen = [call.args[4] for call in forward.call_args_list]
+        seen = [call.args[5] for call in forward.call_args_list]
     assert seen == [False, True]
 
 

@@ -60,7 +60,7 @@ class TestGradients:
     def test_neuron(self, length, shape, membrane_filter):
         inputs = [(1 + random(length, 3, *shape)).detach().requires_grad_(), random(3, *shape), random(3, *shape)]
         check_equal(
-            lambda *i: reference.spiking_neuron(*i, 0.7, membrane_filter),
+            lambda *i: reference.spiking_neuron(*i, 0.7, membrane_filter, 1.0, snn.surrogates.Gaussian()),
             lambda x, v, r: loop(steps.neuron_step, x, (v, r), 0.7, membrane_filter),
             inputs,
         )

@@ -15,7 +15,9 @@ from scripts import TINY_NMNIST
 from torch import nn
 
 import snn
-from snn.look import inspection
+from snn.look import plots
+from snn.run import loop
+from snn.tasks import classification
 
 
 def make_net(membrane_filter=False):
@@ -78,7 +80,7 @@ def test_after_a_trace_nothing_is_left_on_the_network():
     [
         ({"layers": ["6", "conv"]}, r"no layer 'conv' .*there are 0 \(DualExpIIR\), 2 \(SpikingNeuron\), 4 \(First"),
         ({"layers": ["0"], "what": ["v"]}, r"no layer '0' with v; there are 2 \(SpikingNeuron\), 6 \(SpikingNeuron\)$"),
-        ({"what": ["voltage"]}, "unknown quantity 'voltage'; there are psp, spikes, v, reset"),
+        ({"what": ["voltage"]}, "unknown quantity 'voltage'; there are psp, psp_before, spikes, v, reset, m, s"),
     ],
 )
 def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
@@ -121,31 +123,30 @@ def test_inspect_events(run, few_recordings):
 
 def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeypatch):
     """Their pictures are of the samples that were read wrongly."""
-    shown = {}
-    monkeypatch.setattr(
-        inspection.plots, "mistakes", lambda inputs, answers: shown.update(inputs=inputs, answers=answers) or figure()
-    )
+    shown, splits, answers = {}, [], []
 
-    def figure():
-        return inspection.plots.Figure()
+    class Spied(classification._Answers):
+        def __init__(self):
+            super().__init__()
+            answers.append(self)
 
+    def mistakes(inputs, read):
+        shown.update(inputs=inputs, answers=read)
+        return plots.Figure()
+
+    original = loop.test
+    monkeypatch.setattr(classification, "_Answers", Spied)
+    monkeypatch.setattr(plots, "mistakes", mistakes)
+    monkeypatch.setattr(loop, "test", lambda net, split, *others: splits.append(split) or original(net, split, *others))
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
-    seen = {}
-    original = inspection._test
-
-    def spied(net, split, config):
-        seen["split"], seen["found"] = split, original(net, split, config)
-        return seen["found"]
-
-    monkeypatch.setattr(inspection, "_test", spied)
     run("snn_mlp_1", "--inspect")
     assert run.status == 0, run.err
-    _, predictions, labels, margins = seen["found"]
+    labels, predictions, margins = (torch.cat(values) for values in answers[0].found)
     wrong = (predictions != labels).nonzero()[:, 0]
-    worst = wrong[margins[wrong].argsort(stable=True)][: inspection.MISTAKES]
+    worst = wrong[margins[wrong].argsort(stable=True)][: classification.MISTAKES]
     assert sorted(margins[worst].tolist()) == margins[worst].tolist() and len(shown["answers"]) == len(worst)
     for x, (label, answer) in zip(shown["inputs"].unbind(1), shown["answers"]):
-        (found,) = [n for n in wrong.tolist() if torch.equal(seen["split"].images[n].view(-1) / 255, x[0])]
+        (found,) = [n for n in wrong.tolist() if torch.equal(splits[0].images[n].view(-1) / 255, x[0])]
         assert (labels[found], predictions[found]) == (label, answer)
 
 

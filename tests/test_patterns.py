@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-import associative_memory
 from snn import config
 from snn.base.errors import UserError
 from snn.data import patterns
@@ -21,7 +20,7 @@ NOTHING = recall.CLEAN
 
 
 def load(*overrides):
-    return associative_memory.data(config.resolve(CONFIG, overrides=overrides), CPU)[0]
+    return patterns.load(config.resolve(CONFIG, overrides=overrides), CPU)[0]
 
 
 def corrupt(spikes, seed=0, **corruption):

@@ -21,7 +21,8 @@ from snn.base.errors import UserError
 from snn.checkpoint import published
 from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.data import images
-from snn.run import loop, training
+from snn.run import loop
+from snn.tasks.classification import Classification
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 GOLDEN, DATASETS = os.environ.get("SNN_GOLDEN"), os.environ.get("SNN_DATASETS")
@@ -175,7 +176,7 @@ def test_golden_mlp():
     with torch.no_grad():
         counts = net.eval()(x)[0].sum(0)
     assert np.abs(counts.numpy() - expected["spike_counts_first_100"]).sum() <= 3
-    correct = training.test(net, split, settings, loop.CLASSIFICATION).correct
+    correct = loop.test(net, split, settings, Classification()).score
     assert abs(correct - int(expected["test_correct"])) <= 2
 
 

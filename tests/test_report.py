@@ -61,7 +61,7 @@ def test_table_and_curves(folder, capsys):
         "2",
         "2 min",
         "torch 9, CPU, 1 thread",
-        '`dataset.dev_size=300`, `states="preserved"`',
+        '`states="preserved"`, `dataset.dev_size=300`',
     ]
     assert rows[6][1:] == ["", "", "", "", "not run", "99.48 / 99.52, best 93; paper 99.46", "", "", "", ""]
     assert rows[11][2:7] == ["3 of 100, best 1", "0.20000", "0.10000", "not yet", "0.00369 / 0.00420, best 92"]

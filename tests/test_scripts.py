@@ -164,7 +164,7 @@ def test_test_takes_the_network_from_the_checkpoint(run, trained):
 
 
 MISTAKES = {
-    "no action": ([], {}, "nothing to do: give --train, --test, --inspect or --demo"),
+    "no action": ([], {}, "nothing to do: give --train, --test, --inspect, --show or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
     "resume without train": (["--test", "--resume"], {}, "give --train too"),
     "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),

@@ -14,7 +14,8 @@ from snn.base.files import written_beside
 from snn.data import encoders
 from snn.data.images import ImageSplit
 from snn.layers.state import Preserved
-from snn.run import loop, training
+from snn.run import loop, optimizers
+from snn.tasks.classification import Classification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -37,20 +38,18 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = loop.run_epoch(
-        net, split, resolve("hyperparameters.batch_size=5"), loop.CLASSIFICATION, torch.Generator()
-    )
+    result = loop.run_epoch(net, split, resolve("hyperparameters.batch_size=5"), Classification(), torch.Generator())
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
-    assert result.correct == (counts.argmax(1) == split.labels).sum()
+    assert result.score == (counts.argmax(1) == split.labels).sum()
     assert result.loss == pytest.approx(F.cross_entropy(counts, split.labels).item(), rel=1e-5)
-    assert result.accuracy == 100 * result.correct / 23
+    assert Classification().value(result) == 100 * result.score / 23
 
 
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    loop.run_epoch(net, make_split(8), resolve(), loop.CLASSIFICATION, torch.Generator())
+    loop.run_epoch(net, make_split(8), resolve(), Classification(), torch.Generator())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -75,7 +74,7 @@ def test_preserved_states_go_through_a_smaller_batch():
 def test_optimizers_take_what_is_trained(choice):
     net = make_net()
     net[1].bias.requires_grad_(False)
-    optimizer = training.make_optimizer(
+    optimizer = optimizers.make_optimizer(
         resolve(f"optimizer.optimizer_choice={choice}", f"optimizer.{choice}.lr=0.25"), net
     )
     assert type(optimizer) is getattr(torch.optim, choice)
@@ -86,7 +85,7 @@ def test_optimizers_take_what_is_trained(choice):
 
 def learning_rates(steps, *overrides):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = training.make_scheduler(resolve(*overrides), optimizer)
+    scheduler = optimizers.make_scheduler(resolve(*overrides), optimizer)
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -97,7 +96,7 @@ def learning_rates(steps, *overrides):
 
 def test_schedulers():
     choice = "scheduler.scheduler_choice="
-    assert training.make_scheduler(resolve(choice + "none"), None) is None
+    assert optimizers.make_scheduler(resolve(choice + "none"), None) is None
     rates = learning_rates(5, choice + "MultiStepLR", "scheduler.MultiStepLR.milestones=[2,3]")
     assert rates == pytest.approx([1, 1, 0.1, 0.01, 0.01])
     rates = learning_rates(5, choice + "CosineAnnealingWarmRestarts", "scheduler.CosineAnnealingWarmRestarts.T_0=2")

@@ -16,6 +16,7 @@ from snn.data.encoders import bin_or, copy
 from snn.data.events import EventSplit
 from snn.data.images import ImageSplit
 from snn.run import loop
+from snn.tasks.classification import Classification
 
 # Of 23 samples in batches of 11 the last one is alone: the second of two ranks has none of it.
 SAMPLES, BATCH = 23, 11
@@ -62,8 +63,8 @@ def main(path):
                 samples.append(batch.x[0].flatten(1).clone())
 
             generator = torch.Generator().manual_seed(ranks.own_seed(5))
-            train = loop.run_epoch(parallel, split, settings, loop.CLASSIFICATION, generator, step=step)
-            dev = loop.run_epoch(net, split, settings, loop.CLASSIFICATION, generator)
+            train = loop.run_epoch(parallel, split, settings, Classification(), generator, step=step)
+            dev = loop.run_epoch(net, split, settings, Classification(), generator)
             spikes = {name: value.tolist() for name, value in dev.spikes.items()}
             seen[name] = {
                 "gradients": gradients, "samples": samples, "train": [*train[:3]], "dev": [*dev[:3]], "spikes": spikes,

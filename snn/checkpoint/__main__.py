@@ -5,7 +5,6 @@ python -m snn.checkpoint release IN OUT [--half]   the weights alone, small, wit
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from snn.base.errors import UserError
 from snn.base.files import shipped, written_beside
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model, save, sha256
-from snn.layers.synapses import COEFFICIENTS
+from snn.checkpoint.trained import network_of
+from snn.layers.synapses import coefficient_names
 
 CONFIGS = shipped("configs")
 
@@ -33,8 +33,10 @@ def convert(source, target, experiment=None):
     experiment = experiment or next((name for name in names if name in of), None)
     if experiment not in names:
         raise UserError(f"{source}: of which experiment? name it with --experiment: {', '.join(sorted(names))}")
-    settings = config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else checkpoint["config"]
-    net = importlib.import_module(experiment).network(settings)
+    settings = (
+        config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else config.completed(checkpoint["config"])
+    )
+    net = network_of(experiment, source)(settings)
     load_model(net, checkpoint, source)
     if is_published:
         result = {"config": settings, "epoch": checkpoint["epoch"], "model": net.state_dict()}
@@ -61,8 +63,9 @@ def release(source, target, half=False):
     if not own.exists():
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
+    coefficients = coefficient_names(network_of(name, source)(settings))
     model = {
-        parameter: value.half() if half and not parameter.endswith(COEFFICIENTS) else value
+        parameter: value.half() if half and parameter not in coefficients else value
         for parameter, value in checkpoint["model"].items()
     }
     save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})

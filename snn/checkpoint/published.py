@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from snn.base.errors import UserError
-from snn.kernels.reference import SURROGATE_SIGMA
+from snn.kernels.surrogates import Gaussian
+from snn.layers.layer import is_stateful
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
 
 KEYS = ("epoch", "snn_state_dict", "optimizer_state_dict", "loss")
+CELLS = {DualExpIIR: "dual_exp_iir_cell", FirstOrderLowPass: "first_order_low_pass_cell"}
 COEFFICIENTS = {"a1": "alpha_1", "a2": "alpha_2", "b1": "beta_1"}
 TOLERANCE = 1e-5  # of constants, relative
 
@@ -66,32 +68,39 @@ def from_checkpoint(checkpoint, net):
 
 
 def _names_and_constants(net):
-    """({our name: theirs} of what is trained, {their name: (value, config key that it comes from, shape)})."""
+    """({our name: theirs} of what is trained, {their name: (value, config key that it comes from, shape)}).
+
+    Layers are known by their very class: a subclass computes something else. Raises UserError for one that is not
+    known, or has what the public code has no name for.
+    """
     names, constants, block, of_product = {}, {}, 0, None
-    dense = "dense" if isinstance(net[-1], DualExpFilter) else "snn"  # the associative memory's layers are dense1, ...
+    dense = "dense" if type(net[-1]) is DualExpFilter else "snn"  # the associative memory's layers are dense1, ...
     for place, (layer, shape) in enumerate(zip(net, _output_shapes(net))):
-        if isinstance(layer, (DualExpIIR, FirstOrderLowPass)):
+        kind = type(layer)
+        if kind in CELLS:
             block += 1
-            kind = "dual_exp_iir_cell" if isinstance(layer, DualExpIIR) else "first_order_low_pass_cell"
             for mine, _ in layer.named_parameters():
-                names[f"{place}.{mine}"] = f"axon{block}.{kind}.{COEFFICIENTS[mine]}"
-            if isinstance(layer, DualExpIIR):
+                names[f"{place}.{mine}"] = f"axon{block}.{CELLS[kind]}.{COEFFICIENTS[mine]}"
+            if kind is DualExpIIR:
                 gain = DualExpFilter(layer.tau_m, layer.tau_s).gain
-                constants[f"axon{block}.{kind}.v_0"] = gain, "hyperparameters.tau_m and tau_s", ()
-        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
-            of_product = f"conv{block}.conv2d_cell" if isinstance(layer, nn.Conv2d) else f"{dense}{block}.neuron_cell"
-            weight = "conv" if isinstance(layer, nn.Conv2d) else "weight"
+                constants[f"axon{block}.{CELLS[kind]}.v_0"] = gain, "hyperparameters.tau_m and tau_s", ()
+        elif kind in (nn.Conv2d, nn.Linear):
+            of_product = f"conv{block}.conv2d_cell" if kind is nn.Conv2d else f"{dense}{block}.neuron_cell"
+            weight = "conv" if kind is nn.Conv2d else "weight"
             for mine, _ in layer.named_parameters():
                 names[f"{place}.{mine}"] = f"{of_product}.{weight}.{mine}"
-        elif isinstance(layer, SpikingNeuron):
-            constants[f"{of_product}.sigma"] = SURROGATE_SIGMA, "nothing, it is fixed", ()
+        elif kind is SpikingNeuron and type(layer.surrogate) is Gaussian and layer.threshold == 1:
+            sigma = layer.surrogate.sigma
+            constants[f"{of_product}.sigma"] = sigma, "hyperparameters.surrogate_arguments.sigma", ()
             constants[f"{of_product}.reset_v"] = 1.0, "nothing, it is fixed", shape
             for name in ("reset_decay", "decay_v"):
                 constants[f"{of_product}.{name}"] = layer.decay, "hyperparameters.tau_m", shape
-        elif isinstance(layer, DualExpFilter):
+        elif kind is DualExpFilter:
             key = "hyperparameters.filter_tau_m and filter_tau_s"
             for name, value in (("v0", layer.gain), ("decay_m", layer.decay_m), ("decay_s", layer.decay_s)):
                 constants[f"output_filter.filter_{name}"] = value, key, ()
+        elif is_stateful(layer) or layer.state_dict():
+            raise UserError(f"layer {place}, {layer}, is unknown to the public code: its checkpoints can't hold it")
     return names, constants
 
 
@@ -100,6 +109,6 @@ def _output_shapes(net):
     """The shape `[*features]` of each layer's output."""
     x, shapes = torch.zeros(1, 1, *net[0].shape, device=next(net.parameters()).device), []
     for layer in net.eval():
-        x = layer(x)[0] if getattr(layer, "stateful", False) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))
+        x = layer(x)[0] if is_stateful(layer) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))
         shapes.append(x.shape[2:])
     return shapes

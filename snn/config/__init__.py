@@ -1,19 +1,20 @@
-"""Configs: what keys there are, what values they may have, and how the layers of settings come together."""
+"""Configs: what keys there are, what values they may have, and how the sources of settings come together."""
 
 from snn.config.settings import (
-    FREE_WHEN_RESUMED,
     MILESTONES,
-    PLACES,
+    as_yaml,
     changed,
     check,
     check_resumed,
+    completed,
     follow_checkpoint,
     get,
     read,
     resolve,
-)
+    schema_of,
+)  # fmt: skip
 
 __all__ = [
-    "FREE_WHEN_RESUMED", "MILESTONES", "PLACES", "changed", "check", "check_resumed", "follow_checkpoint", "get",
-    "read", "resolve",
+    "MILESTONES", "as_yaml", "changed", "check", "check_resumed", "completed", "follow_checkpoint", "get", "read",
+    "resolve", "schema_of",
 ]  # fmt: skip

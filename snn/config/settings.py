@@ -1,7 +1,7 @@
-"""Configs: what keys there are, what values they may have, and how the layers of settings come together.
+"""A run's config: what a key is set to, by the strongest of its sources.
 
-The later, the stronger: configs/<experiment>.yaml, --config_file, the `demo` section (--demo), the checkpoint that is
-evaluated (for what defines the network), --set.
+The later, the stronger: the schema's default, configs/<experiment>.yaml, --config_file, the `demo` section (--demo),
+the checkpoint that is evaluated (for what defines the network), --set.
 """
 
 import copy
@@ -12,7 +12,11 @@ from pathlib import Path
 import yaml
 
 from snn.base.errors import UserError
-from snn.config.schema import SCHEMAS
+from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key
+from snn.base.names import find_class
+from snn.config.schema import EVERYWHERE
+from snn.data import datasets
+from snn.kernels import surrogates
 
 # Keys of the published configs that are read under another name, or that nothing here needs.
 MISSPELT = {"droupout": "dropout", "membrane_filer": "membrane_filter"}
@@ -26,18 +30,24 @@ FIXED_IN_PUBLISHED_CODE = {
     "mnist_config.max_rate": 1,
     "transform.RandomResizedCrop.interpolation": "bilinear",
 }
-# What a checkpoint's network was trained with, and is evaluated with.
-OF_THE_NETWORK = ("encoding", "states", "mnist_config.max_rate") + tuple(
-    f"hyperparameters.{key}" for key in SCHEMAS["mnist"]["hyperparameters"] if key not in ("batch_size", "epoch")
-)
-
 MILESTONES = "scheduler.MultiStepLR.milestones"
-# Where a training runs and where its files are: all that says nothing of its numbers.
-PLACES = (
-    "device", "dataset.root", "dataset.download", "checkpoint_every", "save_checkpoint", "checkpoint_base_path",
-    "test_checkpoint_path",
-)  # fmt: skip
-FREE_WHEN_RESUMED = (*PLACES, "hyperparameters.epoch", MILESTONES)  # what may change when a training is resumed
+
+
+def schema_of(config):
+    """The keys of a config with this dataset, nested as in its YAML. Raises UserError for an unknown dataset."""
+    name = get(config, "dataset.name")
+    if not isinstance(name, str) or name not in datasets.TABLE:
+        raise UserError(f"config: dataset.name: {name!r} is not allowed; use {' or '.join(datasets.TABLE)}")
+    return EVERYWHERE | datasets.TABLE[name].KEYS
+
+
+def keys_of(schema, prefix=""):
+    """(key such as `hyperparameters.length`, its Key) for each key of a schema."""
+    for name, entry in schema.items():
+        if isinstance(entry, Key):
+            yield prefix + name, entry
+        else:
+            yield from keys_of(entry, f"{prefix}{name}.")
 
 
 def read(path):
@@ -57,29 +67,37 @@ def read(path):
     return settings
 
 
-def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print):
+def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print, sources=None):
     """The config of a run, every key present and checked.
 
     Args:
-        default_file: the experiment's own YAML; it has every key.
+        default_file: the experiment's own YAML.
         config_file: a YAML laid over it, key by key.
-        demo: whether its `demo` section is laid over, and the experiment's name gets `-demo` behind it.
-        overrides: texts `a.b=value`, the value in YAML.
+        demo: whether its `demo` section is laid over; the experiment's name then ends with `-demo`.
+        overrides: strings `a.b=value`, the value in YAML.
         warn: called with one line for each thing that a user should know of.
+        sources: a dict that gets the source of each key's value, by keys such as `hyperparameters.length`.
 
     Raises UserError for a key that does not exist, a value of a wrong type or out of range, and a file that is no YAML.
     """
-    config = read(default_file)
-    schema = _schema_of(config)
-    demo_settings = config.pop("demo", {})
+    own = read(default_file)
+    schema = schema_of(own)
+    config = defaults(schema)
+    sources = {} if sources is None else sources
+    sources.update({key: "default" for key, _ in keys_of(schema)})
+
+    def lay_over(settings, source):
+        _lay_over(config, settings, source, warn, schema, sources)
+
+    demo_settings = own.pop("demo", {})
+    lay_over(own, str(default_file))
     if config_file:
         settings = read(config_file)
         demo_settings = settings.pop("demo", demo_settings)
-        _lay_over(config, settings, config_file, warn, schema)
+        lay_over(settings, str(config_file))
     if demo:
-        _lay_over(config, demo_settings, "the config's demo section", warn, schema)
-        config["experiment_name"] = f"{config.get('experiment_name')}-demo"
-        config["test_checkpoint_path"] = ""
+        lay_over(demo_settings, "--demo")
+        lay_over({"experiment_name": f"{config['experiment_name']}-demo", "test_checkpoint_path": ""}, "--demo")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -92,7 +110,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
             raise UserError(f"--set {override}: the value is not YAML") from None
         for name in reversed(key.split(".")):
             settings = {name: settings}
-        _lay_over(config, settings, "--set", warn, schema)
+        lay_over(settings, "--set")
     config = check(config, schema)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
@@ -100,49 +118,72 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     return config
 
 
-def check_resumed(config, saved, epochs, warn=print):
-    """Check that a training can go on with `config` after so many epochs with `saved`, its checkpoint's config.
+def defaults(schema):
+    """A config of a schema's defaults, without the keys that have none."""
+    config = {}
+    for name, entry in schema.items():
+        if not isinstance(entry, Key):
+            config[name] = defaults(entry)
+        elif entry.default is not REQUIRED:
+            config[name] = copy.deepcopy(entry.default)
+    return config
 
-    Where the files are and how long the training lasts may change, and learning rate milestones that are to come.
+
+def completed(saved):
+    """A checkpoint's config with the defaults of keys that it was made without, which came later."""
+    schema = EVERYWHERE | getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {})
+    config = copy.deepcopy(saved)
+    _lay_over(config, defaults(schema), "default", lambda _: None, schema, {}, only_missing=True)
+    return config
+
+
+def check_resumed(config, saved, epochs, warn=print):
+    """Check that a run can go on with `config` after `epochs` epochs with `saved`, its checkpoint's config.
+
+    Where the files are and how long the run lasts may change, and learning rate milestones that are still to come.
     Raises UserError that names all keys that may not.
     """
-    now, then = _flat(config), _flat(saved)
-    differing = [key for key in now | then if now.get(key) != then.get(key) and key not in FREE_WHEN_RESUMED]
-    for key in ("hyperparameters.epoch", MILESTONES):
-        if now[key] != then[key]:
-            warn(f"{key}: {now[key]} from now on, {then[key]} so far")
-    if [m for m in now[MILESTONES] if m <= epochs] != [m for m in then[MILESTONES] if m <= epochs]:
-        differing.append(MILESTONES)
+    saved, differing = completed(saved), []
+    for key, entry in keys_of(schema_of(config)):
+        now, then = get(config, key), get(saved, key)
+        if now == then or entry.of == PLACE:
+            continue
+        if entry.of == LENGTH:
+            warn(f"{key}: {now} from now on, {then} so far")
+        if entry.of != LENGTH or (key == MILESTONES and _past(now, epochs) != _past(then, epochs)):
+            differing.append(f"{key} (was {then}, now {now})")
     if differing:
-        keys = ", ".join(f"{key} (was {then.get(key)}, now {now.get(key)})" for key in differing)
-        raise UserError(f"--resume goes on with the same config, but it differs in {keys}: set it back, or train anew")
+        raise UserError(
+            f"--resume needs the same config, but it differs in {', '.join(differing)}: set it back, or train anew"
+        )
+
+
+def _past(milestones, epochs):
+    return [milestone for milestone in milestones if milestone <= epochs]
 
 
 def changed(config, own):
-    """What `config` sets otherwise than its experiment's `own`, but places and seed, as a list of texts `a.b=value`."""
-    flat, own = _flat(config), _flat(own)
-    keys = [key for key in flat if key in own and flat[key] != own[key] and key not in (*PLACES, "pytorch_seed")]
-    return [f"{key}={json.dumps(flat[key])}" for key in keys]
+    """What `config` sets otherwise than its experiment's `own`, but places and seed, as strings `a.b=value`."""
+    config = completed(config)
+    return [
+        f"{key}={json.dumps(get(config, key))}"
+        for key, entry in keys_of(schema_of(own))
+        if get(config, key) not in (get(own, key), None) and entry.of != PLACE and key != "pytorch_seed"
+    ]
 
 
-def _flat(config, prefix=""):
-    """The values of a config by keys such as `hyperparameters.length`."""
-    flat = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def follow_checkpoint(config, saved, overrides=(), warn=print):
+def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     """The config with what defines the network as in `saved`, a checkpoint's config; --set `overrides` stay."""
-    config = copy.deepcopy(config)
+    config, saved = copy.deepcopy(config), completed(saved)
     set_by_hand = {override.partition("=")[0] for override in overrides}
-    for key in OF_THE_NETWORK:
+    for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
-        if then is not None and then != now and key not in set_by_hand:
+        if entry.of == NETWORK and then is not None and then != now and key not in set_by_hand:
             warn(f"{key}: {then}, as in the checkpoint, not {now}; --set {key}={now} would override")
             *parents, last = key.split(".")
             get(config, ".".join(parents))[last] = then
+            if sources is not None:
+                sources[key] = "the checkpoint"
     return check(config)
 
 
@@ -152,12 +193,20 @@ def check(config, schema=None):
     `schema` is that of the config's dataset unless another is given.
     Raises UserError that names the first key that is unknown, missing, of a wrong type or out of range.
     """
-    config = _check(config, schema or _schema_of(config))
+    config = _check(config, schema or schema_of(config))
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
     _check_above("hyperparameters.filter_tau_m", p["filter_tau_m"], "hyperparameters.filter_tau_s", p["filter_tau_s"])
     _check_above("scheduler.CyclicLR.max_lr", cyclic["max_lr"], "scheduler.CyclicLR.base_lr", cyclic["base_lr"])
+    surrogate = find_class(p["surrogate"], surrogates.Surrogate, surrogates.BUILT_IN)
+    try:
+        surrogate(**p["surrogate_arguments"])
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"config: hyperparameters.surrogate_arguments: {p['surrogate_arguments']!r} is not allowed ({error}); "
+            f"{p['surrogate']} is {surrogate.__doc__.splitlines()[0]}"
+        ) from None
     return config
 
 
@@ -168,15 +217,26 @@ def get(config, key):
     return config
 
 
-def _schema_of(config):
-    """The schema of the config's dataset."""
-    name = get(config, "dataset.name")
-    if not isinstance(name, str) or name not in SCHEMAS:
-        raise UserError(f"config: dataset.name: {name!r} is not allowed; use {' or '.join(SCHEMAS)}")
-    return SCHEMAS[name]
+def as_yaml(config, sources):
+    """The whole config as YAML, with what each key does and where its value comes from."""
+    lines = []
+    _write(config, schema_of(config), sources, lines, "")
+    return "\n".join(lines) + "\n"
 
 
-def _lay_over(config, settings, source, warn, schema, prefix=""):
+def _write(config, schema, sources, lines, prefix):
+    indent = "  " * prefix.count(".")
+    for name, entry in schema.items():
+        if isinstance(entry, Key):
+            value = yaml.safe_dump([config[name]], default_flow_style=True, width=10_000).strip()[1:-1]
+            source = sources.get(prefix + name, "default")
+            lines.append(f"{indent}{name}: {value}".ljust(48) + f"  # {entry.help} [{source}]")
+        else:
+            lines += ([] if prefix else [""]) + [f"{indent}{name}:"]
+            _write(config[name], entry, sources, lines, f"{prefix}{name}.")
+
+
+def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_missing=False):
     """Put `settings` over `config`, key by key; an unknown key is an error."""
     if not isinstance(settings, dict):
         raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'}: keys and values expected, got {settings!r}")
@@ -184,7 +244,7 @@ def _lay_over(config, settings, source, warn, schema, prefix=""):
         if not prefix and key in UNUSED:
             warn(f"{source}: {key} has no effect here: {UNUSED[key]}")
             continue
-        if not prefix and key not in schema and any(key in other for other in SCHEMAS.values()):
+        if not prefix and key not in schema and any(key in dataset.KEYS for dataset in datasets.TABLE.values()):
             warn(f"{source}: {key} has no effect in this experiment")
             continue
         if key in MISSPELT and MISSPELT[key] in schema:
@@ -192,12 +252,13 @@ def _lay_over(config, settings, source, warn, schema, prefix=""):
             key = MISSPELT[key]
         if key not in schema:
             raise UserError(f"{source}: {prefix}{key}: {_unknown(key, schema)}")
-        if isinstance(schema[key], dict):
+        if not isinstance(schema[key], Key):
             if not isinstance(config.get(key), dict):
                 config[key] = {}
-            _lay_over(config[key], value, source, warn, schema[key], f"{prefix}{key}.")
-        else:
+            _lay_over(config[key], value, source, warn, schema[key], sources, f"{prefix}{key}.", only_missing)
+        elif not (only_missing and key in config):
             config[key] = value
+            sources[prefix + key] = source
 
 
 def _check(config, schema, prefix=""):
@@ -208,14 +269,14 @@ def _check(config, schema, prefix=""):
         if key not in schema:
             raise UserError(f"config: {prefix}{key}: {_unknown(key, schema)}")
     checked = {}
-    for key, check in schema.items():
+    for key, entry in schema.items():
         if key not in config:
             raise UserError(f"config: {prefix}{key} is missing")
-        if isinstance(check, dict):
-            checked[key] = _check(config[key], check, f"{prefix}{key}.")
+        if not isinstance(entry, Key):
+            checked[key] = _check(config[key], entry, f"{prefix}{key}.")
         else:
             try:
-                checked[key] = check(config[key])
+                checked[key] = entry.check(config[key])
             except ValueError as error:
                 raise UserError(f"config: {prefix}{key}: {config[key]!r} is not allowed; use {error}") from None
     return checked

@@ -9,6 +9,39 @@ import math
 import torch
 import torch.nn.functional as F
 
+from snn.base.keys import Key, choice, fraction, list_of, number, positive
+
+
+def _interpolation(value):
+    """Also as the published configs' Pillow constants write it: `PIL.Image.BILINEAR`, `2`."""
+    name = str(value).rsplit(".")[-1].lower()
+    return choice("bilinear", "nearest")({"0": "nearest", "2": "bilinear"}.get(name, name))
+
+
+def _image_size(value):
+    if value not in (28, [28, 28]):
+        raise ValueError("[28, 28], the size of the images")
+    return [28, 28]
+
+
+_scale = list_of(
+    positive, "[smallest, largest] share of the area, at most 1", lambda v: len(v) == 2 and v[0] <= v[1] <= 1
+)
+_ratio = list_of(
+    positive, "[smallest, largest] ratio of width to height", lambda v: len(v) == 2 and v[0] <= v[1]
+)  # fmt: skip
+_angle = number("a number of degrees, 0 to 180", lambda v: 0 <= v <= 180)
+
+KEYS = {  # with this probability: crop, rotate, crop, rotate
+    "RandomApply": {"probability": Key(0.5, fraction, "that an image is augmented: cropped, rotated, both twice")},
+    "RandomResizedCrop": {
+        "size": Key([28, 28], _image_size, "of the images"),
+        "scale": Key([0.85, 1.0], _scale, "smallest and largest share of the area"),
+        "ratio": Key([0.75, 4 / 3], _ratio, "smallest and largest ratio of width to height"),
+        "interpolation": Key("bilinear", _interpolation, "bilinear or nearest"),
+    },
+    "RandomRotation": {"angle": Key(15, _angle, "largest angle, in degrees")},
+}
 CROP_ATTEMPTS = 10  # boxes that RandomResizedCrop tries before it takes the whole image
 
 

@@ -1,24 +1,48 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import random_split
 
-from snn.base import ranks
 from snn.base.errors import UserError
-from snn.data import encoders, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
+from snn.base.keys import Key, boolean, size
+from snn.data import encoders, event_cache
+from snn.data.base import Split, dataset_keys, root_key
 
 SPLIT_SEED = 42
-DATASETS = {"nmnist": nmnist, "gesture": gesture}
-SIMULATORS = {"nmnist_simulated": simulated_nmnist.write, "gesture_simulated": simulated_gesture.write}
 
 
-class EventSplit:
+class Format(NamedTuple):
+    """How the recordings of a dataset are read and binned."""
+
+    name: str
+    shape: tuple  # of a frame: polarity, x, y
+    dev_share: float  # of the training recordings
+    sources: Callable  # from the root to the files that the recordings are read from
+    recordings: Callable  # from the root to their number, and an iterator over (split, Recording or UserError)
+    bin_widths: Callable  # from durations `[N]`, length and encoding to microseconds of a bin, 0 for one too short
+    simulate: Callable  # makes recordings in a folder, for `dataset.name: <name>_simulated`
+
+
+def dataset_section(names, root, holds, **others):
+    """The keys of the `dataset` section that all event recordings have."""
+    return dataset_keys(
+        names,
+        root=root_key(root, holds),
+        **others,
+        skip_bad=Key(False, boolean, "leave out broken recordings, and count them; false: stop at the first"),
+        shift=Key(0, size, "move each training recording by up to this many pixels each way, at random; published: 0"),
+    )
+
+
+class EventSplit(Split):
     """Labelled recordings that come in batches of frames.
 
     Args:
@@ -33,7 +57,7 @@ class EventSplit:
 
     def __init__(self, step, place, offsets, labels, indices, bin_events, shift=0):
         self.step, self.place, self.bin_events, self.shift = step, place, bin_events, shift
-        self.offsets = offsets.tolist()
+        self.offsets, self.device = offsets.tolist(), step.device
         self.indices, self.counts, self.labels = (
             torch.as_tensor(values).to(step.device) for values in (indices, np.diff(offsets), labels)
         )
@@ -41,12 +65,8 @@ class EventSplit:
     def __len__(self):
         return len(self.indices)
 
-    def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) until every recording came once; the last batch may be smaller.
-
-        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
-        """
-        shares = ranks.shares(len(self), batch_size, generator, shuffle, self.indices.device)
+    def batches_of(self, shares, generator):
+        """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) of each share."""
         on_host = iter(self.indices[torch.cat(shares)].tolist())  # the one wait for the device: slices need numbers
         for share in shares:
             batch = self.indices[share]
@@ -68,25 +88,24 @@ class EventSplit:
         return moved.permute(3, 0, 4, 1, 2).contiguous()
 
 
-def load(config, device):
-    """The splits "train", "dev" and "test" of the config's event dataset, and what to say of it behind a result.
+def load(config, device, dataset):
+    """The splits "train", "dev" and "test" of a `dataset`, its Format, and what to say of it behind a result.
 
     The first time the recordings are converted into a cache under data/cache; simulated ones are made before that.
     Raises UserError if the dataset is not there, or for a bad recording unless `dataset.skip_bad` says otherwise.
     """
-    settings = config["dataset"]
-    name, root = settings["name"].removesuffix("_simulated"), settings["root"]
-    dataset, simulate = DATASETS[name], SIMULATORS.get(settings["name"])
-    if simulate and not Path(root).exists():
-        simulate(root)
+    settings, root, name = config["dataset"], config["dataset"]["root"], dataset.name
+    simulated = settings["name"] != name
+    if simulated and not Path(root).exists():
+        dataset.simulate(root)
     files = event_cache.paths(name, dataset.sources(root), settings["skip_bad"])
     if not all(file.exists() for file in files.values()):
         count, recordings = dataset.recordings(root)
-        event_cache.build(files, recordings, count, dataset.SHAPE, settings["skip_bad"], name)
+        event_cache.build(files, recordings, count, dataset.shape, settings["skip_bad"], name)
     splits = {}
     for part, file in files.items():
         splits |= _splits_of(part, file, dataset, config, device)
-    return splits, f"simulated {name} recordings" if simulate else ""
+    return splits, f"simulated {name} recordings" if simulated else ""
 
 
 def _splits_of(part, file, dataset, config, device):
@@ -115,12 +134,12 @@ def _splits_of(part, file, dataset, config, device):
         EventSplit, torch.from_numpy(step[used]).to(device), torch.from_numpy(place[used]).to(device),
         np.concatenate([[0], used.cumsum()])[offsets], cached.labels,
         bin_events=partial(
-            encoders.bin_max if encoding == "max" else encoders.bin_or, length=length, shape=dataset.SHAPE
+            encoders.bin_max if encoding == "max" else encoders.bin_or, length=length, shape=dataset.shape
         ),
     )  # fmt: skip
     if part == "test":
         return {"test": make(indices=_some(recordings, settings["test_size"]))}
-    train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.DEV_SHARE)
+    train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.dev_share)
     some = train[: settings["train_size"] or None]
     return {"train": make(indices=some, shift=settings["shift"]), "dev": make(indices=dev)}
 

@@ -15,8 +15,20 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import checked_entry, read_bytes
+from snn.base.keys import NETWORK, Key, choice
+from snn.data import events, simulated_gesture
 from snn.data.event_cache import Recording
 
+NAMES = ("gesture", "gesture_simulated")
+_ENCODING = "or: a pixel of a bin is 1 if it had an event; max: its share of the bin's highest count"
+_DEV_SPLIT = "random: of all training clips, as published; subject: people who are not in train"
+KEYS = {
+    "encoding": Key("or", choice("or", "max"), _ENCODING, NETWORK),
+    "dataset": events.dataset_section(
+        NAMES, "data/DVS128-Gesture", "DvsGesture.tar.gz, or the .aedat files, labels and lists",
+        dev_split=Key("random", choice("random", "subject"), _DEV_SPLIT),
+    ),
+}  # fmt: skip
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"
 SHAPE = (2, 128, 128)  # polarity, x, y
@@ -177,3 +189,13 @@ def _files(root, suffixes):
                     yield PurePosixPath(name).name, archive.extractfile(entry).read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{files[0]} is no tar.gz archive, or cut short ({error}): get it from {PAGE} again") from None
+
+
+FORMAT = events.Format(
+    "gesture", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write
+)  # fmt: skip
+
+
+def load(config, device, shape=SHAPE):
+    """The splits and a note, as `snn.data.events.load` gives them."""
+    return events.load(config, device, FORMAT)

@@ -3,15 +3,36 @@
 import torch
 from torch.utils.data import random_split
 
-from snn.base import ranks
-from snn.data import digits, encoders, mnist
+from snn.base.keys import NETWORK, PLACE, Key, boolean, choice, fraction
+from snn.data import augment, digits, encoders, mnist
 from snn.data.augment import RandomAugment
+from snn.data.base import Split, dataset_keys, root_key
 
 SPLIT_SEED = 42
 BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls than in arithmetic
 
+NAMES = ("mnist", "digits")
+KEYS = {
+    "encoding": Key(
+        "copy",
+        choice("copy", "poisson"),
+        "copy: a pixel's value at every step; poisson: spikes at that rate",
+        NETWORK,
+    ),
+    "dataset": dataset_keys(
+        NAMES,
+        root=root_key("data", "MNIST/raw"),
+        download=Key(True, boolean, "download MNIST into root if it is not there", PLACE),
+    ),
+    "mnist_config": {
+        "max_rate": Key(1, fraction, "poisson: probability of a spike at a white pixel", NETWORK),
+        "use_transform": Key(True, boolean, "augment train and dev images"),
+    },
+    "transform": augment.KEYS,
+}
 
-class ImageSplit:
+
+class ImageSplit(Split):
     """Labelled images, uint8 `[N, 28, 28]`, that come in batches of encoded sequences.
 
     Args:
@@ -23,16 +44,13 @@ class ImageSplit:
 
     def __init__(self, images, labels, encode, shape, augment=None):
         self.images, self.labels, self.encode, self.shape, self.augment = images, labels, encode, shape, augment
+        self.device = images.device
 
     def __len__(self):
         return len(self.images)
 
-    def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, *shape]`, labels `[B]`) until every image came once; the last batch may be smaller.
-
-        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
-        """
-        shares = ranks.shares(len(self), batch_size, generator, shuffle, self.images.device)
+    def batches_of(self, shares, generator):
+        """Yield (x `[T, B, *shape]`, labels `[B]`) of each share."""
         for first in range(0, len(shares), BATCHES_AT_ONCE):
             sizes = [len(share) for share in shares[first : first + BATCHES_AT_ONCE]]
             block = torch.cat(shares[first : first + BATCHES_AT_ONCE])

@@ -14,8 +14,15 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import checked_entry, read_bytes
+from snn.base.keys import NETWORK, Key, choice
+from snn.data import events, simulated_nmnist
 from snn.data.event_cache import Recording
 
+NAMES = ("nmnist", "nmnist_simulated")
+KEYS = {
+    "encoding": Key("or", choice("or"), "a pixel is 1 if it had an event, in bins of 300 // length ms", NETWORK),
+    "dataset": events.dataset_section(NAMES, "data/N-MNIST", "Train.zip and Test.zip, or Train and Test"),
+}
 PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y
 MILLISECONDS = 300  # that a recording lasts, in the binning
@@ -108,3 +115,13 @@ def _entries(root, part):
         return read
 
     return [(f"{files[0]}/{name}", reader(name)) for name in names]
+
+
+FORMAT = events.Format(
+    "nmnist", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write
+)  # fmt: skip
+
+
+def load(config, device, shape=SHAPE):
+    """The splits and a note, as `snn.data.events.load` gives them."""
+    return events.load(config, device, FORMAT)

@@ -10,13 +10,41 @@ from PIL import Image
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
+from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, string
+from snn.data.base import Split, dataset_keys
+from snn.layers.synapses import DualExpFilter
 
 SHIPPED = shipped("datasets") / "patterns"
 TRAINS = 300  # spike trains of a pattern
 DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; the training's is pytorch_seed
 
+NAMES = ("patterns",)
+_FOLDER = "a folder of 300x300 .png drawings, or a .npy file [P, 300, T]; empty: those that ship"
+KEYS = {
+    "encoding": Key("original", choice("original"), "the patterns are spikes already", NETWORK),
+    "dataset": dataset_keys(
+        NAMES,
+        patterns=Key("", string, _FOLDER),
+        delay=Key(4, size, "steps by which the output follows the input"),
+    )
+    | {
+        f"{part}_size": Key(1000, count, "number of samples of a pass; they take turns among the patterns")
+        for part in ("train", "dev", "test")
+    },
+    "corruption": {
+        "probability": Key(0.4, fraction, "that a sample is modified, by jitter, silence or both"),
+        "jitter_probability": Key(0.7, fraction, "that the spikes of a modified sample move in time"),
+        "jitter_std": Key(1.0, not_negative, "standard deviation of the move, in steps"),
+        "silence_probability": Key(0.5, fraction, "that a part of a modified sample is silent"),
+        "block_probability": Key(0.5, fraction, "that the silent part is a block; else whole trains"),
+        "block_size": Key(40, count, "trains and steps of the block"),
+        "rows": Key(40, count, "number of silent trains"),
+        "noise": Key(0.005, fraction, "probability of a spike at each place of every sample"),
+    },
+}
 
-class PatternSplit:
+
+class PatternSplit(Split):
     """Corrupted patterns and what the network is to make of them.
 
     Args:
@@ -28,22 +56,21 @@ class PatternSplit:
 
     def __init__(self, patterns, targets, size, corruption, seed=None):
         self.patterns, self.targets, self.size, self.corruption, self.seed = patterns, targets, size, corruption, seed
+        self.device = patterns.device
 
     def __len__(self):
         return self.size
 
-    def batches(self, batch_size, generator, shuffle=False):
-        """Yield (x `[T, B, N]`, targets `[T, B, N]`) until every sample came once; the last batch may be smaller.
+    def batch(self, indices, generator):
+        """x and targets, both `[T, B, N]`."""
+        which = indices % len(self.patterns)
+        x = corrupt(self.patterns[which], self.corruption, generator)
+        return x.transpose(0, 1).contiguous(), self.targets[which].transpose(0, 1).contiguous()
 
-        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
-        """
-        device = self.patterns.device
+    def batches(self, batch_size, generator, shuffle=False):
         if self.seed is not None:
-            generator = torch.Generator(device).manual_seed(ranks.own_seed(self.seed))
-        for share in ranks.shares(self.size, batch_size, generator, shuffle, device):
-            batch = share % len(self.patterns)
-            x = corrupt(self.patterns[batch], self.corruption, generator)
-            yield x.transpose(0, 1).contiguous(), self.targets[batch].transpose(0, 1).contiguous()
+            generator = torch.Generator(self.device).manual_seed(ranks.own_seed(self.seed))
+        return super().batches(batch_size, generator, shuffle)
 
 
 def corrupt(patterns, corruption, generator):
@@ -83,11 +110,10 @@ def _within(places, first, size):
     return (places >= first) & (places < first + size)
 
 
-def load(config, device, output_filter):
-    """The splits "train", "dev" and "test" of the config's patterns.
+def load(config, device, shape=(TRAINS,)):
+    """The splits "train", "dev" and "test" of the config's patterns, and what to say of them behind a result.
 
-    Args:
-        output_filter: the network's; the target is the pattern, `dataset.delay` steps later, as this filter sees it.
+    The target is the pattern, `dataset.delay` steps later, as the network's output filter sees it.
     Raises UserError for patterns that can't be used and for a corruption or delay that does not fit them.
     """
     settings, corruption, length = config["dataset"], config["corruption"], config["hyperparameters"]["length"]
@@ -98,12 +124,14 @@ def load(config, device, output_filter):
     delay = settings["delay"]
     if delay >= length:
         raise UserError(f"dataset.delay: {delay} is not shorter than the window, hyperparameters.length {length}")
+    output_filter = DualExpFilter(config["hyperparameters"]["filter_tau_m"], config["hyperparameters"]["filter_tau_s"])
     targets = output_filter(delayed(patterns, delay).transpose(0, 1))[0].transpose(0, 1).contiguous()
     seeds = {"train": None, "dev": DEV_SEED, "test": TEST_SEED}
-    return {
+    splits = {
         part: PatternSplit(patterns, targets, settings[f"{part}_size"], corruption, seed)
         for part, seed in seeds.items()
     }  # fmt: skip
+    return splits, "" if settings["patterns"] else "embedded patterns"
 
 
 def delayed(patterns, delay):

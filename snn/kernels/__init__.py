@@ -6,13 +6,14 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
 
     dual_exp_iir(x, psp_1, psp_2, a1, a2, b1)                -> psp, psp[T], psp[T-1]
     first_order_low_pass(x, psp_1, a1)                       -> psp, psp[T]
-    spiking_neuron(current, v, r, decay, membrane_filter)    -> spikes, v[T], r[T]
+    spiking_neuron(current, v, r, decay, membrane_filter, threshold, surrogate)    -> spikes, v[T], r[T]
     dual_exp_filter(x, m, s, decay_m, decay_s, gain)         -> y, m[T], s[T]
     dropout(x, p)                                            -> y
 
 `reference` is the definition, in plain torch, and runs for every device and dtype. `fast` has the compiled ones: `cpu`
-for the CPU, in Numba, and `cuda` for CUDA, in Triton. They are chosen here, by the tensor that they are to work on; no
-layer knows which ones it runs.
+for the CPU, in Numba, and `cuda` for CUDA, in Triton. `operators` has the same functions as operators of torch, for
+torch.compile, torch.export and torch.vmap, which can't look into compiled loops. They are chosen here, by the tensor
+that they are to work on; no layer knows which ones it runs.
 """
 
 import sys
@@ -20,12 +21,19 @@ from functools import cache
 
 import torch
 
-from snn.kernels import reference
+from snn.kernels import operators, reference
 from snn.kernels.fast import FastKernels
 
 
 def kernels_for(x):
     """The fastest kernels that work on tensor `x`."""
+    if torch.compiler.is_compiling() or operators.is_transforming():
+        return operators
+    return eager_kernels_for(x)
+
+
+def eager_kernels_for(x):
+    """The same, where torch does not trace or transform what runs."""
     return _kernels_on(x.device.type) if x.dtype == torch.float32 else reference
 
 

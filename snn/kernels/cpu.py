@@ -9,25 +9,26 @@ on spinning for a while after every matrix product. Where torch has no GNU OpenM
 """
 
 import ctypes
+import hashlib
 import math
+from functools import cache
+from types import FunctionType, ModuleType
 
 import llvmlite.binding
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, njit
+from numba import types as numba_types
 from numba.extending import intrinsic
 
-from snn.kernels.reference import SURROGATE_SIGMA, THRESHOLD
+from snn.kernels import surrogates
 
 BLOCK = 512  # features whose states and sums stay in the first cache, a few KiB
 SMALL = 20_000  # values in a sequence; fewer are done before a second thread has begun
-ARRAYS, NUMBERS = 9, 3  # that a loop may be given
+ARRAYS, NUMBERS = 9, 6  # that a loop may be given
 _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS)  # of each array the address and the shape, then the numbers
 
 f32, i32, u32 = np.float32, np.int32, np.uint32
-_THRESHOLD = f32(THRESHOLD)
-_PEAK = f32(1 / (math.sqrt(2 * math.pi) * SURROGATE_SIGMA))
-_EXPONENT = f32(-0.5 / SURROGATE_SIGMA**2 / math.log(2))  # the surrogate's, for base 2
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f32(math.log(2) ** k / math.factorial(k)) for k in range(7))  # 2^f by powers of f
 
 _openmp = ctypes.CDLL(None)  # what torch has loaded
@@ -39,8 +40,8 @@ _no_openmp = {"omp_get_thread_num": _alone(lambda: 0), "omp_get_num_threads": _a
 for _name in _no_openmp:
     _function = getattr(_openmp, _name, _no_openmp[_name])
     llvmlite.binding.add_symbol(f"snn_{_name}", ctypes.cast(_function, ctypes.c_void_p).value)
-_thread_number = types.ExternalFunction("snn_omp_get_thread_num", types.int32())
-_thread_count = types.ExternalFunction("snn_omp_get_num_threads", types.int32())
+_thread_number = numba_types.ExternalFunction("snn_omp_get_thread_num", numba_types.int32())
+_thread_count = numba_types.ExternalFunction("snn_omp_get_num_threads", numba_types.int32())
 
 
 class _Loop:
@@ -69,7 +70,7 @@ def _pointer(typing_context, address):
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.float32)(address), generate
+    return numba_types.CPointer(numba_types.float32)(address), generate
 
 
 @njit
@@ -85,7 +86,10 @@ def _unpack(task):
         _array(task, 0), _array(task, 1), _array(task, 2), _array(task, 3), _array(task, 4),
         _array(task, 5), _array(task, 6), _array(task, 7), _array(task, 8),
     )  # fmt: skip
-    numbers = (f32(task[4 * ARRAYS]), f32(task[4 * ARRAYS + 1]), f32(task[4 * ARRAYS + 2]))
+    numbers = (
+        f32(task[4 * ARRAYS]), f32(task[4 * ARRAYS + 1]), f32(task[4 * ARRAYS + 2]),
+        f32(task[4 * ARRAYS + 3]), f32(task[4 * ARRAYS + 4]), f32(task[4 * ARRAYS + 5]),
+    )  # fmt: skip
     return arrays, numbers
 
 
@@ -221,11 +225,11 @@ def _first_order_backward(task):
             grad_start[0, b, i : i + n] = to_this[:n]
 
 
-def neuron_forward(current, start, decay, membrane_filter, keep, spikes):
+def neuron_forward(current, start, decay, membrane_filter, threshold, keep, spikes):
     potential = spikes.new_empty(spikes.shape if keep else (1, 1, spikes.shape[2]))
     end = spikes.new_empty(2, *spikes.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
-    _neuron_forward(current, start, spikes, potential, end, decay, kept_decay, keep)
+    _neuron_forward(current, start, spikes, potential, end, decay, kept_decay, keep, threshold)
     return potential if keep else None, end
 
 
@@ -233,7 +237,7 @@ def neuron_forward(current, start, decay, membrane_filter, keep, spikes):
 def _neuron_forward(task):
     arrays, numbers = _unpack(task)
     current, start, spikes, potential, end = arrays[:5]
-    decay, kept_decay, keep = numbers[0], numbers[1], numbers[2] != 0
+    decay, kept_decay, keep, threshold = numbers[0], numbers[1], numbers[2] != 0, numbers[3]
     length, (first_b, last_b, first, last) = len(spikes), _share(spikes)
     v, r = np.empty(BLOCK, f32), np.empty(BLOCK, f32)
     for i in range(first, last, BLOCK):
@@ -245,26 +249,28 @@ def _neuron_forward(task):
                 current_t, spikes_t = current[min(t, len(current) - 1), b, i : i + n], spikes[t, b, i : i + n]
                 for j in range(n):
                     v[j] = current_t[j] - r[j] + kept_decay * v[j]
-                    spikes_t[j] = f32(1) if v[j] > _THRESHOLD else f32(0)
+                    spikes_t[j] = f32(1) if v[j] > threshold else f32(0)
                     r[j] = decay * r[j] + spikes_t[j]
                     if keep:
                         potential[t, b, i + j] = v[j]
             end[0, b, i : i + n], end[1, b, i : i + n] = v[:n], r[:n]
 
 
-def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter):
+def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter, threshold, surrogate):
     grad_current = potential.new_empty(potential.shape)
     grad_start = potential.new_empty(2, *potential.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
-    _neuron_backward(grad_spikes, grad_end, potential, grad_current, grad_start, decay, kept_decay)
+    loop = _neuron_backward_with(surrogate.gradient)
+    loop(
+        grad_spikes, grad_end, potential, grad_current, grad_start, decay, kept_decay, threshold, *surrogate.constants
+    )  # fmt: skip
     return grad_current, grad_start
 
 
-@_Loop
 def _neuron_backward(task):
     arrays, numbers = _unpack(task)
     grad_spikes, grad_end, potential, grad_current, grad_start = arrays[:5]
-    decay, kept_decay = numbers[:2]
+    decay, kept_decay, threshold, c_1, c_2, c_3 = numbers
     length, (first_b, last_b, first, last) = len(potential), _share(potential)
     to_v, to_r = np.empty(BLOCK, f32), np.empty(BLOCK, f32)  # gradients of v[t] and r[t] from later steps
     for i in range(first, last, BLOCK):
@@ -276,9 +282,8 @@ def _neuron_backward(task):
                 grad_t = grad_spikes[min(t, len(grad_spikes) - 1), b, i : i + n]
                 v_t, result_t = potential[t, b, i : i + n], grad_current[t, b, i : i + n]
                 for j in range(n):
-                    away = v_t[j] - _THRESHOLD
-                    surrogate = _PEAK * _power_of_2(_EXPONENT * away * away)
-                    result_t[j] = (grad_t[j] + to_r[j]) * surrogate + to_v[j]
+                    derivative = _surrogate(v_t[j] - threshold, c_1, c_2, c_3)
+                    result_t[j] = (grad_t[j] + to_r[j]) * derivative + to_v[j]
                     to_v[j] = kept_decay * result_t[j]
                     to_r[j] = decay * to_r[j] - result_t[j]
             grad_start[0, b, i : i + n], grad_start[1, b, i : i + n] = to_v[:n], to_r[:n]
@@ -286,12 +291,32 @@ def _neuron_backward(task):
 
 @njit(error_model="numpy")
 def _power_of_2(x):
-    """2^x for x <= 0, to 2e-7 of itself; a libm call would keep the loop from using vectors."""
-    x = max(x, f32(-126))
-    whole = i32(x - f32(0.5))  # rounds to the nearest: the cast cuts towards zero
+    """2^x, to 2e-7 of itself; a libm call would keep the loop from using vectors."""
+    x = min(max(x, f32(-126)), f32(127))
+    whole = i32(x + (f32(0.5) if x > f32(0) else f32(-0.5)))  # rounds to the nearest: the cast cuts towards zero
     f = x - f32(whole)
     fraction = _L0 + f * (_L1 + f * (_L2 + f * (_L3 + f * (_L4 + f * (_L5 + f * _L6)))))
     return fraction * i32((whole + i32(127)) << i32(23)).view(f32)  # the bits of 2^whole
+
+
+_surrogate = None  # in its place each copy of _neuron_backward gets the formula of a surrogate gradient
+_m = ModuleType("m")  # what a surrogate's formula calls
+_m.exp2, _m.abs, _m.sqrt = _power_of_2, njit(lambda x: abs(x)), njit(lambda x: math.sqrt(x))
+
+
+@cache
+def _neuron_backward_with(gradient):
+    """The backward loop of neurons with a surrogate's formula in it, and the formula's fingerprint in its name.
+
+    Numba keeps what it has compiled under the loop's name and this file's time of change, and nothing else.
+    """
+    function = surrogates.formula(gradient, _m)
+    names = globals() | {"_surrogate": njit(error_model="numpy")(function)}
+    loop = FunctionType(_neuron_backward.__code__, names, _neuron_backward.__name__)
+    code = function.__code__
+    fingerprint = hashlib.sha256(repr((code.co_code, code.co_consts, code.co_names)).encode()).hexdigest()[:16]
+    loop.__qualname__ = f"_neuron_backward_{fingerprint}"
+    return _Loop(loop)
 
 
 def dual_exp_filter_forward(x, start, decay_m, decay_s, gain, y):
@@ -304,7 +329,7 @@ def dual_exp_filter_forward(x, start, decay_m, decay_s, gain, y):
 def _dual_exp_filter_forward(task):
     arrays, numbers = _unpack(task)
     x, start, y, end = arrays[:4]
-    decay_m, decay_s, gain = numbers
+    decay_m, decay_s, gain = numbers[:3]
     length, (first_b, last_b, first, last) = len(y), _share(y)
     m, s = np.empty(BLOCK, f32), np.empty(BLOCK, f32)
     for i in range(first, last, BLOCK):
@@ -331,7 +356,7 @@ def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, shape):
 def _dual_exp_filter_backward(task):
     arrays, numbers = _unpack(task)
     grad_y, grad_end, grad_x, grad_start = arrays[:4]
-    decay_m, decay_s, gain = numbers
+    decay_m, decay_s, gain = numbers[:3]
     length, (first_b, last_b, first, last) = len(grad_x), _share(grad_x)
     to_m, to_s = np.empty(BLOCK, f32), np.empty(BLOCK, f32)  # gradients of m[t] and s[t] from later steps
     for i in range(first, last, BLOCK):

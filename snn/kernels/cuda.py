@@ -4,20 +4,18 @@
 the filters' backward of several, whose sums it keeps) and goes through all steps with its states in registers.
 """
 
-import math
+from functools import cache
+from types import FunctionType
 
 import torch
 import triton
 import triton.language as tl
 
-from snn.kernels.reference import SURROGATE_SIGMA, THRESHOLD
+from snn.kernels import surrogates
 
 BLOCK = 256  # features of a program
+_surrogate = None  # in its place each copy of _neuron_backward gets the formula of a surrogate gradient
 PROGRAMS = 4096  # enough to fill any GPU; a backward whose sums need fewer rows than samples asks for no more
-
-_THRESHOLD = tl.constexpr(THRESHOLD)
-_PEAK = tl.constexpr(1 / (math.sqrt(2 * math.pi) * SURROGATE_SIGMA))
-_EXPONENT = tl.constexpr(-0.5 / SURROGATE_SIGMA**2)
 
 
 def _grid(shape, rows=1):
@@ -192,20 +190,21 @@ def _first_order_backward(
     tl.store(sums + tl.program_id(1).to(tl.int64) * features + n, sum_a1, inside)
 
 
-def neuron_forward(current, start, decay, membrane_filter, keep, spikes):
+def neuron_forward(current, start, decay, membrane_filter, threshold, keep, spikes):
     potential = torch.empty_like(spikes) if keep else None
     end = spikes.new_empty(2, *spikes.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
     _neuron_forward[_grid(spikes.shape)](
-        current, start, spikes, potential, end, *spikes.shape, *_strides(current, start), decay, kept_decay, keep, BLOCK
-    )
+        current, start, spikes, potential, end, *spikes.shape, *_strides(current, start), decay, kept_decay, threshold,
+        keep, BLOCK,
+    )  # fmt: skip
     return potential, end
 
 
 @triton.jit
 def _neuron_forward(
     current, start, spikes, potential, end, length, batch, features, current_step, start_row, start_state,
-    decay, kept_decay, KEEP: tl.constexpr, BLOCK: tl.constexpr,
+    decay, kept_decay, threshold, KEEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
@@ -216,7 +215,7 @@ def _neuron_forward(
     current += place
     for t in range(length):
         v = tl.load(current, inside) - r + kept_decay * v
-        spike = (v > _THRESHOLD).to(tl.float32)
+        spike = (v > threshold).to(tl.float32)
         r = decay * r + spike
         here = tl.cast(t, tl.int64) * batch * features + place
         tl.store(spikes + here, spike, inside)
@@ -227,21 +226,20 @@ def _neuron_forward(
     tl.store(end + batch * features + place, r, inside)
 
 
-def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter):
+def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter, threshold, surrogate):
     grad_current = torch.empty_like(potential)
     grad_start = potential.new_empty(2, *potential.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
-    _neuron_backward[_grid(potential.shape)](
+    _neuron_backward_with(surrogate.gradient)[_grid(potential.shape)](
         grad_spikes, grad_end, potential, grad_current, grad_start, *potential.shape,
-        *_strides(grad_spikes, grad_end), decay, kept_decay, BLOCK,
+        *_strides(grad_spikes, grad_end), decay, kept_decay, threshold, *surrogate.constants, BLOCK,
     )  # fmt: skip
     return grad_current, grad_start
 
 
-@triton.jit
 def _neuron_backward(
     grad_spikes, grad_end, potential, grad_current, grad_start, length, batch, features, grad_step, end_row, end_state,
-    decay, kept_decay, BLOCK: tl.constexpr,
+    decay, kept_decay, threshold, c_1, c_2, c_3, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
@@ -253,14 +251,20 @@ def _neuron_backward(
     for back in range(length):
         t = steps - back
         here = t * batch * features + place
-        away = tl.load(potential + here, inside) - _THRESHOLD
-        surrogate = tl.exp(away * away * _EXPONENT) * _PEAK
-        grad = (tl.load(grad_spikes + t * grad_step + place, inside) + to_r) * surrogate + to_v
+        derivative = _surrogate(tl.load(potential + here, inside) - threshold, c_1, c_2, c_3)
+        grad = (tl.load(grad_spikes + t * grad_step + place, inside) + to_r) * derivative + to_v
         tl.store(grad_current + here, grad, inside)
         to_v = kept_decay * grad
         to_r = decay * to_r - grad
     tl.store(grad_start + place, to_v, inside)
     tl.store(grad_start + batch * features + place, to_r, inside)
+
+
+@cache
+def _neuron_backward_with(gradient):
+    """The backward kernel of neurons with a surrogate's formula in it."""
+    names = globals() | {"_surrogate": triton.jit(surrogates.formula(gradient, tl))}
+    return triton.jit(FunctionType(_neuron_backward.__code__, names, _neuron_backward.__name__))
 
 
 def dual_exp_filter_forward(x, start, decay_m, decay_s, gain, y):

@@ -9,6 +9,9 @@ A module of loops has a forward and a backward for each kernel, on float32 tenso
   they lie in memory (channels last, if the input is);
 - states and the gradients into them `[2, B, N]`, or `[2, 1, N]` where they are zero;
 - coefficients and their gradients `[3, N]`: a1, a2, b1. (The first-order filter: one state, one coefficient.)
+
+The neuron's threshold and the constants of its surrogate are numbers that the loops get at each call; they are not
+compiled in.
 """
 
 import math
@@ -32,10 +35,11 @@ class FastKernels:
     def first_order_low_pass(self, x, psp_1, a1):
         return _FirstOrderLowPass.apply(self.loops, x, psp_1, a1)
 
-    def spiking_neuron(self, current, v, r, decay, membrane_filter):
+    def spiking_neuron(self, current, v, r, decay, membrane_filter, threshold, surrogate):
         needs_grad = any(tensor is not None and tensor.requires_grad for tensor in (current, v, r))
         keep = needs_grad and torch.is_grad_enabled()
-        return _SpikingNeuron.apply(self.loops, current, v, r, decay, membrane_filter, keep)
+        constants = decay, membrane_filter, threshold, surrogate
+        return _SpikingNeuron.apply(self.loops, current, v, r, constants, keep)
 
     def dual_exp_filter(self, x, m, s, decay_m, decay_s, gain):
         return _DualExpFilter.apply(self.loops, x, m, s, decay_m, decay_s, gain)
@@ -75,11 +79,11 @@ class _Layout:
         if all(state is None for state in states):
             return torch.zeros(len(states), 1, self.flat_shape[2], device=self.device)
         zeros = torch.zeros((), device=self.device)
-        return self._flat(torch.stack([(zeros if s is None else s).expand(self.shape[1:]) for s in states]))
+        return self._flat(torch.stack([(zeros if s is None else s.float()).expand(self.shape[1:]) for s in states]))
 
     def flatten_coefficients(self, *coefficients):
         """Coefficients `[*features]` as `[len(coefficients), N]`."""
-        return self._flat(torch.stack(coefficients)[None])[0]
+        return self._flat(torch.stack([c.float() for c in coefficients])[None])[0]
 
     def _flat(self, tensor):
         if not self.in_order:
@@ -165,17 +169,17 @@ class _FirstOrderLowPass(Function):
 
 
 class _SpikingNeuron(Function):
-    """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > 1; r[t] = d r[t-1] + s[t]"""
+    """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > threshold; r[t] = d r[t-1] + s[t]"""
 
     @staticmethod
-    def forward(ctx, loops, current, v, r, decay, membrane_filter, keep):
+    def forward(ctx, loops, current, v, r, constants, keep):
         layout = _Layout(current)
         spikes, flat_spikes = layout.new_sequence()
         potential, end = loops.neuron_forward(
-            layout.flatten(current), layout.flatten_states(v, r), decay, membrane_filter, keep, flat_spikes
+            layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
         )
         ctx.save_for_backward(potential)
-        ctx.loops, ctx.layout, ctx.constants = loops, layout, (decay, membrane_filter)
+        ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
         ctx.set_materialize_grads(False)
         return spikes, *layout.unflatten(end)
 
@@ -189,7 +193,7 @@ class _SpikingNeuron(Function):
             layout.flatten(grad_spikes), grad_end, potential, *ctx.constants
         )
         grad_v, grad_r = (layout.unflatten(g) if need else None for g, need in zip(grad_start, (need_v, need_r)))
-        return None, layout.unflatten(grad_current), grad_v, grad_r, None, None, None
+        return None, layout.unflatten(grad_current), grad_v, grad_r, None, None
 
 
 class _DualExpFilter(Function):

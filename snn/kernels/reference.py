@@ -5,14 +5,9 @@ that autograd never sees a single step. In the backward, `grad[t]` first holds t
 once the loop has passed, the gradient along all paths, those through later steps included.
 """
 
-import math
-
 import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-THRESHOLD = 1.0
-SURROGATE_SIGMA = 0.4
 
 
 def _initial(x, *states):
@@ -97,10 +92,10 @@ class _FirstOrderLowPass(Function):
 
 
 class _SpikingNeuron(Function):
-    """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > 1; r[t] = d r[t-1] + s[t]"""
+    """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > threshold; r[t] = d r[t-1] + s[t]"""
 
     @staticmethod
-    def forward(ctx, current, v, r, decay, membrane_filter):
+    def forward(ctx, current, v, r, decay, membrane_filter, threshold, surrogate):
         potential = current.new_empty(current.shape)
         spikes = torch.empty_like(potential)
         r = r.clone()
@@ -108,19 +103,20 @@ class _SpikingNeuron(Function):
             torch.sub(current_t, r, out=v_t)
             if membrane_filter:
                 v_t.add_(v, alpha=decay)
-            torch.gt(v_t, THRESHOLD, out=s_t)
+            torch.gt(v_t, threshold, out=s_t)
             r.mul_(decay).add_(s_t)
             v = v_t
         ctx.save_for_backward(potential)
-        ctx.decay, ctx.membrane_filter = decay, membrane_filter
+        ctx.constants = decay, membrane_filter, threshold, surrogate
         return spikes, v.clone(), r
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_spikes, grad_v, grad_r):
         (potential,) = ctx.saved_tensors
-        decay, membrane_filter = ctx.decay, ctx.membrane_filter
-        grad_current = surrogate_gradient(potential)  # each step is turned into the gradient of v[t], that of I[t]
+        decay, membrane_filter, threshold, surrogate = ctx.constants
+        # Holds ds/dv at first; the loop turns each step into the gradient of v[t], which is that of I[t].
+        grad_current = surrogate.gradient(potential - threshold, *surrogate.constants)
         grad_r = grad_r.clone()
         later = grad_v
         for grad_t, grad_s in zip(reversed(grad_current.unbind(0)), reversed(grad_spikes.unbind(0))):
@@ -129,7 +125,7 @@ class _SpikingNeuron(Function):
                 grad_t.add_(later)
             grad_r.mul_(decay).sub_(grad_t)
             later = decay * grad_t if membrane_filter else None
-        return grad_current, later, grad_r, None, None
+        return grad_current, later, grad_r, None, None, None, None
 
 
 class _DualExpFilter(Function):
@@ -161,12 +157,6 @@ class _DualExpFilter(Function):
         return grad_x, grad_m, grad_s, None, None, None
 
 
-def surrogate_gradient(v):
-    """ds/dv = exp(-(1 - v)^2 / (2 sigma^2)) / (sqrt(2 pi) sigma), a new tensor of v's shape."""
-    peak = 1 / (math.sqrt(2 * math.pi) * SURROGATE_SIGMA)
-    return (v - THRESHOLD).square_().mul_(-0.5 / SURROGATE_SIGMA**2).exp_().mul_(peak)
-
-
 def dual_exp_iir(x, psp_1, psp_2, a1, a2, b1):
     return _DualExpIIR.apply(x, *_initial(x, psp_1, psp_2), a1, a2, b1)
 
@@ -175,8 +165,8 @@ def first_order_low_pass(x, psp_1, a1):
     return _FirstOrderLowPass.apply(x, *_initial(x, psp_1), a1)
 
 
-def spiking_neuron(current, v, r, decay, membrane_filter):
-    return _SpikingNeuron.apply(current, *_initial(current, v, r), decay, membrane_filter)
+def spiking_neuron(current, v, r, decay, membrane_filter, threshold, surrogate):
+    return _SpikingNeuron.apply(current, *_initial(current, v, r), decay, membrane_filter, threshold, surrogate)
 
 
 def dual_exp_filter(x, m, s, decay_m, decay_s, gain):

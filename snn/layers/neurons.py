@@ -2,43 +2,56 @@
 
 import math
 
-from torch import nn
+from snn.base.names import find_class
+from snn.kernels import kernels_for, surrogates
+from snn.layers.layer import Layer
 
-from snn.kernels import kernels_for
 
-
-class SpikingNeuron(nn.Module):
-    """Neuron with threshold 1, an exponentially decaying reset and, if asked for, a membrane filter.
+class SpikingNeuron(Layer):
+    """Neuron with a threshold, an exponentially decaying reset and, if asked for, a membrane filter.
 
         v[t] = I[t] - r[t-1]                    (membrane_filter: v[t] = d v[t-1] + I[t] - r[t-1])
-        s[t] = 1 if v[t] > 1 else 0
+        s[t] = 1 if v[t] > threshold else 0
         r[t] = d r[t-1] + s[t],  d = e^(-1/tau_m)
 
-    The gradient of the spike is the surrogate exp(-(1 - v)^2 / (2 sigma^2)) / (sqrt(2 pi) sigma), sigma = 0.4;
-    gradients flow through the reset and through the state.
+    The gradient of a spike, ds/dv, is the surrogate's; gradients flow through the reset and through the state.
 
     Args:
         tau_m: time constant of the reset, and of the membrane filter, in time steps, > 0.
         membrane_filter: whether the potential itself is low-pass filtered too.
+        threshold: potential above which the neuron spikes; the paper's is 1.
+        surrogate: of `snn.surrogates`; the paper's is Gaussian(0.4).
 
     Shape: current `[T, B, *features]` -> spikes (0 or 1) of the same shape; state (v, r), each `[B, *features]`.
 
-    Raises ValueError for another time constant.
+    Raises ValueError for another time constant, and for an input without steps or of integers.
     """
 
-    stateful = True
+    output = "spikes"
+    states = ("v", "reset")
 
-    def __init__(self, tau_m, membrane_filter=False):
+    def __init__(self, tau_m, membrane_filter=False, threshold=1.0, surrogate=surrogates.Gaussian(0.4)):
         super().__init__()
         if not tau_m > 0:
             raise ValueError(f"SpikingNeuron needs tau_m > 0, got {tau_m}")
-        self.tau_m, self.membrane_filter = tau_m, membrane_filter
+        self.tau_m, self.membrane_filter, self.threshold, self.surrogate = tau_m, membrane_filter, threshold, surrogate
         self.decay = math.exp(-1 / tau_m)
 
+    @classmethod
+    def from_config(cls, hyperparameters):
+        """The neuron that a config's `hyperparameters` describe."""
+        p = hyperparameters
+        surrogate = find_class(p["surrogate"], surrogates.Surrogate, surrogates.BUILT_IN)(**p["surrogate_arguments"])
+        return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)
+
     def forward(self, x, state=None):
+        x = self.checked(x)
         v, r = state or (None, None)
-        spikes, *state = kernels_for(x).spiking_neuron(x, v, r, self.decay, self.membrane_filter)
+        spikes, *state = kernels_for(x).spiking_neuron(
+            x, v, r, self.decay, self.membrane_filter, self.threshold, self.surrogate
+        )
         return spikes, tuple(state)
 
     def extra_repr(self):
-        return f"tau_m={self.tau_m}, membrane_filter={self.membrane_filter}"
+        membrane = ", membrane_filter=True" if self.membrane_filter else ""
+        return f"tau_m={self.tau_m}{membrane}, threshold={self.threshold}, surrogate={self.surrogate}"

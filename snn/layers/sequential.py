@@ -3,37 +3,50 @@
 import torch
 from torch import nn
 
+from snn.base.names import find_class
+from snn.layers.layer import Layer, is_stateful
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse
+
+SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass}
+NEURONS = {"SpikingNeuron": SpikingNeuron}
 
 
 class Sequential(nn.Sequential):
     """Layers in sequence, each over the whole time at once; `y, state = net(x, state=None)`.
 
-    A layer that carries state (its class says `stateful = True`) gets the sequence and its own state. Any other
-    torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as `[T * B, *]`. Under autocast
-    only these products run in less precision; filters and potentials stay in float32.
+    A layer over time (`snn.Layer`, or any module whose class says `stateful = True`) gets the sequence and its own
+    state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
+    `[T * B, *]`. Under autocast only these products run in less precision; filters and potentials stay in float32.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
 
-    Raises ValueError for a state that does not have one entry for each layer.
+    Raises ValueError for a state that does not have one entry for each layer, and for an input without steps.
     """
 
     stateful = True
+    output = ""  # it has none of its own: that of its last layer
 
     def __init__(self, *layers):
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)  # makes convolutions faster; shapes stay as they are
 
+    @property
+    def input_shape(self):
+        """Shape of the input at one step, which the first layer with a `shape` has, such as a synapse; else None."""
+        return next((tuple(layer.shape) for layer in self if isinstance(layer, Synapse)), None)
+
     def forward(self, x, state=None):
+        if x.dim() < 2 or not len(x):
+            raise ValueError(f"a network takes [T, B, *features] with at least one step, got {list(x.shape)}")
         if state is None:
             state = (None,) * len(self)
         elif len(state) != len(self):
             raise ValueError(f"a state of {len(state)} entries for a network of {len(self)} layers")
         ends = []
         for layer, start in zip(self, state):
-            if getattr(layer, "stateful", False):
+            if is_stateful(layer):
                 if x.dtype in (torch.bfloat16, torch.float16):  # of products under autocast
                     x = x.float()
                 x, end = layer(x, start)
@@ -42,15 +55,17 @@ class Sequential(nn.Sequential):
             ends.append(end)
         return x, tuple(ends)
 
+    def step(self, x, state=None):
+        """One time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
+        y, state = self(x[None], state)
+        return y[0], state
+
 
 def synapse(shape, hyperparameters):
     """The synapse layer for an input of `shape` that a config's `hyperparameters` describe."""
-    p = hyperparameters
-    if p["synapse_type"] == "first_order":
-        return FirstOrderLowPass(shape, p["tau_m"], p["train_coefficients"])
-    return DualExpIIR(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
+    return find_class(hyperparameters["synapse_type"], Synapse, SYNAPSES).from_config(shape, hyperparameters)
 
 
 def neuron(hyperparameters):
     """The neuron layer that a config's `hyperparameters` describe."""
-    return SpikingNeuron(hyperparameters["tau_m"], hyperparameters["membrane_filter"])
+    return find_class(hyperparameters["neuron"], Layer, NEURONS).from_config(hyperparameters)

@@ -7,12 +7,55 @@ import torch
 from torch import nn
 
 from snn.kernels import kernels_for
+from snn.layers.layer import Layer
 
-COEFFICIENTS = ("a1", "a2", "b1")  # names of a synapse's parameters
 MARGIN = 1e-3  # of stability, for `stabilize`
 
 
-class DualExpIIR(nn.Module):
+class Synapse(Layer):
+    """Base of synapses with one filter for each element of the input.
+
+    A subclass names its `coefficients`, the parameters of shape `shape` that define the filters, and says by `poles`
+    which filters are stable and by `stabilize` how to make them so. With `from_config(shape, hyperparameters)`, a class
+    method, a config can choose it.
+
+    Args:
+        shape: shape of the input at one step, an int or a tuple.
+    """
+
+    output = "psp"
+    coefficients = ()
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = torch.Size([shape] if isinstance(shape, int) else shape)
+
+    def checked(self, x):
+        x = super().checked(x)
+        if x.shape[2:] != self.shape:
+            raise ValueError(
+                f"{type(self).__name__} takes [T, B, {', '.join(map(str, self.shape))}], got {list(x.shape)}"
+            )
+        return x
+
+    def poles(self):
+        """Distance of each filter's poles from the origin, `[order, *shape]`, the largest first; none if not known."""
+        return torch.empty(0, *self.shape)
+
+    def unstable(self):
+        """How many filters have an impulse response that does not die away: those with a pole at distance 1 or more."""
+        return int((self.poles() >= 1).any(0).sum())
+
+    def stabilize(self):
+        """Move the coefficients of filters that are unstable, or nearly, to where impulse responses die away."""
+        raise NotImplementedError(f"{type(self).__name__} has no stabilize(), which stable_filters needs: give it one")
+
+    def extra_repr(self):
+        trained = any(getattr(self, name).requires_grad for name in self.coefficients)
+        return f"{tuple(self.shape)}, trainable={trained}"
+
+
+class DualExpIIR(Synapse):
     """Second-order synapse with a dual-exponential impulse response.
 
         psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]
@@ -28,43 +71,54 @@ class DualExpIIR(nn.Module):
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state (psp[t-1], psp[t-2]), each `[B, *shape]`.
 
-    Raises ValueError for other time constants and for an input of another shape.
+    Raises ValueError for other time constants, and for an input of another shape, without steps or of integers.
     """
 
-    stateful = True
+    states = ("psp", "psp_before")
+    coefficients = ("a1", "a2", "b1")
 
     def __init__(self, shape, tau_m, tau_s, trainable=True):
-        super().__init__()
+        super().__init__(shape)
         if not tau_m > tau_s > 0:
             raise ValueError(f"DualExpIIR needs tau_m > tau_s > 0, got tau_m {tau_m}, tau_s {tau_s}")
-        self.shape = torch.Size([shape] if isinstance(shape, int) else shape)
         self.tau_m, self.tau_s = tau_m, tau_s
         decay_m, decay_s = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
         self.a1 = _coefficient(self.shape, decay_m + decay_s, trainable)
         self.a2 = _coefficient(self.shape, -decay_m * decay_s, trainable)
         self.b1 = _coefficient(self.shape, decay_m - decay_s, trainable)
 
+    @classmethod
+    def from_config(cls, shape, hyperparameters):
+        p = hyperparameters
+        return cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
+
     def forward(self, x, state=None):
-        _check_input(self, x)
+        x = self.checked(x)
         psp_1, psp_2 = state or (None, None)
         psp, *state = kernels_for(x).dual_exp_iir(x, psp_1, psp_2, self.a1, self.a2, self.b1)
         return psp, tuple(state)
 
     @torch.no_grad()
-    def stabilize(self):
-        """Move a1 and a2 of filters whose impulse response does not die away, or hardly, to where it does.
+    def poles(self):
+        """The roots of z^2 - a1 z - a2."""
+        a1, a2 = self.a1.double(), self.a2.double()
+        root = torch.sqrt((a1**2 + 4 * a2).to(torch.complex128))
+        return torch.stack([(a1 + root).abs(), (a1 - root).abs()]).div(2).sort(0, descending=True)[0]
 
-        That is the triangle |a2| < 1, |a1| < 1 - a2 (both poles in the unit circle), less a margin.
-        """
+    @torch.no_grad()
+    def unstable(self):
+        """Those outside the triangle |a2| < 1, |a1| < 1 - a2, where both poles are in the unit circle."""
+        return int(((self.a2.abs() >= 1) | (self.a1.abs() >= 1 - self.a2)).sum())
+
+    @torch.no_grad()
+    def stabilize(self):
+        """Into that triangle, less a margin."""
         self.a2.clamp_(MARGIN - 1, 1 - MARGIN)
         largest = 1 - MARGIN - self.a2
         self.a1.clamp_(-largest, largest)
 
-    def extra_repr(self):
-        return f"{tuple(self.shape)}, trainable={self.a1.requires_grad}"
 
-
-class FirstOrderLowPass(nn.Module):
+class FirstOrderLowPass(Synapse):
     """First-order synapse with an exponential impulse response.
 
         psp[t] = a1 psp[t-1] + x[t],  a1 = e^(-1/tau) at the start
@@ -76,32 +130,37 @@ class FirstOrderLowPass(nn.Module):
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state psp[t-1], `[B, *shape]`.
 
-    Raises ValueError for another time constant and for an input of another shape.
+    Raises ValueError for another time constant, and for an input of another shape, without steps or of integers.
     """
 
-    stateful = True
+    states = ("psp",)
+    coefficients = ("a1",)
 
     def __init__(self, shape, tau, trainable=True):
-        super().__init__()
+        super().__init__(shape)
         if not tau > 0:
             raise ValueError(f"FirstOrderLowPass needs tau > 0, got {tau}")
-        self.shape = torch.Size([shape] if isinstance(shape, int) else shape)
         self.a1 = _coefficient(self.shape, math.exp(-1 / tau), trainable)
 
+    @classmethod
+    def from_config(cls, shape, hyperparameters):
+        return cls(shape, hyperparameters["tau_m"], hyperparameters["train_coefficients"])
+
     def forward(self, x, state=None):
-        _check_input(self, x)
+        x = self.checked(x)
         return kernels_for(x).first_order_low_pass(x, state, self.a1)
 
     @torch.no_grad()
+    def poles(self):
+        return self.a1.abs()[None]
+
+    @torch.no_grad()
     def stabilize(self):
-        """Move a1 of filters whose impulse response does not die away, or hardly, to where it does: |a1| < 1."""
+        """To |a1| < 1, less a margin."""
         self.a1.clamp_(MARGIN - 1, 1 - MARGIN)
 
-    def extra_repr(self):
-        return f"{tuple(self.shape)}, trainable={self.a1.requires_grad}"
 
-
-class DualExpFilter(nn.Module):
+class DualExpFilter(Layer):
     """Fixed dual-exponential filter whose impulse response peaks at 1: the output filter of the associative memory.
 
         m[t] = e^(-1/tau_m) m[t-1] + x[t],  s[t] = e^(-1/tau_s) s[t-1] + x[t],  y[t] = v0 (m[t] - s[t])
@@ -112,10 +171,11 @@ class DualExpFilter(nn.Module):
 
     Shape: x `[T, B, *features]` -> y of the same shape; state (m, s), each `[B, *features]`.
 
-    Raises ValueError for other time constants.
+    Raises ValueError for other time constants, and for an input without steps or of integers.
     """
 
-    stateful = True
+    output = "psp"
+    states = ("m", "s")
 
     def __init__(self, tau_m, tau_s):
         super().__init__()
@@ -127,6 +187,7 @@ class DualExpFilter(nn.Module):
         self.gain = eta ** (eta / (eta - 1)) / (eta - 1)
 
     def forward(self, x, state=None):
+        x = self.checked(x)
         m, s = state or (None, None)
         y, *state = kernels_for(x).dual_exp_filter(x, m, s, self.decay_m, self.decay_s, self.gain)
         return y, tuple(state)
@@ -135,12 +196,27 @@ class DualExpFilter(nn.Module):
         return f"tau_m={self.tau_m}, tau_s={self.tau_s}"
 
 
+def stabilize(net):
+    """Bring the filters of all synapses of a network back to where impulse responses die away, e.g. after a step."""
+    for layer in net.modules():
+        if isinstance(layer, Synapse):
+            layer.stabilize()
+
+
+def unstable_filters(net):
+    """How many synapse filters of a network have an impulse response that does not die away."""
+    return sum(layer.unstable() for layer in net.modules() if isinstance(layer, Synapse))
+
+
+def coefficient_names(net):
+    """Names of the parameters of a network that are coefficients of synapse filters."""
+    return {
+        f"{name}.{coefficient}" if name else coefficient
+        for name, layer in net.named_modules()
+        if isinstance(layer, Synapse)
+        for coefficient in layer.coefficients
+    }
+
+
 def _coefficient(shape, value, trainable):
     return nn.Parameter(torch.full(shape, value), requires_grad=trainable)
-
-
-def _check_input(layer, x):
-    if x.shape[2:] != layer.shape:
-        raise ValueError(
-            f"{type(layer).__name__} takes [T, B, {', '.join(map(str, layer.shape))}], got {list(x.shape)}"
-        )

@@ -7,30 +7,15 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from snn.base import ranks
-from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
-
-
-def unstable_filters(net):
-    """How many synapse filters of a network have an impulse response that does not die away.
-
-    Second order: all but those in the triangle |a2| < 1, |a1| < 1 - a2. First order: |a1| >= 1.
-    """
-    count = 0
-    for layer in net.modules():
-        if isinstance(layer, DualExpIIR):
-            count += ((layer.a2.abs() >= 1) | (layer.a1.abs() >= 1 - layer.a2)).sum().item()
-        elif isinstance(layer, FirstOrderLowPass):
-            count += (layer.a1.abs() >= 1).sum().item()
-    return count
+from snn.layers.layer import output_name
 
 
 @contextmanager
 def spikes_counted(net, counts):
-    """In each call of `net` add the spikes of every neuron, over time and batch, to `counts`, by the layer's name."""
+    """In each call of `net` add every neuron's spikes, over time and batch, to `counts`, by the name of their layer."""
     handles = []
     for name, layer in net.named_modules():
-        if isinstance(layer, SpikingNeuron):
+        if output_name(layer) == "spikes":
 
             def add(_, __, output, name=name):
                 spikes = output[0].sum((0, 1))

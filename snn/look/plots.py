@@ -5,7 +5,8 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
+from snn.layers.layer import state_names
+from snn.layers.synapses import Synapse
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # told apart by colour-blind readers too (Okabe, Ito 2008)
 STEPS = 40  # of an impulse response
@@ -75,12 +76,15 @@ def impulse_responses(before, after):
     return figure
 
 
+def has_synapses(net):
+    """Whether there is a synapse layer to draw."""
+    return bool(_synapses(net, net))
+
+
 def _synapses(before, after):
     """The synapse layers of a network before and after training: (name, untrained, trained)."""
     return [
-        (name, layer, after.get_submodule(name))
-        for name, layer in before.named_children()
-        if isinstance(layer, (DualExpIIR, FirstOrderLowPass))
+        (name, layer, after.get_submodule(name)) for name, layer in before.named_modules() if isinstance(layer, Synapse)
     ]
 
 
@@ -115,10 +119,11 @@ def _responses(synapse):
     return synapse(x)[0].flatten(1).cpu().numpy()
 
 
-def path(x, trace, target):
+def path(net, x, trace, target):
     """The way of the pattern's busiest input train through the layers: its psp, then a neuron's potential and spikes.
 
     Args:
+        net: the network that the trace is of.
         x: `[T, P, N]`; the first pattern is drawn.
         trace: of `snn.record`, with psp, spikes and v of all layers.
         target: spikes `[T, P, N]`.
@@ -136,7 +141,7 @@ def path(x, trace, target):
         is_last = layer == neurons[-1]
         neuron = train if is_last else _typical(spikes)
         axis.plot(trace.v[layer][:, 0, neuron].cpu(), color=BLUE, lw=1)
-        axis.axhline(1, color="gray", lw=0.8, ls="--")
+        _draw_threshold(axis, net.get_submodule(layer))
         _ticks(axis, spikes[:, neuron], ORANGE, 0)
         if is_last:
             _ticks(axis, target[:, 0, train], "black", 1)
@@ -277,19 +282,21 @@ def overview(before, after, x, y, label, spikes):
     return figure
 
 
-def neurons(trace):
-    """Potential, threshold, reset and spikes of a neuron of each layer.
+def neurons(net, trace):
+    """Every state of a neuron of each layer, such as potential and reset, its threshold and its spikes.
 
     Args:
-        trace: `spikes`, `v` and `reset`, each by layer, `[T, *features]`.
+        net: the network that the trace is of.
+        trace: by quantity, such as `spikes`, `v` and `reset`, each by layer, `[T, *features]`.
     """
     figure = Figure(figsize=(9, 1.8 * len(trace["spikes"]) + 0.4), layout="constrained")
     axes = figure.subplots(len(trace["spikes"]), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, spikes) in zip(axes, trace["spikes"].items()):
-        neuron = _typical(spikes.flatten(1))
-        for part, color, label in (("v", BLUE, "potential"), ("reset", GREEN, "reset")):
-            axis.plot(trace[part][name].flatten(1)[:, neuron].cpu(), color=color, lw=1.2, label=label)
-        axis.axhline(1, color="gray", lw=0.8, ls="--", label="threshold")
+        neuron, layer = _typical(spikes.flatten(1)), net.get_submodule(name)
+        for state, color in zip(state_names(layer), (BLUE, GREEN, "black", "gray")):
+            label = {"v": "potential"}.get(state, state)
+            axis.plot(trace[state][name].flatten(1)[:, neuron].cpu(), color=color, lw=1.2, label=label)
+        _draw_threshold(axis, layer)
         _ticks(axis, spikes.flatten(1)[:, neuron], ORANGE, 0)
         axis.set_title(f"layer {name}, neuron {neuron}: {int(spikes.flatten(1)[:, neuron].sum())} spikes (orange)",
                        fontsize=10, pad=13)  # fmt: skip
@@ -297,6 +304,15 @@ def neurons(trace):
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=3, frameon=False)
     axes[-1].set_xlabel("time step")
     return figure
+
+
+def _draw_threshold(axis, layer):
+    """A line at a neuron's threshold, if it has a single one."""
+    threshold = getattr(layer, "threshold", None)
+    if torch.is_tensor(threshold) and threshold.numel() == 1:
+        threshold = threshold.item()
+    if isinstance(threshold, (int, float)):
+        axis.axhline(threshold, color="gray", lw=0.8, ls="--", label="threshold")
 
 
 def firing_rates(spikes, samples, length):
@@ -344,16 +360,15 @@ def coefficients(before, after):
 
 
 def _quantities(synapse):
-    """The coefficients of a synapse's filters and the time constants of their stable poles, by what they are called.
-
-    The poles of psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t] are the roots of z^2 - a1 z - a2.
-    """
-    named = {name: value.detach().flatten().cpu().double().numpy() for name, value in synapse.named_parameters()}
-    root = np.sqrt(named["a1"] ** 2 + 4 * named.get("a2", 0) + 0j)
-    poles = {"slower pole's tau (steps)": np.maximum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2}
-    if "a2" in named:
-        poles["faster pole's tau (steps)"] = np.minimum(abs(named["a1"] + root), abs(named["a1"] - root)) / 2
-    stable = {label: pole[(pole > 0) & (pole < 1)] for label, pole in poles.items()}
+    """The coefficients of a synapse's filters and the time constants of their stable poles, by what they are called."""
+    named = {name: getattr(synapse, name).detach().flatten().cpu().numpy() for name in synapse.coefficients}
+    poles = synapse.poles().flatten(1).cpu().double().numpy()
+    labels = (
+        "slower pole's tau (steps)",
+        "faster pole's tau (steps)",
+        *(f"pole {n}'s tau (steps)" for n in range(3, 9)),
+    )
+    stable = {label: pole[(pole > 0) & (pole < 1)] for label, pole in zip(labels, poles)}
     return named | {label: -1 / np.log(pole) for label, pole in stable.items() if len(pole)}
 
 
@@ -389,14 +404,14 @@ def mistakes(inputs, answers):
     return figure
 
 
-def learning_curves(name, runs, published=None):
+def learning_curves(name, runs, key, published=None):
     """Train and dev accuracy, or loss, of an experiment's runs over the epochs, and the published figures.
 
     Args:
-        runs: as of `snn.report.read_run`.
+        runs: as of `snn.report.read_run`, all with the same metric.
+        key: the metric, such as "acc" or "loss".
         published: a `snn.report.Published`, or None.
     """
-    key = "acc" if all("dev_acc" in run["metrics"][0] for run in runs) else "loss"
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for number, run in enumerate(runs):
@@ -417,8 +432,9 @@ def learning_curves(name, runs, published=None):
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)
         axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
     else:
-        axis.set_ylabel("loss")
-        axis.set_yscale("log")
+        axis.set_ylabel(key)
+        if key == "loss":
+            axis.set_yscale("log")
     axis.set(xlabel="epoch", title=name)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from snn.base.errors import UserError
 from snn.base.files import written_beside
 from snn.data import patterns
 from snn.layers.synapses import FirstOrderLowPass
@@ -25,13 +24,6 @@ GROWING = {
     "noise": (0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
     "rows": (0, 25, 50, 75, 100, 125, 150),
     "jitter_std": (0, 0.5, 1, 2, 3, 4),
-}
-
-CAPTIONS = {
-    "recall": "Every pattern: a corrupted input, the target, and the spikes that the network makes of it.",
-    "recall_curves": "Share of the spikes that are right within a step, over growing corruption.",
-    "path": "One input train's way: its psp, then a neuron of each layer with potential, threshold and spikes.",
-    "impulse_responses": "What each synapse layer makes of a single spike, before and after training.",
 }
 
 
@@ -83,16 +75,42 @@ def spikes_of(net, x):
     return list(trace.spikes.values())[-1]
 
 
-def report(net, untrained, split, config, folder):
-    """Print the table of recall and leave it, its curve and the pictures in the run's folder and in TensorBoard.
-
-    Gives the pictures' captions by their names.
+def pictures(net, untrained, split, config, lines):
+    """Pictures of the network at work on each pattern: by its name, a function that makes it, and its caption.
 
     Args:
         net, untrained: the network, its output filter last, as it is tested and as it was before training.
         split: the test split.
-        folder: of the run.
+        lines: of `table`.
     """
+    generator = torch.Generator(split.patterns.device).manual_seed(SEED)
+    always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
+    x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
+    with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
+        net(x)
+    target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
+    return {
+        "recall": (
+            lambda: plots.recall(x, target, list(trace.spikes.values())[-1]),
+            "Every pattern: a corrupted input, the target, and the spikes that the network makes of it.",
+        ),
+        "recall_curves": (
+            lambda: plots.recall_curves(lines),
+            "Share of the spikes that are right within a step, over growing corruption.",
+        ),
+        "impulse_responses": (
+            lambda: plots.impulse_responses(untrained, net),
+            "What each synapse layer makes of a single spike, before and after training.",
+        ),
+        "path": (
+            lambda: plots.path(net, x, trace, target),
+            "One input train's way: its psp, then a neuron of each layer with potential, threshold and spikes.",
+        ),
+    }
+
+
+def report(net, split, config, folder):
+    """Print the table of recall and leave it in the run's folder; gives its lines."""
     lines = table(net, split, config)
     print(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
     print("  corruption   size   precision   recall      F1   van Rossum")
@@ -104,28 +122,4 @@ def report(net, untrained, split, config, folder):
     writer.writerows(lines)
     with written_beside(Path(folder) / "recall.csv") as file:
         file.write(text.getvalue().encode())
-
-    generator = torch.Generator(split.patterns.device).manual_seed(SEED)
-    always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
-    x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
-    with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
-        net(x)
-    target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
-    pictures = {
-        "recall": plots.recall(x, target, list(trace.spikes.values())[-1]),
-        "recall_curves": plots.recall_curves(lines),
-        "impulse_responses": plots.impulse_responses(untrained, net),
-        "path": plots.path(x, trace, target),
-    }
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import
-
-    for name, picture in pictures.items():
-        with written_beside(Path(folder) / f"{name}.png") as file:
-            picture.savefig(file, format="png", dpi=100)
-    try:
-        with SummaryWriter(folder) as board:
-            for name, picture in pictures.items():
-                board.add_figure(name, picture)
-    except OSError as error:
-        raise UserError(f"{folder} can't be written: {error.strerror or error}") from None
-    return CAPTIONS
+    return lines

@@ -5,20 +5,15 @@ from types import SimpleNamespace
 
 import torch
 
-from snn.kernels import kernels_for
-from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.layer import output_name, state_names
+from snn.layers.state import map_tensors
 
-QUANTITIES = {
-    "psp": (DualExpIIR, FirstOrderLowPass, DualExpFilter),
-    "spikes": (SpikingNeuron,),
-    "v": (SpikingNeuron,),
-    "reset": (SpikingNeuron,),
-}
+TOLERANCE = 1e-3  # of an output that is computed again, step by step
+DIFFERING = 0.01  # share of its values that may lie outside: a potential at the threshold may fall either way
 
 
 @contextmanager
-def record(net, layers=None, what=("spikes", "v", "reset", "psp"), steps=slice(None), samples=slice(None)):
+def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
     """Keep what the layers of a network compute in the last forward pass within the `with` block.
 
         with snn.record(net, layers=["2"], what=["v"], samples=slice(4)) as trace:
@@ -27,18 +22,26 @@ def record(net, layers=None, what=("spikes", "v", "reset", "psp"), steps=slice(N
 
     Args:
         net: any module; its layers are named as in `net.named_modules()`: "0", "1", ... in a Sequential.
-        layers: names of synapse, filter and neuron layers; None records all.
-        what: of "spikes", "v" (the potential that is compared with the threshold), "reset" (r[t], after the step's
-            spike) for neurons, and "psp" for synapses and filters.
+        layers: names of layers over time (`snn.Layer`); None records all.
+        what: names of outputs and states, as the layers say them: "spikes", "v" (the potential that is compared with
+            the threshold) and "reset" (r[t], after the step's spike) of neurons, "psp" of synapses and filters. None
+            records all outputs, and the states of layers that spike.
         steps, samples: slices of the time steps and of the batch; only these are kept, which bounds the memory.
     Gives a trace with an attribute for each of `what`: a dict from a layer's name to `[T, B, *features]`, detached.
-    Raises ValueError for an unknown layer or quantity, with the names that there are.
+    States at every step come from running the layer once more, one step at a time, on the chosen samples.
+    Raises ValueError for an unknown layer or quantity, with the names that there are, and for a layer that gives
+    another output one step at a time.
     """
-    unknown = [quantity for quantity in what if quantity not in QUANTITIES]
+    there = {name: layer for name, layer in net.named_modules() if output_name(layer)}
+    known = dict.fromkeys(quantity for layer in there.values() for quantity in _quantities(layer))
+    if what is None:
+        what = dict.fromkeys(output_name(layer) for layer in there.values())
+        spiking = [layer for layer in there.values() if output_name(layer) == "spikes"]
+        what = [*what, *dict.fromkeys(state for layer in spiking for state in state_names(layer) if state not in what)]
+    unknown = [quantity for quantity in what if quantity not in known]
     if unknown:
-        raise ValueError(f"record: unknown quantity {unknown[0]!r}; there are {', '.join(QUANTITIES)}")
-    kinds = tuple({kind for quantity in what for kind in QUANTITIES[quantity]})
-    there = {name: layer for name, layer in net.named_modules() if isinstance(layer, kinds)}
+        raise ValueError(f"record: unknown quantity {unknown[0]!r}; there are {', '.join(known) or 'none'}")
+    there = {name: layer for name, layer in there.items() if set(_quantities(layer)) & set(what)}
     for name in there if layers is None else layers:
         if name not in there:
             of_types = ", ".join(f"{known} ({type(layer).__name__})" for known, layer in there.items())
@@ -49,11 +52,10 @@ def record(net, layers=None, what=("spikes", "v", "reset", "psp"), steps=slice(N
     def keep(name, layer, arguments, output):
         x, state = (*arguments, None)[:2]
         y = output[0].detach()[:, samples]
-        if isinstance(layer, SpikingNeuron):
-            v, r = (None if s is None else _of_samples(s, x, samples) for s in state or (None, None))
-            values = {"spikes": y, **_potential_and_reset(layer, x.detach()[:, samples], y, v, r, what)}
-        else:
-            values = {"psp": y}
+        values = {output_name(layer): y}
+        if set(state_names(layer)) & set(what) - values.keys():
+            state = map_tensors(lambda s: _of_samples(s.detach(), x, samples), state)
+            values = _states(name, layer, x.detach()[:, samples], state, y) | values
         for quantity in what:
             if quantity in values:
                 getattr(trace, quantity)[name] = values[quantity][steps].clone()
@@ -69,23 +71,32 @@ def record(net, layers=None, what=("spikes", "v", "reset", "psp"), steps=slice(N
             handle.remove()
 
 
+def _quantities(layer):
+    return output_name(layer), *state_names(layer)
+
+
 def _of_samples(state, x, samples):
-    """A state that may broadcast, for some of the samples of `x`."""
-    return state.detach().expand(x.shape[1:])[samples]
+    """A state for some of the samples of `x`; it may be one that broadcasts over them."""
+    return state[samples] if state.shape[:1] == x.shape[1:2] else state.expand(x.shape[1:])[samples]
 
 
-def _potential_and_reset(neuron, current, spikes, v, r, what):
-    """The potential and the reset at every step, from the formulas of SpikingNeuron, whose kernels give the last only.
+def _states(name, layer, x, state, y):
+    """Every state of a layer after each step, by its name, each `[T, B, *features]`.
 
-    Shape: current, spikes `[T, B, *features]`, initial v, r `[B, *features]` or None -> dict of the same as current.
+    Args:
+        x, y: its input and the output that it gave, `[T, B, *features]`.
+        state: that it started from.
     """
-    if not {"v", "reset"} & set(what):
-        return {}
-    kernels = kernels_for(current)
-    decay = current.new_full(current.shape[2:], neuron.decay)
-    reset = kernels.first_order_low_pass(spikes, r, decay)[0]
-    before = torch.cat([(torch.zeros_like(reset[0]) if r is None else r)[None], reset[:-1]])
-    potential = current - before
-    if neuron.membrane_filter:
-        potential = kernels.first_order_low_pass(potential, v, decay)[0]
-    return {"v": potential, "reset": reset}
+    outputs, states = [], {state_name: [] for state_name in state_names(layer)}
+    for x_t in x.split(1):
+        y_t, state = layer.forward(x_t, state)
+        outputs.append(y_t)
+        for of_name, value in zip(states.values(), [state] if torch.is_tensor(state) else state):
+            of_name.append(value)
+    again = torch.cat(outputs)
+    if ((again - y).abs() > TOLERANCE * (1 + y.abs())).double().mean() > DIFFERING:
+        raise ValueError(
+            f"record: layer {name} ({type(layer).__name__}) gives another output one step at a time than all at once: "
+            "its state must hold all that later steps depend on"
+        )
+    return {state_name: torch.stack(values) for state_name, values in states.items()}

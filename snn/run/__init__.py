@@ -1,1 +1,1 @@
-"""Running an experiment: the command line, the passes, the training."""
+"""Runs: one pass, training, what it leaves and how it goes on, and the command line."""

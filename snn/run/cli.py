@@ -1,51 +1,56 @@
 """The command line that every experiment's script shares."""
 
 import argparse
-import json
-import platform
 import re
 import shlex
 import sys
 from pathlib import Path
 
-import numpy
 import torch
 
 from snn import checkpoint, config
 from snn.base import ranks
 from snn.base.errors import UserError
-from snn.base.files import shipped, written_beside
+from snn.base.files import shipped
 from snn.base.memory import keep_freed_memory
-from snn.run import loop, training
+from snn.data import datasets
+from snn.look import inspection
+from snn.look.board import Board
+from snn.run import folders, loop
+from snn.run.signals import Stopped
+from snn.run.training import Trainer
+from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("weights")
 
 
-def main(experiment, network, data, task=loop.CLASSIFICATION, report=None, argv=None):
+def main(experiment, network, task=None, dataset=None, config_file=None, argv=None):
     """Run an experiment as its command line says.
 
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
         network: from a config to the network.
-        data: from a config and a device to (splits by name, note behind a test result).
-        task: what the network is trained for.
-        report: called with the tested network, the splits, the config and the run's folder, leaves pictures there and
-            gives their captions by name; None reports nothing more.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None stands for Classification.
+        dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
+        config_file: the experiment's YAML, if it is not in configs/.
         argv: the command line's words; None takes the process's own.
-    Exits with status 2 after one line on a mistake that the user can mend, 1 where another rank is lost, and 130 or 143
+    Exits with status 2 after one line on a mistake that the user can fix, 1 where another rank is lost, and 130 or 143
     where SIGINT or SIGTERM stopped it.
     """
-    args = _parse(experiment, argv)
+    if dataset:
+        datasets.TABLE.update(dict.fromkeys(dataset.NAMES, dataset))
+    own_config = Path(config_file or CONFIGS / f"{experiment}.yaml")
+    args = _parse(experiment, own_config, argv)
     try:
         with ranks.started():
-            _run(experiment, network, data, task, report, args)
+            _run(own_config, network, task or Classification(), args)
     except UserError as error:
         sys.exit(_complain(error))
     except ranks.LostRank as error:
         _complain(f"{error}: what it says stands above or below; {_how_to_go_on(args)}")
         sys.exit(1)
-    except training.Stopped as stop:
+    except Stopped as stop:
         if ranks.rank() == 0:
             print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
         sys.exit(128 + stop.number)
@@ -60,27 +65,30 @@ def _how_to_go_on(args):
     return f"to go on: {started} {shlex.join([sys.argv[0], *words])}"
 
 
-def _run(experiment, network, data, task, report, args):
-    settings = config.resolve(CONFIGS / f"{experiment}.yaml", args.config_file, args.demo, args.set, _note)
+def _run(own_config, network, task, args):
+    sources = {}
+    settings = config.resolve(own_config, args.config_file, args.demo, args.set, _note, sources)
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
+    source = saved = None
+    if args.resume:
+        saved, source = checkpoint.load_to_resume(folder, name, _note)
+        config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
+    elif args.test_only:
+        source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
+        saved = checkpoint.load(source, name)
+        if "config" in saved:
+            settings = config.follow_checkpoint(settings, saved["config"], args.set, _note, sources)
+    if args.show:
+        print(config.as_yaml(settings, sources), end="")
+        return
+
     device = find_device(args.device or settings["device"])
     batch_size = settings["hyperparameters"]["batch_size"]
     if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect looks at a network in one process: leave out torchrun")
     if batch_size < ranks.ranks():
         raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
-
-    source = saved = None
-    if args.resume:
-        saved, source = checkpoint.load_to_resume(folder, name, _note)
-        config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
-    elif not args.train:
-        source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
-        saved = checkpoint.load(source, name)
-        if "config" in saved:
-            settings = config.follow_checkpoint(settings, saved["config"], args.set, _note)
-
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
     net = network(settings).to(device)
@@ -92,47 +100,60 @@ def _run(experiment, network, data, task, report, args):
     if ranks.rank():  # the network is the same, its dropout is not
         torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
     with ranks.one_first():
-        splits, note = data(settings, device)
+        dataset = datasets.TABLE[settings["dataset"]["name"]]
+        splits, note = dataset.load(settings, device, net.input_shape)
 
     run_folder = None
     if args.train:
-        shared = f"; {ranks.ranks()} ranks share every batch of {batch_size}" if ranks.ranks() > 1 else ""
-        print(f"{name} on {device}: " + ", ".join(f"{len(split)} {part}" for part, split in splits.items()) + shared)
-        if saved and len(saved["history"]) >= settings["hyperparameters"]["epoch"]:
-            print(f"{name} is finished: all {len(saved['history'])} epochs are done")
-        trainer = training.Trainer(net, splits, settings, task, resume_from=saved)
+        trainer = Trainer(net, splits, settings, task, resume_from=saved)
+        _announce(trainer, device)
         trainer.fit()
         run_folder = trainer.run_folder
-    if run_folder is None and ranks.rank() == 0 and (args.inspect or report):
-        run_folder = training.new_run_folder(name)
-    if args.inspect:
-        from snn.look import inspection  # imports matplotlib, which takes a second
-
-        result = inspection.inspect(net, network(settings), splits, settings, task, run_folder, report)
-        print(f"look at {run_folder / 'index.html'}")
-    else:
-        result = training.test(net, splits["test"], settings, task)
-        if report and ranks.rank() == 0:
-            report(net, splits, settings, run_folder)
+    result, run_folder = _test(net, network, splits, settings, task, args.inspect, run_folder)
     if args.train:
         best = trainer.best
         if ranks.rank() == 0:
-            _write_result(run_folder, settings, splits, device, best["epoch"], result, task)
-        scores = (
-            f"train {best['train_acc']:.2f} %, dev {best['dev_acc']:.2f} %, test {result.accuracy:.2f} %"
-            if task.correct
-            else f"train loss {best['train_loss']:.5f}, dev loss {best['dev_loss']:.5f}, test loss {result.loss:.5f}"
-        )
+            folders.write_result(run_folder, name, splits, device, best["epoch"], task.value(result))
+        figures = {part: best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
+        scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
         print(f"best epoch {best['epoch']}: {scores}")
         print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
     if run_folder:
         print(f"run folder: {run_folder}")
-    score = (
-        f"test accuracy: {result.accuracy:.2f} % ({result.correct}/{result.total})"
-        if task.correct
-        else f"test loss: {result.loss:.5f}"
-    )
-    print(score + (f", {note}" if note else ""))
+    print(task.test_line(result) + (f", {note}" if note else ""))
+
+
+def _announce(trainer, device):
+    settings, done = trainer.config, len(trainer.history)
+    name, p = settings["experiment_name"], settings["hyperparameters"]
+    shared = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
+    sizes = ", ".join(f"{len(split)} {part}" for part, split in trainer.splits.items())
+    print(f"{name} on {device}: {sizes}{shared}")
+    if done >= p["epoch"]:
+        print(f"{name} is finished: all {done} epochs are done")
+
+
+def _test(net, network, splits, settings, task, inspect, run_folder):
+    """Test the network, with the pictures of --inspect and what the task reports; gives the Result and run folder."""
+    if ranks.rank() or not (inspect or task.reports):
+        return loop.test(net, splits["test"], settings, task), run_folder
+    run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
+    device = next(net.parameters()).device
+    seen = inspection.view(
+        net, network(settings).to(device), splits["test"], settings,
+        generator=lambda: loop.data_generator(device, settings),
+        test=lambda task: loop.test(net, splits["test"], settings, task),
+    )  # fmt: skip
+    if inspect:
+        result = inspection.inspect(seen, task, run_folder)
+        print(f"look at {run_folder / 'index.html'}")
+        return result, run_folder
+    result = seen.test(task)
+    pictures = task.report(seen, run_folder)
+    inspection.save_pictures(pictures, run_folder)
+    with Board(run_folder, None) as board:
+        board.add_pictures(pictures)
+    return result, run_folder
 
 
 def _own_or_shipped(folder):
@@ -142,25 +163,6 @@ def _own_or_shipped(folder):
         return own
     _note(f"there is no {own}: this evaluates {shipped}, which ships; results/{folder.name} says how it was trained")
     return shipped
-
-
-def _write_result(folder, settings, splits, device, best_epoch, result, task):
-    """result.json in the run's folder: what `snn.report` needs beside the metrics."""
-    threads = torch.get_num_threads()
-    cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    shared = f", {ranks.ranks()} ranks" if ranks.ranks() > 1 else ""
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
-    values = {
-        "experiment": settings["experiment_name"],
-        "best_epoch": best_epoch,
-        "test": result.accuracy if task.correct else result.loss,
-        "samples": {name: len(split) for name, split in splits.items()},
-        "on": f"torch {torch.__version__}, {hardware}{shared}",
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-    }
-    with written_beside(folder / "result.json") as file:
-        file.write(json.dumps(values, indent=2).encode() + b"\n")
 
 
 def find_device(name):
@@ -183,7 +185,7 @@ def find_device(name):
     return device
 
 
-def _parse(experiment, argv):
+def _parse(experiment, own_config, argv):
     parser = _Parser(
         prog=f"{experiment}.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -194,7 +196,8 @@ def _parse(experiment, argv):
     add("--test", action="store_true", help="evaluate a checkpoint on the test set")
     add("--inspect", action="store_true", help="evaluate as --test does, and leave pictures of the network at work")
     add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
-    add("--config_file", metavar="F", help=f"a YAML laid over configs/{experiment}.yaml, key by key")
+    add("--show", action="store_true", help="print every key of the config: its value, what it does, its source")
+    add("--config_file", metavar="F", help=f"a YAML with some keys, which override those of {own_config.name}")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
     add("--resume", action="store_true", help="with --train: go on from this experiment's newest checkpoint")
     add(
@@ -205,11 +208,12 @@ def _parse(experiment, argv):
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
-    if args.demo and not (args.test or args.inspect):
+    if args.demo and not (args.test or args.inspect or args.show):
         args.train = True
-    if not (args.train or args.test or args.inspect):
+    args.test_only = (args.test or args.inspect) and not args.train
+    if not (args.train or args.test or args.inspect or args.show):
         parser.print_help(sys.stderr)
-        parser.error("nothing to do: give --train, --test, --inspect or --demo")
+        parser.error("nothing to do: give --train, --test, --inspect, --show or --demo")
     if args.resume and not args.train:
         parser.error("--resume goes on with a training: give --train too")
     if args.checkpoint and args.train:

@@ -1,54 +1,27 @@
-"""One pass over a split: what a network is trained for, what is counted, and how a pass that was left is taken up."""
+"""One pass over a split: what is counted, and how a pass that was left is taken up."""
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from snn.base import ranks
+from snn.layers.state import Preserved
 from snn.look import health
 
 SECONDS_BETWEEN_LINES = 30  # of progress where no terminal shows a bar
 
 
-class Task(NamedTuple):
-    """What a network is trained for; both functions take its output `[T, B, *]` and the batch's targets."""
-
-    loss: Callable  # mean over the samples
-    correct: Callable | None  # number of correct predictions; None: the loss alone tells how good it is
-
-
-# Softmax cross-entropy on the output spike counts, prediction = argmax of the counts; targets are labels [B].
-CLASSIFICATION = Task(
-    lambda spikes, labels: F.cross_entropy(spikes.sum(0), labels),
-    lambda spikes, labels: (spikes.sum(0).argmax(1) == labels).sum(),
-)
-# Mean squared error of the filtered output; targets are [T, B, *].
-ASSOCIATION = Task(F.mse_loss, None)
-
-
 class Result(NamedTuple):
-    """What an epoch over a split gave."""
+    """What a pass over a split gave."""
 
     loss: float  # mean over the samples
-    correct: int | None  # None where there is nothing to be counted
+    score: float  # sum over the samples of what the task adds up beside the loss
     total: int
     spikes: dict  # of each neuron `[*features]`, by layer; empty after a training pass
-
-    @property
-    def accuracy(self):
-        """Share of correct predictions in percent."""
-        return 100 * self.correct / self.total
-
-    def __str__(self):
-        if self.correct is None:
-            return f"loss {self.loss:.5f}"
-        return f"{self.accuracy:.2f} % (loss {self.loss:.4f})"
 
 
 class Counts:
@@ -56,15 +29,15 @@ class Counts:
 
     def __init__(self, device, batches=0, samples=0, sums=(0.0, 0.0), spikes=None):
         self.batches, self.samples = batches, samples
-        self.sums = torch.tensor(sums, dtype=torch.float64, device=device)  # losses, correct predictions
+        self.sums = torch.tensor(sums, dtype=torch.float64, device=device)  # losses, scores
         self.spikes = {name: sum.to(device) for name, sum in (spikes or {}).items()}  # of each neuron, by layer
 
-    def add(self, loss, correct, samples):
-        """Count a batch: its mean loss, correct predictions (0 where there are none to count) and samples."""
+    def add(self, loss, score, samples):
+        """Count a batch: its mean loss, its samples' scores added up, and how many there are."""
         self.batches += 1
         self.samples += samples
         self.sums[0] += loss.detach() * samples
-        self.sums[1] += correct
+        self.sums[1] += score
 
     def total(self):
         """What all ranks have counted, to be asked by all of them, as what a checkpoint keeps."""
@@ -76,14 +49,14 @@ class Counts:
             "spikes": {name: ranks.total(spikes).cpu() for name, spikes in self.spikes.items()},
         }
 
-    def result(self, task):
+    def result(self):
         """The Result of what this object has counted."""
-        loss, correct = self.sums.tolist()
-        return Result(loss / max(self.samples, 1), int(correct) if task.correct else None, self.samples, self.spikes)
+        loss, score = self.sums.tolist()
+        return Result(loss / max(self.samples, 1), score, self.samples, self.spikes)
 
-    def result_of_all(self, task):
+    def result_of_all(self):
         """The Result of what all ranks have counted, to be asked by all of them."""
-        return Counts(self.sums.device, **self.total()).result(task)
+        return Counts(self.sums.device, **self.total()).result()
 
 
 class Batch(NamedTuple):
@@ -101,8 +74,9 @@ def run_epoch(
     """One pass over a split, or the rest of one; gives its Result.
 
     Args:
-        split: has `batches(batch_size, generator, shuffle)`, which yields (x `[T, B, *]`, targets).
+        split: a `snn.data.base.Split`.
         config: the resolved config, for the batch size and the precision.
+        task: a `snn.tasks.base.Task`.
         preserved: carries the state from batch to batch; None starts every batch from zero.
         step: called with each batch's loss and its Batch to train on it, in shuffled order; None only evaluates.
         title: what the progress bar says.
@@ -133,21 +107,37 @@ def run_epoch(
                 done = counts.batches * batch_size
                 of_all = min(batch_size, len(split) - done)
                 step(loss * (samples * ranks.ranks() / of_all), Batch(counts.batches, x, targets, state))
-            counts.add(loss, task.correct(y.detach(), targets) if task.correct else 0, samples)
+            counts.add(loss, task.score(y.detach(), targets), samples)
             after_batch()
             bar.update()
             if time.monotonic() - reported > (SECONDS_BETWEEN_LINES if bar.disable else 1):
                 reported = time.monotonic()
-                status = counts.result(task)
+                status = task.summary(counts.result())
                 if bar.disable:
                     done = min(counts.batches * batch_size, len(split))
                     print(f"{title}: {done}/{len(split)} samples, {status}", flush=True)
                 else:
-                    bar.set_postfix_str(str(status))
-    return counts.result_of_all(task)
+                    bar.set_postfix_str(status)
+    return counts.result_of_all()
 
 
 def matrix_products(precision, device):
     """A context in which dense layers and convolutions on CUDA run in that precision; on the CPU always in float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16" and device.type == "cuda")
+
+
+def test(net, split, config, task):
+    """Evaluate on the test split; the same network and config, on as many ranks, always give the same result."""
+    generator = data_generator(next(net.parameters()).device, config)
+    return run_epoch(net, split, config, task, generator, preserved_state(config), title="test")
+
+
+def data_generator(device, config):
+    """The generator of all that is random in the data: order, augmentation, Poisson spikes."""
+    return torch.Generator(device).manual_seed(ranks.own_seed(config["pytorch_seed"]))
+
+
+def preserved_state(config):
+    """What carries the state from batch to batch; None if every batch starts from zero."""
+    return Preserved() if config["states"] == "preserved" else None

@@ -1,1 +1,1 @@
-"""What a network is trained for."""
+"""Tasks: what a network is trained for, a module each."""

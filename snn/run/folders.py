@@ -1,0 +1,83 @@
+"""What a run leaves on the disk, but for its checkpoints' content."""
+
+import csv
+import io
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy
+import torch
+import yaml
+
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.base.files import written_beside
+
+
+def new_run_folder(experiment):
+    """runs/<experiment>/<time>, made anew."""
+    start = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"_{n}" for n in range(2, 100))):
+        folder = Path("runs") / experiment / (start + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"the run folder {folder} can't be made: {error.strerror}") from None
+        return folder
+    raise UserError(f"the run folder {folder} is there already: wait a second")
+
+
+def move_aside(folder):
+    """Keep the checkpoints of an older training: its folder gets the time of its last checkpoint behind its name."""
+    files = list(folder.glob("*.pt"))
+    if files:
+        newest = max(file.stat().st_mtime for file in files)
+        when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
+        aside = folder.with_name(f"{folder.name}_{when}")
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise UserError(f"{folder} can't be moved to {aside}: {error.strerror}; move it away") from None
+        print(f"the checkpoints of an older training are now in {aside}", file=sys.stderr)
+
+
+def write_config(folder, config):
+    with written_beside(folder / "config.yaml") as file:
+        file.write(yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def write_metrics(folder, history):
+    """metrics.csv: a line for each epoch, a dict in `history`."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, history[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: float(f"{value:.8g}") if isinstance(value, float) else value for key, value in entry.items()}
+        for entry in history
+    )
+    with written_beside(folder / "metrics.csv") as file:
+        file.write(table.getvalue().encode())
+
+
+def write_result(folder, experiment, splits, device, best_epoch, test):
+    """result.json: what `snn.report` needs beside the metrics; `test` is the test's value of the task's metric."""
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    shared = f", {ranks.ranks()} ranks" if ranks.ranks() > 1 else ""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    values = {
+        "experiment": experiment,
+        "best_epoch": best_epoch,
+        "test": test,
+        "samples": {name: len(split) for name, split in splits.items()},
+        "on": f"torch {torch.__version__}, {hardware}{shared}",
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+    }
+    with written_beside(folder / "result.json") as file:
+        file.write(json.dumps(values, indent=2).encode() + b"\n")

@@ -1,0 +1,105 @@
+"""A training as a checkpoint holds it, and back: all that it takes to go on as if it had never stopped."""
+
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch.optim import lr_scheduler
+
+from snn import checkpoint
+from snn.base import ranks
+from snn.base.errors import UserError
+from snn.layers.state import map_tensors
+from snn.run.loop import Counts
+
+
+def capture(trainer):
+    """The checkpoint of a Trainer (its keys: `snn.checkpoint.store`); every rank takes part."""
+    random = {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
+        "data": trainer.at_pass_start if trainer.counts else trainer.generator.get_state(),
+    }
+    preserved = trainer.preserved and map_tensors(torch.Tensor.cpu, trainer.preserved.state)
+    return {
+        "version": checkpoint.VERSION,
+        "config": trainer.config,
+        "epoch": trainer.history[-1]["epoch"] if trainer.history else -1,
+        "model": trainer.net.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.scheduler and trainer.scheduler.state_dict(),
+        "device": trainer.device.type,
+        "random": ranks.gathered(random),
+        "preserved": ranks.gathered(preserved),
+        "history": trainer.history,
+        "best_model": trainer.best_model,
+        "run_folder": str(trainer.run_folder),
+        "running": {
+            "counts": {name: counts.total() for name, counts in trainer.counts.items()},
+            "lr": trainer.lr,
+            "seconds": time.monotonic() - trainer.began if trainer.counts else 0,
+        },
+    }
+
+
+def restore(trainer, saved):
+    """Bring a new Trainer to where the checkpoint `saved` was made.
+
+    Raises UserError for one from the middle of an epoch on a device of another type.
+    """
+    running = saved["running"]
+    trainer.history, trainer.best_model = saved["history"], saved["best_model"]
+    trainer.run_folder, trainer.owns_folder = Path(saved["run_folder"]), True
+    trainer.lr, trainer.seconds = running["lr"], running["seconds"]
+    trainer.optimizer.load_state_dict(saved["optimizer"])
+    if trainer.scheduler:
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true where dev alone was left
+        trainer.scheduler.load_state_dict(saved["scheduler"])
+        if isinstance(trainer.scheduler, lr_scheduler.MultiStepLR):  # those to come may have been changed
+            trainer.scheduler.milestones = Counter(trainer.config["scheduler"]["MultiStepLR"]["milestones"])
+    _restore_counts(trainer, running["counts"])
+    _restore_random(trainer, saved)
+    _restore_preserved(trainer, saved)
+
+
+def _restore_counts(trainer, saved_counts):
+    for name, counts in saved_counts.items():
+        if ranks.rank():  # rank 0 has counted for all
+            nothing = {layer: torch.zeros_like(spikes) for layer, spikes in counts["spikes"].items()}
+            counts = {"batches": counts["batches"], "spikes": nothing}
+        trainer.counts[name] = Counts(trainer.device, **counts)
+
+
+def _restore_random(trainer, saved):
+    if saved["device"] != trainer.device.type:
+        if trainer.counts:
+            raise UserError(
+                f"the checkpoint is from the middle of an epoch on {saved['device']}: resume it with --device "
+                f"{saved['device']}, not {trainer.device.type}"
+            )
+        _note(f"trained on {saved['device']} so far; from now on random numbers differ from those of a single device")
+    elif ranks.rank() < len(saved["random"]):
+        random = saved["random"][ranks.rank()]
+        torch.set_rng_state(random["torch"])
+        if random["cuda"] is not None:
+            torch.cuda.set_rng_state(random["cuda"], trainer.device)
+        trainer.generator.set_state(random["data"])
+    trainer.at_pass_start = trainer.generator.get_state()
+
+
+def _restore_preserved(trainer, saved):
+    before, now = len(saved["random"]), ranks.ranks()
+    if before != now:
+        states = "; preserved states start from zero" if trainer.preserved else ""
+        _note(f"ranks: {now} from now on, {before} so far{states}")
+    elif trainer.preserved:
+        kept = saved["preserved"][ranks.rank()]
+        trainer.preserved.state = map_tensors(lambda state: state.to(trainer.device), kept)
+
+
+def _note(message):
+    if ranks.rank() == 0:
+        print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,78 @@
+"""Networks under torch.compile, torch.export and torch.func, and inputs that no network can take."""
+
+import pytest
+import torch
+from test_kernels import make_network
+
+import snn
+
+
+@pytest.fixture
+def net():
+    return make_network()
+
+
+def make_input(*leading):
+    generator = torch.Generator().manual_seed(1)
+    return 3 * torch.rand(*leading, 5, 3, 2, 8, 8, generator=generator)
+
+
+def gradients(net, y):
+    return torch.autograd.grad(y.square().sum(), list(net.parameters()))
+
+
+def test_compile_keeps_one_graph_values_and_gradients(net):
+    x = make_input()
+    y, state = net(x)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    again, end = compiled(x)
+    torch.testing.assert_close(again, y)
+    assert y.sum() > 0
+    for mine, expected in zip(gradients(net, again), gradients(net, y)):
+        torch.testing.assert_close(mine, expected)
+    torch.testing.assert_close(compiled(x, end)[0], net(x, state)[0])
+
+
+def test_export(net):
+    x = make_input()
+    with torch.no_grad():
+        program = torch.export.export(net.eval(), (x,)).module()
+        torch.testing.assert_close(program(x)[0], net(x)[0])
+        torch.testing.assert_close(program(x + 1)[0], net(x + 1)[0])
+
+
+def test_vmap_and_gradients_of_each_sample(net):
+    many = make_input(4)
+    torch.testing.assert_close(torch.vmap(lambda x: net(x)[0])(many), torch.stack([net(x)[0] for x in many]))
+    found = torch.vmap(torch.func.grad(lambda x: net(x)[0].square().sum()))(many)
+    for x, mine in zip(many, found):
+        x = x.clone().requires_grad_()
+        torch.testing.assert_close(mine, torch.autograd.grad(net(x)[0].square().sum(), x)[0])
+    assert found.abs().max() > 0
+
+
+LAYERS = [snn.DualExpIIR(3, 4, 1), snn.FirstOrderLowPass(3, 4), snn.SpikingNeuron(4), snn.DualExpFilter(4, 1)]
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, snn.Sequential(*LAYERS)], ids=lambda layer: type(layer).__name__)
+class TestInputs:
+    def test_no_steps(self, layer):
+        with pytest.raises(ValueError, match=r"with at least one step, got \[0, 2, 3\]"):
+            layer(torch.rand(0, 2, 3))
+
+    def test_integers(self, layer):
+        with pytest.raises(ValueError, match=r"takes floating-point numbers, got torch.int64: pass x.float\(\)"):
+            layer(torch.ones(2, 2, 3, dtype=torch.int64))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_computed_in_float32(self, layer, dtype):
+        x = torch.rand(4, 2, 3).to(dtype)
+        assert torch.equal(layer(x)[0], layer(x.float())[0])
+
+
+def test_half_and_double_coefficients_are_read_as_numbers():
+    x = torch.rand(4, 2, 3)
+    for dtype, tolerance in ((torch.float16, 2e-2), (torch.float64, 1e-5)):
+        layer = snn.DualExpIIR(3, 4, 1)
+        expected = layer(x)[0]
+        torch.testing.assert_close(layer.to(dtype)(x)[0].float(), expected, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,34 @@
+"""How the house is built: imports between the rooms of the package run one way, and no file is long."""
+
+import ast
+
+from scripts import ROOT
+
+ROOMS = ["base", "kernels", "layers", "data", "config", "look", "tasks", "checkpoint", "run"]  # each of those before it
+FLAT = {"plots.py", "cpu.py"}  # lists of small functions
+
+
+def imported_rooms(file):
+    """The rooms that a file of the package imports from."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("snn.") and name.split(".")[1] in ROOMS)
+
+
+def test_imports_run_one_way():
+    assert {path.name for path in (ROOT / "snn").iterdir() if path.is_dir()} - {"__pycache__"} == set(ROOMS)
+    for file in (ROOT / "snn").glob("*/*.py"):
+        own = ROOMS.index(file.parent.name)
+        for room in imported_rooms(file):
+            assert ROOMS.index(room) <= own, f"{file.name} of {file.parent.name} imports {room}"
+
+
+def test_no_file_is_long():
+    for file in (ROOT / "snn").rglob("*.py"):
+        lines = len(file.read_text().splitlines())
+        assert lines <= 350 or file.name in FLAT, f"{file.name} has {lines} lines"

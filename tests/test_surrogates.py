@@ -1,0 +1,124 @@
+"""Surrogate gradients: values worked out by hand, in every kernel; formulas and constants of one's own."""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from scripts import ROOT
+from test_kernels import fast_kernels
+
+from snn.kernels import reference, surrogates
+from snn.kernels.surrogates import ATan, FastSigmoid, Gaussian, Surrogate, m
+
+
+@pytest.fixture(params=["reference", "cpu", "cuda"])
+def kernels(request):
+    return reference if request.param == "reference" else fast_kernels(request.param)
+
+
+def gradient(kernels, potential, surrogate, threshold=1.0):
+    """ds/dv at a potential."""
+    device = "cuda" if getattr(kernels, "loops", reference).__name__ == "snn.kernels.cuda" else "cpu"
+    device = device if torch.cuda.is_available() else "cpu"
+    current = torch.full((1, 1, 3), potential, device=device, requires_grad=True)
+    spikes, _, _ = kernels.spiking_neuron(current, None, None, 0.7, False, threshold, surrogate)
+    spikes.sum().backward()
+    assert (current.grad == current.grad[0, 0, 0]).all()
+    return current.grad[0, 0, 0].item()
+
+
+@pytest.mark.parametrize(
+    "surrogate, potential, expected",
+    [
+        (Gaussian(), 1.0, 1 / (0.4 * math.sqrt(2 * math.pi))),
+        (Gaussian(), 1.3, 0.7528),
+        (Gaussian(), 0.7, 0.7528),
+        (Gaussian(), 0.0, 0.0438),  # exp(-3.125) / (0.4 sqrt(2 pi))
+        (Gaussian(0.8), 1.3, 0.4648),
+        (FastSigmoid(), 1.0, 1.0),
+        (FastSigmoid(25), 1.2, 1 / 36),
+        (FastSigmoid(10), 0.5, 1 / 36),
+        (ATan(), 1.0, 1.0),
+        (ATan(2), 1.0 + 1 / math.pi, 0.5),
+        (ATan(4), 1.0 - 1 / (2 * math.pi), 1.0),
+    ],
+)
+def test_values_by_hand(kernels, surrogate, potential, expected):
+    assert gradient(kernels, potential, surrogate) == pytest.approx(expected, abs=5e-5)
+    assert gradient(kernels, potential - 0.6, surrogate, threshold=0.4) == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize("surrogate", [Gaussian(0.3), FastSigmoid(7), ATan(3)])
+def test_the_area_under_a_surrogate(surrogate):
+    """That of a step is 1; a fast sigmoid's is 2 / slope, as in SuperSpike."""
+    x = torch.linspace(-400, 400, 4_000_001, dtype=torch.float64)
+    area = torch.trapezoid(surrogate.gradient(x, *surrogate.constants), x).item()
+    assert area == pytest.approx(2 / 7 if isinstance(surrogate, FastSigmoid) else 1, abs=2e-3)
+
+
+@dataclass(frozen=True)
+class Triangle(Surrogate):
+    """max(0, width - |x|) / width^2."""
+
+    width: float = 1.0
+
+    @property
+    def constants(self):
+        return self.width, 1 / self.width**2, 0.5
+
+    @staticmethod
+    def gradient(x, width, scale, half):
+        return half * scale * (width - m.abs(x) + m.abs(width - m.abs(x)))
+
+
+def test_one_of_ones_own_runs_in_every_kernel(kernels):
+    assert gradient(kernels, 1.25, Triangle()) == pytest.approx(0.75)
+    assert gradient(kernels, 1.25, Triangle(0.5)) == pytest.approx(1.0)
+    assert gradient(kernels, 2.5, Triangle()) == 0
+
+
+FACTOR = 2.0
+
+
+class WithAGlobal(Triangle):
+    @staticmethod
+    def gradient(x, width, scale, half):
+        return FACTOR * x
+
+
+def test_what_a_compiled_kernel_would_not_notice_is_refused():
+    with pytest.raises(ValueError, match=r"WithAGlobal.gradient uses FACTOR; it may use its arguments and m.exp2"):
+        gradient(fast_kernels("cpu"), 1.0, WithAGlobal())
+
+
+CHANGED = """
+import torch, snn
+from snn.kernels.surrogates import Gaussian, m
+
+class Changed(Gaussian):
+    @staticmethod
+    def gradient(x, peak, exponent, _):
+        return {formula}
+
+x = torch.full((1, 1, 3), 1.3, requires_grad=True)
+snn.SpikingNeuron(4, surrogate=Changed({sigma}))(x)[0].sum().backward()
+print(x.grad[0, 0, 0].item())
+"""
+
+
+def test_a_change_reaches_the_compiled_loops_that_a_process_before_left(tmp_path):
+    """The same class and file in a new process, with another formula, then with another constant."""
+    peak = 1 / (0.4 * math.sqrt(2 * math.pi))
+    for formula, sigma, expected in (("peak", 0.4, peak), ("peak * peak", 0.4, peak**2), ("peak", 0.8, peak / 2)):
+        script = tmp_path / "changed.py"
+        script.write_text(CHANGED.format(formula=formula, sigma=sigma))
+        environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        out = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        assert float(out.stdout) == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_built_in_one_is_exported_by_its_name():
+    assert surrogates.BUILT_IN == {"Gaussian": Gaussian, "FastSigmoid": FastSigmoid, "ATan": ATan}
