@@ -1,6 +1,9 @@
 """What all tests share."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # said before torch's first import: pytest runs two tests at a time
+
 import runpy
 import sys
 

@@ -1,0 +1,57 @@
+"""docs/extending.md: every block runs, and every recipe is short."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from scripts import ROOT
+
+PAGE = (ROOT / "docs/extending.md").read_text()
+RECIPES = {part.splitlines()[0]: part for part in PAGE.split("\n## ")[1:]}
+LAST_LINES = {
+    "An experiment": r"test accuracy: [89]\d\.\d\d % .*embedded digits",
+    "A neuron": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
+    "A synapse": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
+    "A surrogate gradient": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
+    "A dataset": r"test accuracy: ([6-9]\d|100)\.\d\d % \(\d+/200\), made-up bursts",
+    "The layers in a loop of your own": r"loss 0\.[0-4]\d+",
+    "Load a trained network and stream events through it": r"290 ms: \d",
+}
+
+
+def blocks(recipe):
+    return re.findall(r"```(\w+)\n(.*?)```", RECIPES[recipe], re.S)
+
+
+def test_every_recipe_is_tested():
+    assert [name for name in RECIPES if blocks(name)] == list(LAST_LINES)
+    assert all(f"[{name}](#" in PAGE for name in RECIPES)
+
+
+@pytest.mark.parametrize("recipe", LAST_LINES)
+def test_recipe(recipe, tmp_path):
+    """Files are written, commands and files without a command are run, in a folder with the scripts."""
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    found, commands = blocks(recipe), []
+    for kind, text in found:
+        if kind == "bash":
+            commands += text.splitlines()
+        else:
+            name = re.match(r"# (\S+)\n", text)[1]
+            (tmp_path / name).write_text(text)
+            code = [line for line in text.splitlines()[1:] if line.strip()]
+            assert len(code) < 20, name
+    for command in commands or [f"python {name}"]:
+        result = subprocess.run(
+            ["bash", "-c", command.replace("python", sys.executable, 1)], cwd=tmp_path, env=environment,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert re.fullmatch(LAST_LINES[recipe], result.stdout.splitlines()[-1]), result.stdout
+        assert "no picture" not in result.stderr
