@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Makes every figure of the README's tables of experiments and runs anew: two hours of training for each MLP on one core, half
-# an hour each for the other two, a quarter for the demos. A training that was stopped goes on with its command and --resume.
+# Remakes every figure of the README's table: two hours for each MLP on one core, half an hour for each of the other two runs,
+# a quarter of an hour for the demos. Resume a run that was stopped with its command and --resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The trainings. Those that are kept ran with OMP_NUM_THREADS=1: how sums are rounded hangs on the processor and the number of
-# threads, and with it the last digits. N-MNIST: data/N-MNIST held Train/*/00001.bin to 01000.bin and Test/*/00001.bin to
-# 00050.bin alone.
+# The runs. Those that are kept ran with OMP_NUM_THREADS=1: rounding, and with it the last digits, depends on the processor and
+# the number of threads. N-MNIST: data/N-MNIST held only Train/*/00001.bin to 01000.bin and Test/*/00001.bin to 00050.bin.
 python snn_mlp_1.py --train
 python snn_mlp_2.py --train
 python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shift=2 --set optimizer.Adam.lr=1.0e-3 \

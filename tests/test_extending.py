@@ -55,3 +55,18 @@ def test_recipe(recipe, tmp_path):
         assert result.returncode == 0, result.stderr
         assert re.fullmatch(LAST_LINES[recipe], result.stdout.splitlines()[-1]), result.stdout
         assert "no picture" not in result.stderr
+
+
+def test_the_readmes_layers_run():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {}
+    exec(code, names)
+    assert names["trace"].v["2"].shape == (25, 4, 500) and names["y"].shape == (64, 10)
+
+
+def test_links_and_words_of_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 1400
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "results/README.md"):
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -108,11 +108,28 @@ def test_bad_runs(folder, capsys, break_it, message):
     assert not (folder / "empty/table.md").exists()
 
 
-def test_the_readmes_table_is_that_of_the_results(capsys, tmp_path):
+def cells_of(text, first):
+    """The lines of a Markdown table whose head begins with a cell, as dicts by column."""
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line.startswith("|")]
+    start = next(n for n, cells in enumerate(lines) if cells[0] == first)
+    return [dict(zip(lines[start], cells)) for cells in lines[start + 2 :]]
+
+
+def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
     report.main([str(RESULTS), "--out", str(tmp_path)])
     table = capsys.readouterr().out
     assert (RESULTS / "table.md").read_text() == table
-    assert table in (ROOT / "README.md").read_text()
+    runs = {line["Run"].split()[0]: line for line in cells_of(table, "Run")}
+    shown = {line["Script"].strip("`"): line for line in cells_of((ROOT / "README.md").read_text(), "Script")}
+    assert list(shown) == list(runs) == list(report.PUBLISHED)
+    for name, run in runs.items():
+        here = f"{run['Dev']} / {run['Test']}, {run['Epochs'].split(', ')[-1]}"
+        if run["Test"] == "not run":
+            here = "not run"
+        elif run["Overrides"]:
+            here = "see below"  # a run with other settings compares with nothing published
+        assert shown[name]["Here dev / test"] == here, name
+        assert shown[name]["Published dev / test"] == run["Published dev / test"]
 
 
 def test_the_commands_are_those_of_the_results():
