@@ -134,7 +134,7 @@ def test_keys_of_the_published_configs(laid_over):
         ("optimizer.optimizer_choice=LBFGS", ["'LBFGS'", "Adam or AdamW or SGD"]),
         ("optimizer.Adam.lr=-1", ["optimizer.Adam.lr", "-1", "above 0"]),
         ("optimizer.Adam.lr=small", ["optimizer.Adam.lr", "'small'", "above 0"]),
-        ("scheduler.MultiStepLR.milestones=[50,50]", ["scheduler.MultiStepLR.milestones", "[50, 50]", "rise"]),
+        ("scheduler.MultiStepLR.milestones=[50,50]", ["scheduler.MultiStepLR.milestones", "[50, 50]", "increasing"]),
         ("scheduler.MultiStepLR.milestones=50", ["scheduler.MultiStepLR.milestones", "50", "a list"]),
         ("scheduler.CyclicLR.max_lr=1.0e-6", ["scheduler.CyclicLR.max_lr", "above scheduler.CyclicLR.base_lr"]),
         ("precision=fp8", ["precision", "float32 or tf32 or bf16"]),
@@ -181,7 +181,7 @@ def test_files_that_are_refused(tmp_path, content, words):
 
 @pytest.mark.parametrize("path", ["nowhere.yaml", "."])
 def test_a_config_file_that_can_not_be_read(tmp_path, path):
-    with pytest.raises(UserError, match="--config_file names a YAML file"):
+    with pytest.raises(UserError, match="--config_file must name a YAML file"):
         resolve(config_file=tmp_path / path)
 
 
@@ -235,11 +235,11 @@ def test_a_checkpoint_from_before_a_key_counts_as_the_default():
         ("hyperparameters.surrogate=nowhere.Sigmoid", "No module named 'nowhere'"),
         ("hyperparameters.surrogate=os.system", "os has no such class"),
         ("hyperparameters.surrogate=snn.Layer", "snn has no such class"),
-        ("hyperparameters.neuron=torch.nn.Linear", "a subclass of Layer"),
+        ("hyperparameters.neuron=torch.nn.Linear", "your own subclass of Layer"),
         ("hyperparameters.neuron=snn.DualExpFilter", "a class with a class method from_config"),
-        ("hyperparameters.synapse_type=snn.SpikingNeuron", "a subclass of Synapse"),
+        ("hyperparameters.synapse_type=snn.SpikingNeuron", "your own subclass of Synapse"),
         ("hyperparameters.surrogate_arguments={slope: 3}", "unexpected keyword argument 'slope'"),
-        ("hyperparameters.surrogate_arguments=3", "names and values"),
+        ("hyperparameters.surrogate_arguments=3", "a mapping, such as"),
         ("optimizer.coefficients_lr_factor=0", "a number above 0"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What all rooms stand on: errors, files, memory, ranks."""
+"""Basics that every other room uses: errors, files, memory, ranks."""

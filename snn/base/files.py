@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are either complete or absent."""
 
 import os
 import re
@@ -11,10 +11,10 @@ from snn.base.errors import UserError
 
 @contextmanager
 def written_beside(path, keep=None):
-    """Open a new file for bytes beside `path`, to write and read; once it is whole and on the disk rename it to `path`.
+    """Yield a temporary binary file next to `path`, to write and read; flush it to disk, then rename it to `path`.
 
-    Whatever happens on the way, what was at `path` before stays as it was; once the new one is whole, it is moved to
-    `keep`, if given. Raises UserError if it can't be written.
+    If anything fails, the file that was at `path` stays untouched; on success it moves to `keep`, if given. Raises
+    UserError if the file can't be written.
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -35,21 +35,21 @@ def written_beside(path, keep=None):
 
 
 def remove_unfinished(folder):
-    """Delete what processes that were killed while they wrote to a folder left beside the whole files."""
+    """Delete the temporary files that killed processes left in a folder."""
     for path in Path(folder).glob(".*"):
         if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
-            with suppress(OSError):  # then it stays, and does no harm
+            with suppress(OSError):  # it may stay: it does no harm
                 path.unlink()
 
 
 def shipped(name):
-    """A folder that ships, such as "configs": beside the package in a clone, inside it if installed."""
+    """Return a folder that ships, such as "configs": next to the package in a clone, inside it when installed."""
     package = Path(__file__).parents[1]
     return package / name if (package / name).is_dir() else package.parent / name
 
 
 def read_bytes(path):
-    """What is in a file; raises UserError if it can't be read."""
+    """Return a file's bytes; raise UserError if it can't be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -57,7 +57,7 @@ def read_bytes(path):
 
 
 def checked_entry(archive, name):
-    """The name of an archive's entry as it is; raises UserError if it points out of the folder it is unpacked in."""
+    """Return the name of an archive's entry; raise UserError if it points outside the folder it is unpacked in."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name:
         raise UserError(f"{archive}: its entry {name} points outside its folder: get the archive from its page again")
@@ -66,7 +66,7 @@ def checked_entry(archive, name):
 
 @contextmanager
 def folder_built_beside(path):
-    """Make a new folder beside `path` to put files into; rename it to `path` once it is whole.
+    """Yield a temporary folder next to `path` to fill; on success rename it to `path`.
 
     Raises UserError if it can't be written.
     """

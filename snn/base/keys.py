@@ -1,4 +1,4 @@
-"""Keys of a config: for each its default, what values it may have, and what it does."""
+"""Config keys: each has a default, a check of its value, and a help text."""
 
 import math
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 REQUIRED = object()  # the default of a key that has none
 
-# What a key is of, where that matters.
-NETWORK = "network"  # what a trained network is evaluated with: a checkpoint's value counts
-PLACE = "place"  # where a run is and where its files are: says nothing of its numbers, and may change on --resume
+# What a key affects, where that matters.
+NETWORK = "network"  # part of the trained network: a checkpoint's value takes precedence
+PLACE = "place"  # where a run executes and keeps its files: no effect on its numbers; may change on --resume
 LENGTH = "length"  # how long a run lasts: may change on --resume
 
 
 class Key(NamedTuple):
     """A key of a config. Keys are nested in dicts as in the YAML.
 
-    `check` takes what YAML gave and returns the value, or raises ValueError that says what is allowed.
+    `check` takes the value from YAML and returns the checked one, or raises ValueError that says what is allowed.
     """
 
     default: Any
@@ -42,7 +42,7 @@ def string(value):
 
 def file_name(value):
     if not isinstance(value, str) or not value or Path(value).name != value:
-        raise ValueError("a name that can name a folder")
+        raise ValueError("a valid folder name")
     return value
 
 
@@ -93,7 +93,7 @@ def list_of(check_item, allowed, test=lambda values: True):
 
 def mapping(value):
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError("names and values, such as {sigma: 0.5}")
+        raise ValueError("a mapping, such as {sigma: 0.5}")
     return value
 
 

@@ -1,15 +1,15 @@
-"""How the process gets its memory."""
+"""How the process allocates memory."""
 
 import ctypes
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def keep_freed_memory():
     """Have the C library keep freed memory for the next step instead of handing it back to the system (glibc only).
 
-    Every step of a training needs the same large blocks again. Fresh ones are zeroed page by page as they are first
-    touched, which costs a CNN's training step on two cores a third of its time.
+    Every training step needs the same large blocks again. Fresh ones are zeroed page by page on first touch, which
+    takes a third of a CNN's training step on two cores.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

@@ -1,20 +1,20 @@
-"""Classes by name, so that a config can choose one that somebody else wrote."""
+"""Look up classes by name, so that a config can choose a class from the user's own module."""
 
 import importlib
 
 
 def find_class(name, base, built_in):
-    """The class that a config names.
+    """Return the class that a config names.
 
     Args:
         name: a key of `built_in`, or "module.Class" of a module that can be imported.
-        base: what it has to be a subclass of.
+        base: the class that it must be a subclass of.
         built_in: classes by their short names.
     Raises ValueError that says what is allowed.
     """
     if name in built_in:
         return built_in[name]
-    allowed = f"{' or '.join(built_in)}, or module.Class: a subclass of {base.__name__} in a file of your own"
+    allowed = f"{' or '.join(built_in)}, or module.Class: your own subclass of {base.__name__}"
     module, _, class_name = str(name).rpartition(".")
     if not module:
         raise ValueError(allowed)

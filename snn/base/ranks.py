@@ -1,7 +1,7 @@
-"""One training on several GPUs, machines or CPU processes, as torchrun starts them: `torchrun --nproc-per-node=2 ...`.
+"""One run on several GPUs, machines or CPU processes, started by torchrun: `torchrun --nproc-per-node=2 ...`.
 
-Each process is a rank with a share of every batch and noise of its own; rank 0 alone writes and speaks. Without
-torchrun there is one rank, and nothing here does anything.
+Each process is a rank with its own share of every batch and its own noise; only rank 0 writes files and prints.
+Without torchrun there is one rank, and nothing here has any effect.
 """
 
 import os
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from snn.base.errors import UserError
 
-TIMEOUT = timedelta(minutes=10)  # for what one rank does while the others wait, such as converting recordings
+TIMEOUT = timedelta(minutes=10)  # while the others wait, one rank may for example convert recordings
 
 
 class LostRank(Exception):
@@ -23,9 +23,9 @@ class LostRank(Exception):
 
 @contextmanager
 def started():
-    """Join the other ranks, if torchrun started this process; within it rank 0 alone prints to the standard output.
+    """Join the other ranks, if torchrun started this process; in the block only rank 0 prints to standard output.
 
-    Raises LostRank instead of what the library raises when another rank is gone.
+    Raises LostRank in place of the library's error when another rank is gone.
     """
     if not launched():
         yield
@@ -48,32 +48,32 @@ def launched():
 
 
 def rank():
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ["RANK"]) if launched() else 0
 
 
 def ranks():
-    """How many there are."""
+    """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def device_of_rank(name):
-    """`cuda` as the GPU that is this rank's; other names as they are."""
+    """Return this rank's GPU for `cuda`, and other names unchanged."""
     if ranks() == 1:
         return name
     if name.startswith("cuda:"):
-        raise UserError(f"device {name}: every rank takes a GPU of its own; use cuda")
+        raise UserError(f"device {name}: each rank takes its own GPU; use cuda")
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" else name
 
 
 def own_seed(seed):
-    """The seed of this rank's noise."""
+    """Return the seed of this rank's noise."""
     return seed + 10_000 * rank()
 
 
 @contextmanager
 def one_first():
-    """On each machine one rank goes through this first, then the others: it makes the files that these find."""
+    """On each machine, let one rank run the block first and create the files that the others then find."""
     first = ranks() == 1 or os.environ["LOCAL_RANK"] == "0"
     if not first:
         largest(0)
@@ -83,13 +83,13 @@ def one_first():
 
 
 def shares(size, batch_size, generator, shuffle, device):
-    """The samples of every batch that are this rank's share.
+    """Return this rank's share of every batch.
 
     Args:
-        size: how many samples there are.
-        batch_size: of all ranks together.
-        generator: draws the order if `shuffle`; that of rank 0 counts.
-    Returns a list of index tensors; where the last batch has fewer samples than there are ranks, some are empty.
+        size: number of samples.
+        batch_size: over all ranks.
+        generator: draws the order if `shuffle`; rank 0's order is used.
+    Returns a list of index tensors; some are empty where the last batch has fewer samples than there are ranks.
     """
     order = torch.arange(size, device=device)
     if shuffle:
@@ -100,7 +100,7 @@ def shares(size, batch_size, generator, shuffle, device):
 
 
 def parallel(net):
-    """The network as one whose backward pass averages the gradients over the ranks, all with rank 0's weights."""
+    """Wrap the network so that its backward pass averages gradients over the ranks; all get rank 0's weights."""
     if ranks() == 1:
         return net
     # One bucket for most of these networks: on CPUs each exchange of gradients costs milliseconds.
@@ -108,7 +108,7 @@ def parallel(net):
 
 
 def total(tensor):
-    """The sum of the ranks' tensors."""
+    """Return the sum of the ranks' tensors."""
     if ranks() > 1:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
@@ -116,7 +116,7 @@ def total(tensor):
 
 
 def largest(number):
-    """The largest of the ranks' integers, which all of them wait for; no GPU does."""
+    """Return the largest of the ranks' integers; all ranks wait for it, but no GPU does."""
     if ranks() > 1:
         number = torch.tensor(number)
         dist.all_reduce(number, dist.ReduceOp.MAX)
@@ -125,7 +125,7 @@ def largest(number):
 
 
 def gathered(value):
-    """A list of the ranks' values (CPU tensors, nested in dicts and tuples) on rank 0; None on the others."""
+    """Return a list of the ranks' values (CPU tensors, nested in dicts and tuples) on rank 0, None on the others."""
     if ranks() == 1:
         return [value]
     values = [None] * ranks() if rank() == 0 else None

@@ -1,4 +1,4 @@
-"""Configs: what keys there are, what values they may have, and how the sources of settings come together."""
+"""Configs: the keys, their allowed values, and the precedence of the sources of values."""
 
 from snn.config.settings import (
     MILESTONES,

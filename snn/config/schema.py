@@ -1,4 +1,4 @@
-"""The keys that every experiment's config has; those of its dataset are in `snn.data`."""
+"""The keys that every experiment's config has; the dataset's own keys are in `snn.data`."""
 
 from snn.base.keys import (
     LENGTH,
@@ -25,7 +25,7 @@ from snn.layers.synapses import Synapse
 
 
 def _class_of(base, built_in, method):
-    """The name of a class, built in or of a file of the user's own, which has that method if one is named."""
+    """Return a check of a class name, built in or the user's own; the class must have `method` if that is given."""
 
     def check(value):
         found = find_class(value, base, built_in)
@@ -45,35 +45,37 @@ _neuron = _class_of(Layer, NEURONS, "from_config")
 _surrogate = _class_of(Surrogate, BUILT_IN, None)
 _finite = number("a number", lambda v: True)
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
-_milestones = list_of(count, "a list of epochs that rise, such as [50, 100]", _rising)
+_milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
 EVERYWHERE = {
-    "experiment_name": Key(REQUIRED, file_name, "names its folders in checkpoint/ and runs/"),
-    "pytorch_seed": Key(2, integer(0, 2**63), "of all that is random"),
+    "experiment_name": Key(REQUIRED, file_name, "name of the folders in checkpoint/ and runs/"),
+    "pytorch_seed": Key(2, integer(0, 2**63), "seed of all random numbers"),
     "device": Key("auto", string, "auto, cpu, cuda or cuda:1", PLACE),
     "precision": Key(
-        "float32", choice("float32", "tf32", "bf16"), "of matrix products on CUDA; filters are always in float32"
+        "float32", choice("float32", "tf32", "bf16"), "of matrix products on CUDA; filters always use float32"
     ),
-    "states": Key("zero", choice("zero", "preserved"), "at a batch's start: zero, or preserved from the last", NETWORK),
+    "states": Key(
+        "zero", choice("zero", "preserved"), "at a batch's start: zero, or preserved from the previous batch", NETWORK
+    ),
     "hyperparameters": {
-        "length": Key(25, count, "time steps", NETWORK),
-        "batch_size": Key(64, count, "samples"),
+        "length": Key(25, count, "number of time steps", NETWORK),
+        "batch_size": Key(64, count, "samples per batch"),
         "epoch": Key(100, count, "number of epochs", LENGTH),
         "synapse_type": Key("dual_exp", _synapse, "dual_exp, first_order, or your module.Class", NETWORK),
         "neuron": Key("SpikingNeuron", _neuron, "SpikingNeuron, or your module.Class", NETWORK),
         "tau_m": Key(4, positive, "time constant in steps: decay of the synapse, reset of the neuron", NETWORK),
-        "tau_s": Key(1, positive, "rise of the synapse (dual_exp), in steps", NETWORK),
+        "tau_s": Key(1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK),
         "threshold": Key(1.0, _finite, "potential above which a neuron spikes", NETWORK),
         "surrogate": Key(
             "Gaussian", _surrogate, "gradient of a spike: Gaussian, FastSigmoid, ATan, or your module.Class", NETWORK
         ),
-        "surrogate_arguments": Key({}, mapping, "of the surrogate, such as {sigma: 0.5}; empty: its defaults", NETWORK),
+        "surrogate_arguments": Key({}, mapping, "such as {sigma: 0.5}; empty: the surrogate's defaults", NETWORK),
         "filter_tau_m": Key(4, positive, "decay of the output filter, in steps; classification has none", NETWORK),
         "filter_tau_s": Key(1, positive, "rise of the output filter, in steps", NETWORK),
         "membrane_filter": Key(False, boolean, "low-pass filter the potential too", NETWORK),
         "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK),
         "stable_filters": Key(
-            False, boolean, "after each step, move a1 and a2 back to where impulse responses die away", NETWORK
+            False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK
         ),
         "train_bias": Key(True, boolean, "train the biases", NETWORK),
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),
@@ -98,11 +100,11 @@ EVERYWHERE = {
         "CyclicLR": {
             "base_lr": Key(1.0e-5, positive, "lowest learning rate"),
             "max_lr": Key(1.0e-3, positive, "highest learning rate"),
-            "step_size_up": Key(2000, count, "batches from the lowest to the highest"),
+            "step_size_up": Key(2000, count, "batches from the lowest to the highest learning rate"),
         },
     },
-    "save_checkpoint": Key(True, boolean, "false: keep no checkpoint", PLACE),
-    "checkpoint_every": Key(0, integer(0), "save every this many batches too; 0: after every epoch only", PLACE),
-    "checkpoint_base_path": Key("checkpoint", string, "best.pt and last.pt go to its <experiment_name>", PLACE),
-    "test_checkpoint_path": Key("", string, "what --test evaluates; empty: this experiment's best.pt", PLACE),
+    "save_checkpoint": Key(True, boolean, "false: write no checkpoints", PLACE),
+    "checkpoint_every": Key(0, integer(0), "also save every N batches; 0: only after every epoch", PLACE),
+    "checkpoint_base_path": Key("checkpoint", string, "folder of <experiment_name>/best.pt and last.pt", PLACE),
+    "test_checkpoint_path": Key("", string, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""A run's config: what a key is set to, by the strongest of its sources.
+"""A run's config: each key's value comes from the source with the highest precedence.
 
-The later, the stronger: the schema's default, configs/<experiment>.yaml, --config_file, the `demo` section (--demo),
-the checkpoint that is evaluated (for what defines the network), --set.
+Sources from lowest to highest precedence: the schema's default, configs/<experiment>.yaml, --config_file, the `demo`
+section (--demo), the checkpoint to evaluate (for what defines the network), --set.
 """
 
 import copy
@@ -18,13 +18,13 @@ from snn.config.schema import EVERYWHERE
 from snn.data import datasets
 from snn.kernels import surrogates
 
-# Keys of the published configs that are read under another name, or that nothing here needs.
+# Keys of the published configs that are read under another name, or not used here.
 MISSPELT = {"droupout": "dropout", "membrane_filer": "membrane_filter"}
 UNUSED = {
     "checkpoint_base_name": "checkpoints are <checkpoint_base_path>/<experiment_name>/best.pt and last.pt",
     "acc_file_name": "accuracies are in runs/<experiment_name>/<time>/metrics.csv",
 }
-# What the published code used whatever its config said: where a config differs, its numbers differ from that code's.
+# What the published code used regardless of its config: a config that differs gives numbers that differ from its.
 FIXED_IN_PUBLISHED_CODE = {
     "hyperparameters.dropout": 0.3,
     "mnist_config.max_rate": 1,
@@ -34,7 +34,7 @@ MILESTONES = "scheduler.MultiStepLR.milestones"
 
 
 def schema_of(config):
-    """The keys of a config with this dataset, nested as in its YAML. Raises UserError for an unknown dataset."""
+    """Return the keys of a config with its dataset, nested as in the YAML. Raises UserError for an unknown dataset."""
     name = get(config, "dataset.name")
     if not isinstance(name, str) or name not in datasets.TABLE:
         raise UserError(f"config: dataset.name: {name!r} is not allowed; use {' or '.join(datasets.TABLE)}")
@@ -42,7 +42,7 @@ def schema_of(config):
 
 
 def keys_of(schema, prefix=""):
-    """(key such as `hyperparameters.length`, its Key) for each key of a schema."""
+    """Yield (key such as `hyperparameters.length`, its Key) for each key of a schema."""
     for name, entry in schema.items():
         if isinstance(entry, Key):
             yield prefix + name, entry
@@ -51,34 +51,34 @@ def keys_of(schema, prefix=""):
 
 
 def read(path):
-    """The settings in a YAML file, as nested dicts."""
+    """Return the settings in a YAML file, as nested dicts."""
     try:
         settings = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise UserError(f"config {path}: {error.strerror}; --config_file names a YAML file") from None
+        raise UserError(f"config {path}: {error.strerror}; --config_file must name a YAML file") from None
     except UnicodeDecodeError:
-        raise UserError(f"config {path}: not a text file; --config_file names a YAML file") from None
+        raise UserError(f"config {path}: not a text file; --config_file must name a YAML file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"config {path}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(settings, dict):
-        raise UserError(f"config {path}: holds no keys; compare configs/snn_mlp_1.yaml")
+        raise UserError(f"config {path}: holds no keys; see configs/snn_mlp_1.yaml")
     return settings
 
 
 def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print, sources=None):
-    """The config of a run, every key present and checked.
+    """Return the config of a run, every key present and checked.
 
     Args:
         default_file: the experiment's own YAML.
-        config_file: a YAML laid over it, key by key.
-        demo: whether its `demo` section is laid over; the experiment's name then ends with `-demo`.
+        config_file: a YAML overlay, applied key by key.
+        demo: whether to overlay the `demo` section; the experiment's name then ends with `-demo`.
         overrides: strings `a.b=value`, the value in YAML.
-        warn: called with one line for each thing that a user should know of.
-        sources: a dict that gets the source of each key's value, by keys such as `hyperparameters.length`.
+        warn: called with one line for each thing that the user should know.
+        sources: a dict to fill with the source of each value, by keys such as `hyperparameters.length`.
 
-    Raises UserError for a key that does not exist, a value of a wrong type or out of range, and a file that is no YAML.
+    Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
     own = read(default_file)
     schema = schema_of(own)
@@ -119,7 +119,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
 
 
 def defaults(schema):
-    """A config of a schema's defaults, without the keys that have none."""
+    """Return a config of a schema's defaults, without the keys that have none."""
     config = {}
     for name, entry in schema.items():
         if not isinstance(entry, Key):
@@ -130,7 +130,7 @@ def defaults(schema):
 
 
 def completed(saved):
-    """A checkpoint's config with the defaults of keys that it was made without, which came later."""
+    """Return a checkpoint's config, with the defaults of keys that were added since."""
     schema = EVERYWHERE | getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {})
     config = copy.deepcopy(saved)
     _lay_over(config, defaults(schema), "default", lambda _: None, schema, {}, only_missing=True)
@@ -138,10 +138,10 @@ def completed(saved):
 
 
 def check_resumed(config, saved, epochs, warn=print):
-    """Check that a run can go on with `config` after `epochs` epochs with `saved`, its checkpoint's config.
+    """Check that a run can resume with `config` after `epochs` epochs with `saved`, its checkpoint's config.
 
-    Where the files are and how long the run lasts may change, and learning rate milestones that are still to come.
-    Raises UserError that names all keys that may not.
+    The places of files, the run's length and learning rate milestones that are still to come may change. Raises
+    UserError that names all other keys that differ.
     """
     saved, differing = completed(saved), []
     for key, entry in keys_of(schema_of(config)):
@@ -154,7 +154,8 @@ def check_resumed(config, saved, epochs, warn=print):
             differing.append(f"{key} (was {then}, now {now})")
     if differing:
         raise UserError(
-            f"--resume needs the same config, but it differs in {', '.join(differing)}: set it back, or train anew"
+            f"--resume needs the same config, but it differs in {', '.join(differing)}: restore these values, "
+            "or leave out --resume to start a new run"
         )
 
 
@@ -163,7 +164,7 @@ def _past(milestones, epochs):
 
 
 def changed(config, own):
-    """What `config` sets otherwise than its experiment's `own`, but places and seed, as strings `a.b=value`."""
+    """Return the overrides of `config` over its experiment's `own`, without places and seed, as strings `a.b=value`."""
     config = completed(config)
     return [
         f"{key}={json.dumps(get(config, key))}"
@@ -173,13 +174,13 @@ def changed(config, own):
 
 
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
-    """The config with what defines the network as in `saved`, a checkpoint's config; --set `overrides` stay."""
+    """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them."""
     config, saved = copy.deepcopy(config), completed(saved)
     set_by_hand = {override.partition("=")[0] for override in overrides}
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
         if entry.of == NETWORK and then is not None and then != now and key not in set_by_hand:
-            warn(f"{key}: {then}, as in the checkpoint, not {now}; --set {key}={now} would override")
+            warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
             *parents, last = key.split(".")
             get(config, ".".join(parents))[last] = then
             if sources is not None:
@@ -188,10 +189,10 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
 
 
 def check(config, schema=None):
-    """A copy of `config` in which every key is there and every value has passed its check.
+    """Return a copy of `config` in which every key is present and every value is checked.
 
     `schema` is that of the config's dataset unless another is given.
-    Raises UserError that names the first key that is unknown, missing, of a wrong type or out of range.
+    Raises UserError that names the first key that is unknown, missing, of the wrong type or out of range.
     """
     config = _check(config, schema or schema_of(config))
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
@@ -211,14 +212,14 @@ def check(config, schema=None):
 
 
 def get(config, key):
-    """The value of a key such as `hyperparameters.length`; None where there is none."""
+    """Return the value of a key such as `hyperparameters.length`; None if there is none."""
     for name in filter(None, key.split(".")):
         config = config.get(name) if isinstance(config, dict) else None
     return config
 
 
 def as_yaml(config, sources):
-    """The whole config as YAML, with what each key does and where its value comes from."""
+    """Return the whole config as YAML, with each key's help text and the source of its value."""
     lines = []
     _write(config, schema_of(config), sources, lines, "")
     return "\n".join(lines) + "\n"
@@ -237,7 +238,7 @@ def _write(config, schema, sources, lines, prefix):
 
 
 def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_missing=False):
-    """Put `settings` over `config`, key by key; an unknown key is an error."""
+    """Overlay `settings` on `config`, key by key; an unknown key is an error."""
     if not isinstance(settings, dict):
         raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'}: keys and values expected, got {settings!r}")
     for key, value in settings.items():
@@ -262,7 +263,7 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_m
 
 
 def _check(config, schema, prefix=""):
-    """A copy of `config` whose every value has passed its check."""
+    """Return a copy of `config` in which every value is checked."""
     if not isinstance(config, dict):
         raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {config!r}")
     for key in config:

@@ -2,7 +2,7 @@
 
 A set of kernels is a module with these functions. `x`, `current` and every result that is a sequence are
 `[T, B, *features]`; states are `[B, *features]`, or broadcast to that, or None for zeros; coefficients are
-`[*features]`; decays and gain are numbers. Dropout is no loop over time, and takes any shape.
+`[*features]`; decays and gain are numbers. Dropout is not a loop over time and takes any shape.
 
     dual_exp_iir(x, psp_1, psp_2, a1, a2, b1)                -> psp, psp[T], psp[T-1]
     first_order_low_pass(x, psp_1, a1)                       -> psp, psp[T]
@@ -12,8 +12,8 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
 
 `reference` is the definition, in plain torch, and runs for every device and dtype. `fast` has the compiled ones: `cpu`
 for the CPU, in Numba, and `cuda` for CUDA, in Triton. `operators` has the same functions as operators of torch, for
-torch.compile, torch.export and torch.vmap, which can't look into compiled loops. They are chosen here, by the tensor
-that they are to work on; no layer knows which ones it runs.
+torch.compile, torch.export and torch.vmap, which can't look into compiled loops. The choice is made here, by the input
+tensor; layers don't know which kernels they run.
 """
 
 import sys
@@ -26,20 +26,20 @@ from snn.kernels.fast import FastKernels
 
 
 def kernels_for(x):
-    """The fastest kernels that work on tensor `x`."""
+    """Return the fastest kernels that work on tensor `x`."""
     if torch.compiler.is_compiling() or operators.is_transforming():
         return operators
     return eager_kernels_for(x)
 
 
 def eager_kernels_for(x):
-    """The same, where torch does not trace or transform what runs."""
+    """Return the fastest kernels for code that torch does not trace or transform."""
     return _kernels_on(x.device.type) if x.dtype == torch.float32 else reference
 
 
 @cache
 def _kernels_on(device_type):
-    """The compiled kernels where their compiler is there; else the reference, and one line says why."""
+    """Return the compiled kernels if their compiler works; else the reference, and print the reason in one line."""
     try:
         if device_type == "cpu":
             from snn.kernels import cpu as loops
@@ -49,8 +49,8 @@ def _kernels_on(device_type):
             return reference
         kernels = FastKernels(loops)
         one = torch.ones(1, device=device_type)
-        kernels.dual_exp_iir(one.view(1, 1, 1), None, None, one, one, one)  # that it compiles shows when it runs
-    except Exception as error:  # not installed, no driver, nowhere to keep what is compiled: compilers raise anything
+        kernels.dual_exp_iir(one.view(1, 1, 1), None, None, one, one, one)  # compilation only fails when it runs
+    except Exception as error:  # not installed, no driver, no writable cache: compilers raise anything
         reason = " ".join(str(error).split())
         print(f"note: the time loops run in plain torch, which is slower: {reason}", file=sys.stderr)
         return reference

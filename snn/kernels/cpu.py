@@ -1,11 +1,11 @@
 """The loops over time for the CPU, compiled by Numba: each value is read once and written once.
 
-`snn.kernels.fast` says what each function takes and gives. A thread takes a range of the N features and goes through it
-block by block: for one block and one sample, the states stay in the first cache through all steps, and the innermost
-loops run over the features of the block, as many at a time as the processor's vectors hold.
+`snn.kernels.fast` describes the arguments and results. A thread processes a range of the N features block by block: for
+one block and one sample, the states stay in the L1 cache through all steps, and the innermost loops run over the
+features of the block, in vectors.
 
-The threads are those of torch's own OpenMP: a pool beside it would have to share the cores with its threads, which go
-on spinning for a while after every matrix product. Where torch has no GNU OpenMP, one thread does it all.
+The threads are torch's own OpenMP threads: a second pool would compete with them for the cores, since they keep
+spinning for a while after every matrix product. Where torch has no GNU OpenMP, one thread does all the work.
 """
 
 import ctypes
@@ -23,15 +23,15 @@ from numba.extending import intrinsic
 
 from snn.kernels import surrogates
 
-BLOCK = 512  # features whose states and sums stay in the first cache, a few KiB
-SMALL = 20_000  # values in a sequence; fewer are done before a second thread has begun
-ARRAYS, NUMBERS = 9, 6  # that a loop may be given
-_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS)  # of each array the address and the shape, then the numbers
+BLOCK = 512  # features whose states and sums fit in the L1 cache, a few KiB
+SMALL = 20_000  # values in a sequence; fewer are done before a second thread has started
+ARRAYS, NUMBERS = 9, 6  # the most that a loop can take
+_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS)  # address and shape of each array, then the numbers
 
 f32, i32, u32 = np.float32, np.int32, np.uint32
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f32(math.log(2) ** k / math.factorial(k)) for k in range(7))  # 2^f by powers of f
 
-_openmp = ctypes.CDLL(None)  # what torch has loaded
+_openmp = ctypes.CDLL(None)  # the library that torch has loaded
 _parallel = getattr(_openmp, "GOMP_parallel", None)
 if _parallel:
     _parallel.restype, _parallel.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -45,13 +45,13 @@ _thread_count = numba_types.ExternalFunction("snn_omp_get_num_threads", numba_ty
 
 
 class _Loop:
-    """A loop that is compiled at its first call; every thread of a call runs it, on a share of its own."""
+    """A loop that is compiled on its first call; every thread of a call runs it on its own share."""
 
     def __init__(self, function):
         self.function, self.compiled = function, None
 
     def __call__(self, *arguments):
-        """Arguments: tensors of up to three dimensions (fewer are taken as `[1, *, *]`), then numbers."""
+        """Run the loop on tensors of up to three dimensions (fewer become `[1, *, *]`), then numbers."""
         if self.compiled is None:
             self.compiled = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(self.function)
         tensors = [a for a in arguments if torch.is_tensor(a)]
@@ -80,7 +80,7 @@ def _array(task, k):
 
 @njit
 def _unpack(task):
-    """The arrays and the numbers that a loop was given."""
+    """Return the arrays and the numbers that a loop was given."""
     task = carray(task, 4 * ARRAYS + NUMBERS)
     arrays = (
         _array(task, 0), _array(task, 1), _array(task, 2), _array(task, 3), _array(task, 4),
@@ -95,7 +95,7 @@ def _unpack(task):
 
 @njit
 def _share(sequence):
-    """What this thread does of a sequence: the first and last (not included) sample, the first and last feature."""
+    """Return this thread's share of a sequence: first and last (exclusive) sample, first and last feature."""
     _, batch, features = sequence.shape
     threads, me = _thread_count(), _thread_number()
     if batch >= 4 * threads:  # whole rows: threads that write to the same cache line wait for each other
@@ -291,24 +291,24 @@ def _neuron_backward(task):
 
 @njit(error_model="numpy")
 def _power_of_2(x):
-    """2^x, to 2e-7 of itself; a libm call would keep the loop from using vectors."""
+    """Return 2^x with a relative error of 2e-7; a libm call would keep the loop from being vectorised."""
     x = min(max(x, f32(-126)), f32(127))
-    whole = i32(x + (f32(0.5) if x > f32(0) else f32(-0.5)))  # rounds to the nearest: the cast cuts towards zero
+    whole = i32(x + (f32(0.5) if x > f32(0) else f32(-0.5)))  # rounds to nearest: the cast truncates towards zero
     f = x - f32(whole)
     fraction = _L0 + f * (_L1 + f * (_L2 + f * (_L3 + f * (_L4 + f * (_L5 + f * _L6)))))
     return fraction * i32((whole + i32(127)) << i32(23)).view(f32)  # the bits of 2^whole
 
 
-_surrogate = None  # in its place each copy of _neuron_backward gets the formula of a surrogate gradient
+_surrogate = None  # each copy of _neuron_backward gets a surrogate's formula in its place
 _m = ModuleType("m")  # what a surrogate's formula calls
 _m.exp2, _m.abs, _m.sqrt = _power_of_2, njit(lambda x: abs(x)), njit(lambda x: math.sqrt(x))
 
 
 @cache
 def _neuron_backward_with(gradient):
-    """The backward loop of neurons with a surrogate's formula in it, and the formula's fingerprint in its name.
+    """Return the neurons' backward loop with a surrogate's formula in it, and the formula's fingerprint in its name.
 
-    Numba keeps what it has compiled under the loop's name and this file's time of change, and nothing else.
+    The key of Numba's cache is the loop's name and this file's modification time, nothing else.
     """
     function = surrogates.formula(gradient, _m)
     names = globals() | {"_surrogate": njit(error_model="numpy")(function)}
@@ -396,7 +396,7 @@ def _dropout(task):
 
 @njit
 def _mix(h):
-    """The last step of MurmurHash3, which spreads every bit of a 32-bit number over all of them."""
+    """Return the last step of MurmurHash3, which spreads every bit of a 32-bit number over all bits."""
     h = u32((h ^ (h >> u32(16))) * u32(0x85EBCA6B))
     h = u32((h ^ (h >> u32(13))) * u32(0xC2B2AE35))
     return u32(h ^ (h >> u32(16)))

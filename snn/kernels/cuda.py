@@ -1,7 +1,7 @@
 """The loops over time for CUDA, in Triton: each value is read once and written once.
 
-`snn.kernels.fast` says what each function takes and gives. A program takes a block of the N features of one sample (in
-the filters' backward of several, whose sums it keeps) and goes through all steps with its states in registers.
+`snn.kernels.fast` describes the arguments and results. A program handles a block of the N features of one sample (of
+several in the filters' backward, to sum over them) and loops over all steps with its states in registers.
 """
 
 from functools import cache
@@ -13,9 +13,9 @@ import triton.language as tl
 
 from snn.kernels import surrogates
 
-BLOCK = 256  # features of a program
-_surrogate = None  # in its place each copy of _neuron_backward gets the formula of a surrogate gradient
-PROGRAMS = 4096  # enough to fill any GPU; a backward whose sums need fewer rows than samples asks for no more
+BLOCK = 256  # features per program
+_surrogate = None  # each copy of _neuron_backward gets a surrogate's formula in its place
+PROGRAMS = 4096  # enough to fill any GPU; beyond that, a backward program sums over several samples
 
 
 def _grid(shape, rows=1):
@@ -23,7 +23,7 @@ def _grid(shape, rows=1):
 
 
 def _strides(sequence, *states):
-    """From step to step of a sequence, 0 if all are the same; of each state from sample to sample, to the second."""
+    """Return a sequence's stride per step (0 if all are equal), then each state's per sample and to its second."""
     strides = [sequence.stride(0) if len(sequence) > 1 else 0]
     for state in states:
         strides += [state.stride(1) if state.shape[1] > 1 else 0, state.stride(0)]
@@ -31,7 +31,7 @@ def _strides(sequence, *states):
 
 
 def _rows(shape):
-    """How many samples a program of a backward sums over."""
+    """Return how many samples a program of a backward sums over."""
     return max(1, triton.cdiv(shape[2], BLOCK) * shape[1] // PROGRAMS)
 
 
@@ -262,7 +262,7 @@ def _neuron_backward(
 
 @cache
 def _neuron_backward_with(gradient):
-    """The backward kernel of neurons with a surrogate's formula in it."""
+    """Return the neurons' backward kernel with a surrogate's formula in it."""
     names = globals() | {"_surrogate": triton.jit(surrogates.formula(gradient, tl))}
     return triton.jit(FunctionType(_neuron_backward.__code__, names, _neuron_backward.__name__))
 

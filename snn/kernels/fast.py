@@ -1,17 +1,16 @@
-"""The time loops around compiled kernels: FastKernels(cpu) and FastKernels(cuda) give what `reference` gives, faster.
+"""Autograd around the compiled loops: FastKernels(cpu) and FastKernels(cuda) compute what `reference` does, faster.
 
-The autograd Functions here bring everything into the layout that the loops work on, and keep the least for the
-backward: the neuron its potential, a synapse filter its output, which the layer behind it keeps anyway.
+The autograd Functions here convert tensors to the layout of the loops, and save as little as possible for the backward:
+the neuron's potential, and a synapse filter's output, which the next layer saves anyway.
 
-A module of loops has a forward and a backward for each kernel, on float32 tensors without gaps:
+A module of loops has a forward and a backward for each kernel, on contiguous float32 tensors:
 
-- sequences `[T, B, N]`, or `[1, B, N]` for one whose steps are all the same, N being all features in the order in which
-  they lie in memory (channels last, if the input is);
-- states and the gradients into them `[2, B, N]`, or `[2, 1, N]` where they are zero;
+- sequences `[T, B, N]`, or `[1, B, N]` if all steps are equal, N being all features in memory order (channels last, if
+  the input is);
+- states and their gradients `[2, B, N]`, or `[2, 1, N]` where they are zero;
 - coefficients and their gradients `[3, N]`: a1, a2, b1. (The first-order filter: one state, one coefficient.)
 
-The neuron's threshold and the constants of its surrogate are numbers that the loops get at each call; they are not
-compiled in.
+The neuron's threshold and the constants of its surrogate are arguments of each call; they are not compiled in.
 """
 
 import math
@@ -20,7 +19,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-SMALLEST_B1 = 1e-20  # what stands for a b1 of 0: its gradient is had by dividing by it
+SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by dividing by it
 
 
 class FastKernels:
@@ -49,7 +48,7 @@ class FastKernels:
 
 
 class _Layout:
-    """How a sequence `[T, B, *features]` lies in memory: the way from there to `[T, B, N]` and back."""
+    """The memory layout of a sequence `[T, B, *features]`, with conversions to `[T, B, N]` and back."""
 
     def __init__(self, x):
         self.shape, self.device = x.shape, x.device
@@ -58,16 +57,16 @@ class _Layout:
         self.flat_shape = (*x.shape[:2], math.prod(x.shape[2:]))
 
     def new_sequence(self):
-        """An empty sequence that lies as this layout says, and the same memory as `[T, B, N]`."""
+        """Return an empty sequence in this layout, and the same memory as `[T, B, N]`."""
         if self.in_order:
             sequence = torch.empty(self.shape, device=self.device)
             return sequence, sequence.view(self.flat_shape)
         strides = self.unflatten(torch.empty(self.flat_shape, device="meta")).stride()
-        sequence = torch.empty_strided(self.shape, strides, device=self.device)  # no view: it may be changed in place
+        sequence = torch.empty_strided(self.shape, strides, device=self.device)  # not a view: may be changed in place
         return sequence, self._flat(sequence)
 
     def flatten(self, sequence):
-        """A sequence as `[T, B, N]`, or as `[1, B, N]` if it repeats one step; None stands for zeros."""
+        """Return a sequence as `[T, B, N]`, or as `[1, B, N]` if it repeats one step; None means zeros."""
         if sequence is None:
             sequence = torch.zeros((), device=self.device).expand(self.shape)
         if sequence.stride(0) == 0:
@@ -75,14 +74,14 @@ class _Layout:
         return self._flat(sequence)
 
     def flatten_states(self, *states):
-        """States `[B, *features]` as `[len(states), B, N]`, or as `[len(states), 1, N]` if all are None, for zeros."""
+        """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, zeros `[len(states), 1, N]`."""
         if all(state is None for state in states):
             return torch.zeros(len(states), 1, self.flat_shape[2], device=self.device)
         zeros = torch.zeros((), device=self.device)
         return self._flat(torch.stack([(zeros if s is None else s.float()).expand(self.shape[1:]) for s in states]))
 
     def flatten_coefficients(self, *coefficients):
-        """Coefficients `[*features]` as `[len(coefficients), N]`."""
+        """Return coefficients `[*features]` as `[len(coefficients), N]`."""
         return self._flat(torch.stack([c.float() for c in coefficients])[None])[0]
 
     def _flat(self, tensor):
@@ -91,7 +90,7 @@ class _Layout:
         return tensor.reshape(*tensor.shape[:2], self.flat_shape[2]).contiguous()
 
     def unflatten(self, flat):
-        """A tensor `[*leading dimensions, N]` as `[*leading dimensions, *features]`, a view."""
+        """Return a tensor `[*leading dimensions, N]` as `[*leading dimensions, *features]`, a view."""
         leading = flat.shape[:-1]
         if self.in_order:
             return flat.view(*leading, *self.shape[2:])
@@ -103,7 +102,7 @@ class _DualExpIIR(Function):
     """psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]
 
     The gradient of b1 is the sum of grad x[t], grad being that of psp[t] along all paths. Where the filter starts from
-    zero, psp is linear in b1, so that sum is the one of grad_psp[t] psp[t] / b1 too, and x need not be kept.
+    zero, psp is linear in b1, so that sum equals the sum of grad_psp[t] psp[t] / b1, and x need not be saved.
     """
 
     @staticmethod
@@ -132,7 +131,7 @@ class _DualExpIIR(Function):
             layout.flatten(grad_psp), grad_end, x, psp, start, coefficients, need_x
         )
         if x is None:
-            for grad, step in ((grad_last, -1), (grad_before, -2)):  # come to the last two steps beside grad_psp
+            for grad, step in ((grad_last, -1), (grad_before, -2)):  # add to grad_psp at the last two steps
                 if grad is not None and len(psp) >= -step:
                     sums[2] += (grad_end[-1 - step] * psp[step]).sum(0)
             sums[2] /= coefficients[2]
@@ -224,7 +223,7 @@ class _DualExpFilter(Function):
 class _Dropout(Function):
     """y = x / (1 - p) where a random number of 32 bits is large enough, else 0
 
-    The numbers are a function of two seeds and of the place, and the backward computes them again: nothing is kept.
+    The numbers are a function of two seeds and the position; the backward computes them again, so no mask is saved.
     """
 
     @staticmethod

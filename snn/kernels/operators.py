@@ -1,7 +1,7 @@
-"""The kernels as operators of torch: what torch.compile, torch.export and torch.func see in place of a loop.
+"""The kernels as torch operators, which torch.compile, torch.export and torch.func see in place of a loop.
 
-Each is opaque to them: it runs the kernels, says the shapes of its results without running, and leaves its gradients to
-a second operator, which runs the kernels once more. Without these tools nothing here runs.
+Each operator is opaque to them: it runs the kernel, reports the shapes of its results without running, and leaves its
+gradients to a second operator, which runs the kernel again. Eager code does not use this module.
 """
 
 import importlib
@@ -9,7 +9,7 @@ import importlib
 import torch
 from torch.library import custom_op
 
-# Each kernel's arguments in the language of torch's schemas, and how many tensors it gives, its output first.
+# Each kernel's arguments as a torch schema, and the number of tensors it returns, its output first.
 KERNELS = {
     "dual_exp_iir": ("Tensor x, Tensor? psp_1, Tensor? psp_2, Tensor a1, Tensor a2, Tensor b1", 3),
     "first_order_low_pass": ("Tensor x, Tensor? psp_1, Tensor a1", 2),
@@ -22,12 +22,12 @@ KERNELS = {
 
 
 def is_transforming():
-    """Whether torch.vmap, torch.func.grad or another of torch.func's transforms is at work."""
+    """Whether torch.vmap, torch.func.grad or another torch.func transform is active."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 class _Surrogate:
-    """A surrogate as an operator is given it: by the name of its class and its constants."""
+    """A surrogate as an operator receives it: the name of its class, and its constants."""
 
     def __init__(self, name, constants):
         module, _, class_name = name.partition(":")
@@ -36,7 +36,7 @@ class _Surrogate:
 
 
 def _run(kernel, *arguments):
-    from snn.kernels import eager_kernels_for  # which imports this module
+    from snn.kernels import eager_kernels_for  # not at the top: it imports this module
 
     if kernel == "spiking_neuron":
         arguments = *arguments[:-2], _Surrogate(*arguments[-2:])
@@ -44,7 +44,7 @@ def _run(kernel, *arguments):
 
 
 def _registered(kernel, schema, results):
-    """A kernel as a differentiable function of two operators: one for its results, one for its gradients."""
+    """Return a kernel as a differentiable function of two operators: one for its results, one for its gradients."""
     tensors = [place for place, argument in enumerate(schema.split(", ")) if argument.startswith("Tensor")]
 
     def forward(*arguments):
@@ -56,7 +56,7 @@ def _registered(kernel, schema, results):
         return x.new_empty(x.shape), *(x.new_empty(x.shape[1:]) for _ in range(results - 1))
 
     def backward(*arguments):
-        """Takes the gradients of the results, then the kernel's arguments; gives those of the tensors among these."""
+        """Take the gradients of the results, then the kernel's arguments; return the tensor arguments' gradients."""
         grads, arguments = arguments[:results], list(arguments[results:])
         given = [place for place in tensors if arguments[place] is not None]
         for place in given:
@@ -75,7 +75,7 @@ def _registered(kernel, schema, results):
         return tuple(torch.empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in given)
 
     def one_by_one(operator):
-        """What torch.vmap does with an operator: run it on each slice."""
+        """Return an operator's rule for torch.vmap: run it on each slice."""
 
         def rule(info, in_dims, *arguments):
             def of_slice(n, a, dim):
@@ -136,7 +136,7 @@ def _registered(kernel, schema, results):
             arguments = list(ctx.arguments)
             for place, tensor in zip(tensors, ctx.saved_tensors):
                 arguments[place] = tensor
-            # torch.func.grad differentiates what runs here once more, if only in name; torch.compile does not.
+            # torch.func.grad differentiates this once more, if only formally; torch.compile does not.
             compute = gradients if torch.compiler.is_compiling() else Gradients.apply
             found = dict(zip(tensors, compute(*grads, *arguments)))
             return tuple(

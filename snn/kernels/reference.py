@@ -1,8 +1,8 @@
-"""The time loops in plain torch, for any device and dtype: the definition that faster kernels must equal.
+"""The time loops in plain torch, for any device and dtype: the definition that faster kernels must match.
 
 Every loop is one autograd Function over a whole sequence `[T, B, *features]`, with its backward written by hand, so
-that autograd never sees a single step. In the backward, `grad[t]` first holds the gradient that arrives at step t and,
-once the loop has passed, the gradient along all paths, those through later steps included.
+that autograd never sees a single step. In the backward, `grad[t]` first holds the gradient that arrives at step t;
+after the loop it holds the gradient along all paths, including those through later steps.
 """
 
 import torch
@@ -11,9 +11,9 @@ from torch.autograd.function import once_differentiable
 
 
 def _initial(x, *states):
-    """The states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
+    """Return the initial states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
 
-    A state may have any shape that broadcasts to that, `[*features]` or `[1, *features]` too; None stands for zeros.
+    A state may have any shape that broadcasts to that, such as `[*features]` or `[1, *features]`; None means zeros.
     """
     return [x.new_zeros(()).expand(x.shape[1:]) if s is None else s.expand(x.shape[1:]) for s in states]
 
@@ -37,7 +37,7 @@ class _DualExpIIR(Function):
         x, psp_1, psp_2, a1, a2, b1, psp = ctx.saved_tensors
         need_x, _, _, need_a1, need_a2, need_b1 = ctx.needs_input_grad
         grad_x = grad_psp.clone(memory_format=torch.contiguous_format)
-        # Entries 0 and 1 stand for the two steps before the first, so the recursion needs no special case.
+        # Entries 0 and 1 are the two steps before the first, so the recursion needs no special case.
         psp = [psp_2, psp_1, *psp.unbind(0)]
         grad = [torch.zeros_like(psp_2), torch.zeros_like(psp_1), *grad_x.unbind(0)]
         grad[-1] += grad_last
@@ -115,7 +115,7 @@ class _SpikingNeuron(Function):
     def backward(ctx, grad_spikes, grad_v, grad_r):
         (potential,) = ctx.saved_tensors
         decay, membrane_filter, threshold, surrogate = ctx.constants
-        # Holds ds/dv at first; the loop turns each step into the gradient of v[t], which is that of I[t].
+        # Starts as ds/dv; the loop turns each step into the gradient of v[t], which equals that of I[t].
         grad_current = surrogate.gradient(potential - threshold, *surrogate.constants)
         grad_r = grad_r.clone()
         later = grad_v

@@ -1,4 +1,4 @@
-"""Surrogate gradients: what the backward pass takes as the derivative ds/dv of a spike, s = 1 if v > threshold else 0.
+"""Surrogate gradients: what the backward pass uses as the derivative ds/dv of a spike, s = 1 if v > threshold else 0.
 
 A surrogate is a small dataclass whose formula is written once and runs in every kernel: plain torch, Numba and Triton.
 """
@@ -7,31 +7,31 @@ import math
 from dataclasses import dataclass
 from types import FunctionType
 
-import torch as m  # each compiled kernel puts its own functions in m's place
+import torch as m  # each compiled kernel replaces m with its own functions
 
 
 class Surrogate:
-    """Base of all surrogates. One of your own is a dataclass with `constants` and `gradient`.
+    """Base of all surrogates. Write your own as a dataclass with `constants` and `gradient`.
 
     `gradient` may use + - * /, `m.exp2`, `m.abs` and `m.sqrt` (from snn.kernels.surrogates import m), and nothing else.
-    Each number in it is one of the three constants, so that all kernels compute in float32.
+    Each number in it must be one of the three constants, so that all kernels compute in float32.
     """
 
     @property
     def constants(self):
-        """Three numbers that follow from the fields; 0 for one that is not used."""
+        """Return three numbers computed from the fields; 0 for an unused one."""
         raise NotImplementedError
 
     @staticmethod
     def gradient(x, a, b, c):
-        """ds/dv at x = v - threshold, elementwise, for the three constants."""
+        """Return ds/dv at x = v - threshold, elementwise, for the three constants."""
         raise NotImplementedError
 
 
 def formula(gradient, functions):
-    """The `gradient` of a class of surrogates as a function of its own that calls exp2, abs and sqrt of `functions`.
+    """Return the `gradient` of a surrogate class as a new function that calls exp2, abs and sqrt of `functions`.
 
-    Raises ValueError if it uses anything else: a compiled kernel would keep the value that it had when it was compiled.
+    Raises ValueError if it uses anything else: a compiled kernel would freeze that value at compile time.
     """
     code = gradient.__code__
     others = set(code.co_names) - {"m", "exp2", "abs", "sqrt"}

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little."""
+"""Dropout with cheap random numbers."""
 
 from torch import nn
 
@@ -6,10 +6,10 @@ from snn.kernels import kernels_for
 
 
 class Dropout(nn.Dropout):
-    """torch.nn.Dropout, but with the kernels' own mask: torch's takes a fifth of an MLP's training step on two cores.
+    """torch.nn.Dropout with the kernels' own mask: torch's takes a fifth of an MLP's training step on two cores.
 
-    A value becomes 0 with probability p, else it is multiplied by 1 / (1 - p), each value at each time step for itself.
-    The masks follow from torch's seed.
+    A value becomes 0 with probability p, else it is multiplied by 1 / (1 - p), independently at each time step. The
+    masks are determined by torch's seed.
 
     Shape: x of any shape -> the same.
     """

@@ -1,4 +1,4 @@
-"""What every layer over time has in common, and what it says of itself."""
+"""The base of layers over time, and what they declare about themselves."""
 
 import torch
 from torch import nn
@@ -7,17 +7,17 @@ from torch import nn
 class Layer(nn.Module):
     """A layer over time: `y, state = layer(x, state=None)`, x `[T, B, *features]`; None starts from zero.
 
-    A subclass says in its class body what others may ask, such as `snn.record`, pictures, optimizers:
+    A subclass declares in its class body what `snn.record`, pictures and optimizers may ask for:
 
-        output: name of its output: "spikes" of a neuron, "psp" of a synapse. Layers that give spikes are counted,
+        output: name of its output: "spikes" of a neuron, "psp" of a synapse. Layers that output spikes are counted,
             drawn as rasters, and reported when silent.
-        states: names of its state's tensors, in their order, such as ("v", "reset").
-        optimizer_options: a dict from a parameter's name to options of its own: {"lr_factor": 10, "weight_decay": 0}.
+        states: names of its state's tensors, in order, such as ("v", "reset").
+        optimizer_options: a dict from a parameter's name to its options: {"lr_factor": 10, "weight_decay": 0}.
             The learning rate is the config's times `lr_factor`; schedulers keep the ratio.
 
-    With `from_config(hyperparameters)`, a class method, a config can choose a neuron (of a synapse: see `Synapse`).
+    A neuron that a config can choose also has a class method `from_config(hyperparameters)` (synapses: see `Synapse`).
 
-    A plain torch.nn.Module is a layer over time too if its class says `stateful = True`, and may say the rest as well.
+    A plain torch.nn.Module is a layer over time too if its class sets `stateful = True`; it may set the rest as well.
     """
 
     stateful = True
@@ -26,9 +26,9 @@ class Layer(nn.Module):
     optimizer_options = {}
 
     def checked(self, x):
-        """The input as the kernels take it: half precision as float32.
+        """Return the input as the kernels take it: half precision as float32.
 
-        Raises ValueError if it is no floating-point `[T, B, *features]` with at least one step.
+        Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step.
         """
         if x.dim() < 2 or not len(x):
             raise ValueError(
@@ -47,10 +47,10 @@ def is_stateful(layer):
 
 
 def output_name(layer):
-    """What a layer's output is called; empty for a module without state and for a container of layers."""
+    """Return the name of a layer's output; empty for a module without state and for a container of layers."""
     return getattr(type(layer), "output", "y") if is_stateful(layer) else ""
 
 
 def state_names(layer):
-    """What a layer's states are called; empty where it does not say."""
+    """Return the names of a layer's states; empty if it does not declare them."""
     return tuple(getattr(type(layer), "states", ())) if is_stateful(layer) else ()

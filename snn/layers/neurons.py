@@ -8,7 +8,7 @@ from snn.layers.layer import Layer
 
 
 class SpikingNeuron(Layer):
-    """Neuron with a threshold, an exponentially decaying reset and, if asked for, a membrane filter.
+    """Neuron with a threshold, an exponentially decaying reset and, optionally, a membrane filter.
 
         v[t] = I[t] - r[t-1]                    (membrane_filter: v[t] = d v[t-1] + I[t] - r[t-1])
         s[t] = 1 if v[t] > threshold else 0
@@ -20,11 +20,11 @@ class SpikingNeuron(Layer):
         tau_m: time constant of the reset, and of the membrane filter, in time steps, > 0.
         membrane_filter: whether the potential itself is low-pass filtered too.
         threshold: potential above which the neuron spikes; the paper's is 1.
-        surrogate: of `snn.surrogates`; the paper's is Gaussian(0.4).
+        surrogate: one of `snn.surrogates`; the paper's is Gaussian(0.4).
 
     Shape: current `[T, B, *features]` -> spikes (0 or 1) of the same shape; state (v, r), each `[B, *features]`.
 
-    Raises ValueError for another time constant, and for an input without steps or of integers.
+    Raises ValueError for any other time constant, and for an input without steps or of integers.
     """
 
     output = "spikes"
@@ -39,7 +39,7 @@ class SpikingNeuron(Layer):
 
     @classmethod
     def from_config(cls, hyperparameters):
-        """The neuron that a config's `hyperparameters` describe."""
+        """Return the neuron that a config's `hyperparameters` describe."""
         p = hyperparameters
         surrogate = find_class(p["surrogate"], surrogates.Surrogate, surrogates.BUILT_IN)(**p["surrogate_arguments"])
         return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)

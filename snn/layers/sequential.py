@@ -13,11 +13,11 @@ NEURONS = {"SpikingNeuron": SpikingNeuron}
 
 
 class Sequential(nn.Sequential):
-    """Layers in sequence, each over the whole time at once; `y, state = net(x, state=None)`.
+    """Layers in sequence, each over all time steps at once; `y, state = net(x, state=None)`.
 
-    A layer over time (`snn.Layer`, or any module whose class says `stateful = True`) gets the sequence and its own
+    A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
-    `[T * B, *]`. Under autocast only these products run in less precision; filters and potentials stay in float32.
+    `[T * B, *]`. Under autocast only these products run in lower precision; filters and potentials stay in float32.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -26,7 +26,7 @@ class Sequential(nn.Sequential):
     """
 
     stateful = True
-    output = ""  # it has none of its own: that of its last layer
+    output = ""  # a container: its output is that of its last layer
 
     def __init__(self, *layers):
         super().__init__(*layers)
@@ -34,7 +34,7 @@ class Sequential(nn.Sequential):
 
     @property
     def input_shape(self):
-        """Shape of the input at one step, which the first layer with a `shape` has, such as a synapse; else None."""
+        """Shape of the input at one step, that of the first synapse layer; None if there is none."""
         return next((tuple(layer.shape) for layer in self if isinstance(layer, Synapse)), None)
 
     def forward(self, x, state=None):
@@ -47,7 +47,7 @@ class Sequential(nn.Sequential):
         ends = []
         for layer, start in zip(self, state):
             if is_stateful(layer):
-                if x.dtype in (torch.bfloat16, torch.float16):  # of products under autocast
+                if x.dtype in (torch.bfloat16, torch.float16):  # from products under autocast
                     x = x.float()
                 x, end = layer(x, start)
             else:
@@ -56,16 +56,16 @@ class Sequential(nn.Sequential):
         return x, tuple(ends)
 
     def step(self, x, state=None):
-        """One time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
+        """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
         y, state = self(x[None], state)
         return y[0], state
 
 
 def synapse(shape, hyperparameters):
-    """The synapse layer for an input of `shape` that a config's `hyperparameters` describe."""
+    """Return the synapse layer for an input of `shape` that a config's `hyperparameters` describe."""
     return find_class(hyperparameters["synapse_type"], Synapse, SYNAPSES).from_config(shape, hyperparameters)
 
 
 def neuron(hyperparameters):
-    """The neuron layer that a config's `hyperparameters` describe."""
+    """Return the neuron layer that a config's `hyperparameters` describe."""
     return find_class(hyperparameters["neuron"], Layer, NEURONS).from_config(hyperparameters)

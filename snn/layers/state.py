@@ -4,7 +4,7 @@ import torch
 
 
 def map_tensors(function, state, *others):
-    """`function` of every tensor of `state`, and of the tensors at the same place in `others`; None stays None."""
+    """Apply `function` to every tensor of `state` and those at the same place in `others`; None stays None."""
     if state is None:
         return None
     if torch.is_tensor(state):
@@ -15,18 +15,18 @@ def map_tensors(function, state, *others):
 class Preserved:
     """The state that is carried from batch to batch, detached.
 
-    A shorter batch takes the first rows of the state; the other rows wait for the next full one.
+    A shorter batch takes the first rows of the state; the other rows wait for the next full batch.
     """
 
     def __init__(self, state=None):
         self.state = state
 
     def take(self, batch_size):
-        """The state for a batch of `batch_size` samples: its first rows. None at the start."""
+        """Return the state for a batch of `batch_size` samples: its first rows, or None at the start."""
         return map_tensors(lambda kept: kept[:batch_size], self.state)
 
     def keep(self, state):
-        """Put the state that a batch ended with in the place of the rows it took."""
+        """Replace the rows that a batch took with the state it ended with."""
         state = map_tensors(torch.Tensor.detach, state)
         if self.state is None:
             self.state = state

@@ -1,5 +1,5 @@
-"""Synapses as IIR filters: each input line turns its spikes into a post-synaptic potential (psp) with coefficients of
-its own, which are trained (paper, section 3)."""
+"""Synapses as IIR filters: each input line turns its spikes into a post-synaptic potential (psp) with its own trained
+coefficients (paper, section 3)."""
 
 import math
 
@@ -9,15 +9,15 @@ from torch import nn
 from snn.kernels import kernels_for
 from snn.layers.layer import Layer
 
-MARGIN = 1e-3  # of stability, for `stabilize`
+MARGIN = 1e-3  # from the limit of stability, for `stabilize`
 
 
 class Synapse(Layer):
     """Base of synapses with one filter for each element of the input.
 
-    A subclass names its `coefficients`, the parameters of shape `shape` that define the filters, and says by `poles`
-    which filters are stable and by `stabilize` how to make them so. With `from_config(shape, hyperparameters)`, a class
-    method, a config can choose it.
+    A subclass names its `coefficients`, the parameters of shape `shape` that define the filters. `poles` tells which
+    filters are stable, and `stabilize` makes them so. A synapse that a config can choose also has a class method
+    `from_config(shape, hyperparameters)`.
 
     Args:
         shape: shape of the input at one step, an int or a tuple.
@@ -39,16 +39,16 @@ class Synapse(Layer):
         return x
 
     def poles(self):
-        """Distance of each filter's poles from the origin, `[order, *shape]`, the largest first; none if not known."""
+        """Return the distances of each filter's poles from 0, `[order, *shape]`, largest first; order 0 if unknown."""
         return torch.empty(0, *self.shape)
 
     def unstable(self):
-        """How many filters have an impulse response that does not die away: those with a pole at distance 1 or more."""
+        """Return how many filters have an impulse response that does not decay: a pole at distance 1 or more."""
         return int((self.poles() >= 1).any(0).sum())
 
     def stabilize(self):
-        """Move the coefficients of filters that are unstable, or nearly, to where impulse responses die away."""
-        raise NotImplementedError(f"{type(self).__name__} has no stabilize(), which stable_filters needs: give it one")
+        """Move the coefficients of filters that are unstable, or nearly so, to where impulse responses decay."""
+        raise NotImplementedError(f"{type(self).__name__} has no stabilize(), which stable_filters needs: add it")
 
     def extra_repr(self):
         trained = any(getattr(self, name).requires_grad for name in self.coefficients)
@@ -60,7 +60,7 @@ class DualExpIIR(Synapse):
 
         psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]
 
-    At the start a spike answers with e^(-k/tau_m) - e^(-k/tau_s), k = 1, 2, ... from the step of the spike on:
+    Before training, the response to a spike is e^(-k/tau_m) - e^(-k/tau_s), k = 1, 2, ... from the spike's step on:
 
         a1 = e^(-1/tau_m) + e^(-1/tau_s),  a2 = -e^(-(tau_m + tau_s)/(tau_m tau_s)),  b1 = e^(-1/tau_m) - e^(-1/tau_s)
 
@@ -100,19 +100,19 @@ class DualExpIIR(Synapse):
 
     @torch.no_grad()
     def poles(self):
-        """The roots of z^2 - a1 z - a2."""
+        """Return the distances of the roots of z^2 - a1 z - a2."""
         a1, a2 = self.a1.double(), self.a2.double()
         root = torch.sqrt((a1**2 + 4 * a2).to(torch.complex128))
         return torch.stack([(a1 + root).abs(), (a1 - root).abs()]).div(2).sort(0, descending=True)[0]
 
     @torch.no_grad()
     def unstable(self):
-        """Those outside the triangle |a2| < 1, |a1| < 1 - a2, where both poles are in the unit circle."""
+        """Count those outside the triangle |a2| < 1, |a1| < 1 - a2, in which both poles are in the unit circle."""
         return int(((self.a2.abs() >= 1) | (self.a1.abs() >= 1 - self.a2)).sum())
 
     @torch.no_grad()
     def stabilize(self):
-        """Into that triangle, less a margin."""
+        """Clamp into that triangle, less a margin."""
         self.a2.clamp_(MARGIN - 1, 1 - MARGIN)
         largest = 1 - MARGIN - self.a2
         self.a1.clamp_(-largest, largest)
@@ -121,7 +121,7 @@ class DualExpIIR(Synapse):
 class FirstOrderLowPass(Synapse):
     """First-order synapse with an exponential impulse response.
 
-        psp[t] = a1 psp[t-1] + x[t],  a1 = e^(-1/tau) at the start
+        psp[t] = a1 psp[t-1] + x[t],  a1 = e^(-1/tau) before training
 
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1.
@@ -130,7 +130,7 @@ class FirstOrderLowPass(Synapse):
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state psp[t-1], `[B, *shape]`.
 
-    Raises ValueError for another time constant, and for an input of another shape, without steps or of integers.
+    Raises ValueError for any other time constant, and for an input of another shape, without steps or of integers.
     """
 
     states = ("psp",)
@@ -156,7 +156,7 @@ class FirstOrderLowPass(Synapse):
 
     @torch.no_grad()
     def stabilize(self):
-        """To |a1| < 1, less a margin."""
+        """Clamp to |a1| < 1, less a margin."""
         self.a1.clamp_(MARGIN - 1, 1 - MARGIN)
 
 
@@ -197,19 +197,19 @@ class DualExpFilter(Layer):
 
 
 def stabilize(net):
-    """Bring the filters of all synapses of a network back to where impulse responses die away, e.g. after a step."""
+    """Move the filters of all synapses of a network back to where impulse responses decay, e.g. after a step."""
     for layer in net.modules():
         if isinstance(layer, Synapse):
             layer.stabilize()
 
 
 def unstable_filters(net):
-    """How many synapse filters of a network have an impulse response that does not die away."""
+    """Return how many synapse filters of a network have an impulse response that does not decay."""
     return sum(layer.unstable() for layer in net.modules() if isinstance(layer, Synapse))
 
 
 def coefficient_names(net):
-    """Names of the parameters of a network that are coefficients of synapse filters."""
+    """Return the names of a network's parameters that are coefficients of synapse filters."""
     return {
         f"{name}.{coefficient}" if name else coefficient
         for name, layer in net.named_modules()
