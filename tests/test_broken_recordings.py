@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 BAD_NMNIST = {
-    "no multiple of 5": (b"12345678", r"Train/4/00004.bin: 8 bytes, no multiple of 5: the event at byte 5"),
+    "no multiple of 5": (b"12345678", r"Train/4/00004.bin: 8 bytes, not a multiple of 5: the event at byte 5"),
     "outside": ([(1, 1, 1, 0), (34, 3, 1, 5)], r"Train/4/00004.bin: event 1 is at x 34, y 3, outside .* 34 x 34"),
     "empty": (b"", r"Train/4/00004.bin: no events"),
     "only overflows": ([(0, 240, 0, 0)], r"Train/4/00004.bin: no events"),
@@ -109,7 +109,7 @@ class TestArchives:
         self.zip_with(folder, "Train/3/a.bin")
         whole = (folder / "Train.zip").read_bytes()
         (folder / "Train.zip").write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
-        with pytest.raises(UserError, match="Train.zip is no zip archive, or cut short"):
+        with pytest.raises(UserError, match="Train.zip is not a zip archive or is cut short"):
             load("snn_conv_1_nmnist", ".")
 
     def test_zip_with_a_broken_entry(self, folder):
@@ -139,7 +139,7 @@ class TestArchives:
         self.tar_with(folder, entry)
         whole = (folder / gesture.ARCHIVE).read_bytes()
         (folder / gesture.ARCHIVE).write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
-        with pytest.raises(UserError, match="DvsGesture.tar.gz is no tar.gz archive, or cut short"):
+        with pytest.raises(UserError, match="DvsGesture.tar.gz is not a tar.gz or is cut short"):
             load("snn_conv_1_gesture", ".")
 
 

@@ -144,7 +144,7 @@ class TestGesture:
         write_gesture(folder, subjects=range(1, 15))
         splits = load("snn_conv_1_gesture", ".")
         assert (len(splits["train"]), len(splits["dev"])) == (25, 3)
-        assert "of 28 training recordings 3, at random, are for dev" in capsys.readouterr().out
+        assert "3 of 28 training recordings, chosen at random, are for dev" in capsys.readouterr().out
 
     def test_dev_of_whole_subjects(self, folder):
         write_gesture(folder, subjects=range(1, 9))

@@ -129,7 +129,7 @@ def test_a_layer_whose_state_lacks_something_can_not_be_recorded():
         def forward(self, x, state=None):
             return super().forward(x, None)
 
-    with pytest.raises(ValueError, match=r"layer 2 \(Forgetful\) gives another output one step at a time"):
+    with pytest.raises(ValueError, match=r"layer 2 \(Forgetful\) returns another output step by step"):
         net = make_net(Forgetful())
         with snn.record(net):
             net(torch.rand(9, 2, 784))

@@ -152,12 +152,12 @@ def image(pixels):
     [
         (np.zeros((10, 300), np.float32), r"holds \[10, 300\]; \[P, 300, 300\] is needed"),
         (np.zeros((10, 300, 200), np.float32), r"holds \[10, 300, 200\]"),
-        (np.full((2, 300, 300), 0.5), "other values than 0 and 1"),
-        (np.full((2, 300, 300), np.nan), "other values than 0 and 1"),
-        (np.array(["a"] * 300 * 300).reshape(1, 300, 300), "other values than 0 and 1"),
+        (np.full((2, 300, 300), 0.5), "values other than 0 and 1"),
+        (np.full((2, 300, 300), np.nan), "values other than 0 and 1"),
+        (np.array(["a"] * 300 * 300).reshape(1, 300, 300), "values other than 0 and 1"),
         (np.stack([np.ones((300, 300)), np.zeros((300, 300))]), "pattern 1 is blank"),
-        (b"no array", "no .npy file"),
-        (None, "no .npy file"),
+        (b"no array", "nor a .npy file"),
+        (None, "nor a .npy file"),
     ],
 )
 def test_bad_arrays(tmp_path, content, message):
@@ -177,7 +177,7 @@ def test_bad_arrays(tmp_path, content, message):
         (image(np.zeros((300, 300))), "0.png is blank"),
         (image(np.full((300, 300), 9)), "0.png is blank"),
         (image(np.ones((200, 300))), "0.png has 300 x 200 pixels, not 300 x 300"),
-        (b"\x89PNG\r\n", "0.png is no readable picture"),
+        (b"\x89PNG\r\n", "0.png is not a readable picture"),
         (None, "holds no .png files"),
     ],
 )

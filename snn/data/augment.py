@@ -1,7 +1,7 @@
-"""Random crops and rotations of a whole batch of images at once, every image with parameters of its own.
+"""Random crops and rotations of a whole batch of images at once, each image with its own parameters.
 
 The distribution is that of torchvision's RandomApply([crop, rotate, crop, rotate], p) with RandomResizedCrop and
-RandomRotation applied image by image; so are the pixels, for the same parameters.
+RandomRotation applied image by image; for the same parameters, the pixels are the same too.
 """
 
 import math
@@ -13,7 +13,7 @@ from snn.base.keys import Key, choice, fraction, list_of, number, positive
 
 
 def _interpolation(value):
-    """Also as the published configs' Pillow constants write it: `PIL.Image.BILINEAR`, `2`."""
+    """Accept Pillow's constants too, as the published configs write them: `PIL.Image.BILINEAR`, `2`."""
     name = str(value).rsplit(".")[-1].lower()
     return choice("bilinear", "nearest")({"0": "nearest", "2": "bilinear"}.get(name, name))
 
@@ -33,9 +33,9 @@ _ratio = list_of(
 _angle = number("a number of degrees, 0 to 180", lambda v: 0 <= v <= 180)
 
 KEYS = {  # with this probability: crop, rotate, crop, rotate
-    "RandomApply": {"probability": Key(0.5, fraction, "that an image is augmented: cropped, rotated, both twice")},
+    "RandomApply": {"probability": Key(0.5, fraction, "that an image is augmented: cropped and rotated, twice")},
     "RandomResizedCrop": {
-        "size": Key([28, 28], _image_size, "of the images"),
+        "size": Key([28, 28], _image_size, "size of the images"),
         "scale": Key([0.85, 1.0], _scale, "smallest and largest share of the area"),
         "ratio": Key([0.75, 4 / 3], _ratio, "smallest and largest ratio of width to height"),
         "interpolation": Key("bilinear", _interpolation, "bilinear or nearest"),
@@ -46,7 +46,7 @@ CROP_ATTEMPTS = 10  # boxes that RandomResizedCrop tries before it takes the who
 
 
 class RandomAugment:
-    """With a probability, an image is cropped, rotated, cropped and rotated again; otherwise it stays as it is.
+    """Crop, rotate, crop and rotate each image with the given probability; otherwise leave it unchanged.
 
     Args:
         transform: the config's `transform` section: RandomApply {probability}, RandomResizedCrop {scale, ratio,
@@ -63,7 +63,7 @@ class RandomAugment:
 
     def __call__(self, images, generator):
         chosen = torch.rand(len(images), generator=generator, device=images.device) < self.probability
-        if images.is_cuda:  # picking out the chosen ones would wait for the device
+        if images.is_cuda:  # selecting the chosen images would wait for the device
             return torch.where(chosen[:, None, None], self._crop_and_rotate_twice(images, generator), images)
         images[chosen] = self._crop_and_rotate_twice(images[chosen], generator)
         return images
@@ -78,10 +78,10 @@ class RandomAugment:
 
 
 def random_crop_boxes(images, scale, ratio, generator):
-    """Boxes (top, left, height, width), each `[B]`, drawn as RandomResizedCrop draws them.
+    """Return boxes (top, left, height, width), each `[B]`, drawn as RandomResizedCrop draws them.
 
-    A box's area is uniform in `scale` (share of the image), the logarithm of width / height uniform in `ratio`; of ten
-    tries the first that fits is taken, else the largest central box whose ratio is allowed.
+    A box's area is uniform in `scale` (share of the image), the logarithm of width / height uniform in `ratio`. The
+    first of ten tries that fits is used, else the largest central box with an allowed ratio.
     """
     batch, rows, columns = images.shape
     uniform = torch.rand(4, batch, CROP_ATTEMPTS, generator=generator, device=images.device)
@@ -105,7 +105,7 @@ def random_crop_boxes(images, scale, ratio, generator):
 
 
 def resized_crop(images, top, left, height, width, interpolation="bilinear"):
-    """Each image's box, enlarged to the size of the images. Images `[B, H, W]`, box `[B]` each."""
+    """Return each image's box, enlarged to the size of the images. Images `[B, H, W]`, box `[B]` each."""
     rows, columns = images.shape[1:]
     y = _source_pixels(rows, top, height, interpolation)
     x = _source_pixels(columns, left, width, interpolation)
@@ -114,21 +114,21 @@ def resized_crop(images, top, left, height, width, interpolation="bilinear"):
 
 
 def rotate(images, angle):
-    """Each image turned about its centre by its angle (degrees, counter-clockwise), nearest pixel, 0 outside.
+    """Return each image rotated about its centre by its angle (degrees, counter-clockwise), nearest pixel, 0 outside.
 
     Images `[B, H, W]`, angle `[B]`.
     """
     rows, columns = images.shape[1:]
     angle = torch.deg2rad(angle)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # From a place in the result to the place it comes from; sides are -1 to 1, so their ratio comes in.
+    # Maps a position in the result to its source; all sides run from -1 to 1, hence their ratio.
     matrix = torch.stack([cos, -sin * rows / columns, zero, sin * columns / rows, cos, zero], 1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, [len(images), 1, rows, columns], align_corners=False)
     return _sample(images, grid, "nearest")
 
 
 def _source_pixels(size, start, extent, interpolation):
-    """Where in the image each of `size` pixels of the result is read, `[B, size]`, within the box."""
+    """Return where each of `size` pixels of the result is read in the image, `[B, size]`, within the box."""
     position = (torch.arange(size, device=start.device) + 0.5) * (extent[:, None] / size)
     if interpolation == "nearest":
         return start[:, None] + position.floor()
@@ -136,7 +136,7 @@ def _source_pixels(size, start, extent, interpolation):
 
 
 def _normalised(pixel, size):
-    """Pixel numbers as grid_sample counts them: -1 and 1 are the outer edges of the first and last pixel."""
+    """Return pixel numbers in grid_sample's coordinates: -1 and 1 are the outer edges of the first and last pixel."""
     return (2 * pixel + 1) / size - 1
 
 

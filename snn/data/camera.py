@@ -1,4 +1,4 @@
-"""A simulated event camera: where log intensity has changed by a threshold since a pixel's last event, it sends one.
+"""A simulated event camera: a pixel sends an event when its log intensity has changed by a threshold since its last.
 
 Model of Lichtsteiner, Posch, Delbruck 2008 (the DVS128), at discrete steps: at most one event per pixel and step.
 """
@@ -9,7 +9,7 @@ import torch
 
 
 class Events(NamedTuple):
-    """Events of one scene in the order of time, `[E]` each."""
+    """Events of one scene in time order, `[E]` each."""
 
     time: torch.Tensor  # int64 microseconds from the start
     x: torch.Tensor
@@ -22,11 +22,11 @@ def film(frames, step, threshold, refractory, noise_rate, generator):
 
     Args:
         frames: iterable of intensities `[B, X, Y]` above 0, one for each step.
-        step: microseconds from frame to frame.
-        threshold: change of log intensity that makes an event.
-        refractory: microseconds in which a pixel stays silent after an event.
+        step: microseconds between frames.
+        threshold: change of log intensity that triggers an event.
+        refractory: microseconds for which a pixel stays silent after an event.
         noise_rate: events per second that each pixel sends without a change.
-        generator: makes the noise and spreads the events over their step.
+        generator: draws the noise and spreads the events over their step.
     Returns a list of B Events.
     """
     frames = iter(frames)

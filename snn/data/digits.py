@@ -13,7 +13,7 @@ SPLIT_SEED = 42
 
 
 def read():
-    """The digits, enlarged to 28x28 and 0 to 255, split once and for all.
+    """Return the digits, enlarged to 28x28 and 0 to 255, in a fixed split.
 
     Returns ((train and dev images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
     """

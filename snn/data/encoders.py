@@ -1,10 +1,10 @@
-"""From an image or from a camera's events to a sequence: encoders over time."""
+"""Encoders over time: turn images or a camera's events into sequences."""
 
 import torch
 
 
 def copy(images, length):
-    """The real value of every pixel at every step.
+    """Return the real value of every pixel at every step.
 
     Shape: images `[B, *features]` -> `[T, B, *features]`, a view that repeats the images without copying them.
     """
@@ -12,7 +12,7 @@ def copy(images, length):
 
 
 def poisson(images, length, max_rate=1.0, generator=None):
-    """At every step a spike with probability pixel * max_rate (Bernoulli), drawn anew for each step.
+    """Return spikes with probability pixel * max_rate (Bernoulli), drawn anew at each step.
 
     Shape: images `[B, *features]`, values 0 to 1 -> spikes (0 or 1) `[T, B, *features]` of the same dtype.
     """
@@ -21,11 +21,11 @@ def poisson(images, length, max_rate=1.0, generator=None):
 
 
 def bin_or(step, place, counts, length, shape):
-    """Events as frames: a pixel of a step is 1 if it had an event, however many.
+    """Return events as frames: a pixel of a step is 1 if it had an event, however many.
 
     Args:
-        step: `[E]` int32, the time step of each event, below `length`; recordings one after the other.
-        place: `[E]` int16, the element of `shape`, flattened, that the event is of.
+        step: `[E]` int32, the time step of each event, below `length`; recordings are concatenated.
+        place: `[E]` int16, each event's element in the flattened `shape`.
         counts: `[B]` int64, events of each recording, at least 1.
         length: T.
         shape: of a frame, such as (2, 34, 34): polarity, x, y.
@@ -36,7 +36,7 @@ def bin_or(step, place, counts, length, shape):
 
 
 def bin_max(step, place, counts, length, shape):
-    """Events as frames: a pixel's number of events, divided by the largest of its step; arguments as of `bin_or`.
+    """Return events as frames: a pixel's number of events over the largest of its step; arguments as in `bin_or`.
 
     Shape: frames (0 to 1), float32 `[T, B, *shape]`; a step without events is 0 everywhere.
     """
@@ -48,7 +48,7 @@ def bin_max(step, place, counts, length, shape):
 
 
 def _frames_and_index(step, place, counts, length, shape):
-    """Empty frames, flattened, and each event's element in them."""
+    """Return empty frames, flattened, and each event's element in them."""
     features, batch = torch.Size(shape).numel(), len(counts)
     frames = torch.zeros(length * batch * features, device=step.device)
     sample = torch.zeros(len(step), dtype=torch.int32, device=step.device)

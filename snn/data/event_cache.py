@@ -1,12 +1,12 @@
 """The HDF5 cache of a dataset of event recordings: converted once, read in seconds.
 
 A cache is one file for each split. Its name holds a fingerprint of the files that it was built from. Columns:
-    time         [E] int32    microseconds since the recording's first event, rising within a recording
+    time         [E] int32    microseconds since the recording's first event, in order within a recording
     place        [E] uint16   (polarity * X + x) * Y + y, where a frame is [2, X, Y]
     first        [E] bool     whether it is the first event of its place within its millisecond
     offsets      [N + 1]      recording n has the events offsets[n] to offsets[n + 1] - 1
     label        [N] int64
-    name, subject, light      [N] texts; the last two are empty where a dataset has none
+    name, subject, light      [N] strings; the last two are empty where a dataset has none
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from snn.base.files import written_beside
 FOLDER = Path("data/cache")
 VERSION = 1
 COLUMNS = {"time": np.int32, "place": np.uint16, "first": bool}
-TEXTS = ("name", "subject", "light")
-CHUNK = 1 << 18  # events that are compressed together
-PENDING = 1 << 22  # events that are written together
+STRINGS = ("name", "subject", "light")
+CHUNK = 1 << 18  # events compressed together
+PENDING = 1 << 22  # events written together
 
 
 class Recording(NamedTuple):
@@ -45,18 +45,18 @@ class Recording(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """What a cache holds of the columns that are asked for."""
+    """The requested columns of a cache."""
 
     columns: dict  # by name
     offsets: np.ndarray
     labels: np.ndarray
     names: list
     subjects: list
-    skipped: int  # bad recordings that are not in it
+    skipped: int  # number of bad recordings left out
 
 
 def paths(dataset, sources, skip_bad):
-    """The cache files {"train": path, "test": path} of a dataset that is read from the files `sources`."""
+    """Return the cache files {"train": path, "test": path} of a dataset that is read from the files `sources`."""
     seen = hashlib.sha256(f"{VERSION} {skip_bad}".encode())
     for source in sources:
         status = os.stat(source)
@@ -65,17 +65,17 @@ def paths(dataset, sources, skip_bad):
 
 
 def build(files, recordings, total, shape, skip_bad, title):
-    """Write the caches of both splits, each beside its place and renamed once both are whole.
+    """Write the caches of both splits to temporary files, then rename them once both are complete.
 
     Args:
         files: the path of each split's cache.
-        recordings: yields (split, Recording), or (split, UserError) in a bad one's place.
-        total: how many come, for the progress bar.
+        recordings: yields (split, Recording), or (split, UserError) for a bad one.
+        total: their number, for the progress bar.
         shape: of a frame: (2, X, Y).
         skip_bad: count and leave out bad recordings; else the first one's UserError is raised.
     """
     start = time.monotonic()
-    print(f"{title}: reading the recordings, once", flush=True)
+    print(f"{title}: reading the recordings, on first use only", flush=True)
     with ExitStack() as stack:
         writers = {
             part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
@@ -88,7 +88,7 @@ def build(files, recordings, total, shape, skip_bad, title):
                 writers[part].add(recording)
             except UserError as error:
                 if not skip_bad:
-                    raise UserError(f"{error}; dataset.skip_bad=true leaves bad recordings out") from None
+                    raise UserError(f"{error}; set dataset.skip_bad=true to leave bad recordings out") from None
                 writers[part].skipped += 1
     for part, path in files.items():
         writer = writers[part]
@@ -104,7 +104,7 @@ class _Writer:
 
     def __init__(self, file, shape):
         self.shape = shape
-        self.offsets, self.labels, self.texts = [0], [], {key: [] for key in TEXTS}
+        self.offsets, self.labels, self.strings = [0], [], {key: [] for key in STRINGS}
         self.pending, self.skipped = {key: [] for key in COLUMNS}, 0
         self.file = h5py.File(file, "w")
         for key, dtype in COLUMNS.items():
@@ -127,20 +127,20 @@ class _Writer:
             self._flush()
             self.file["offsets"] = np.array(self.offsets, np.int64)
             self.file["label"] = np.array(self.labels, np.int64)
-            for key, texts in self.texts.items():
-                self.file[key] = np.array(texts, "S")
+            for key, strings in self.strings.items():
+                self.file[key] = np.array(strings, "S")
             self.file.attrs.update(version=VERSION, skipped=self.skipped)
         self.file.close()
 
     def add(self, recording):
-        """Raises UserError for a recording without events or with events outside the sensor."""
+        """Append a recording; raise UserError if it has no events or events outside the sensor."""
         event_time, place = _in_order(recording, self.shape)
         for key, column in zip(COLUMNS, (event_time, place, _first_of_milliseconds(event_time, place))):
             self.pending[key].append(column)
         self.offsets.append(self.offsets[-1] + len(place))
         self.labels.append(recording.label)
-        for key in TEXTS:
-            self.texts[key].append(getattr(recording, key).encode())
+        for key in STRINGS:
+            self.strings[key].append(getattr(recording, key).encode())
         if self.offsets[-1] - len(self.file["time"]) > PENDING:
             self._flush()
 
@@ -155,7 +155,7 @@ class _Writer:
 
 
 def _in_order(recording, shape):
-    """The recording's (time, place) as the cache keeps them."""
+    """Return the recording's (time, place) as the cache stores them."""
     if not len(recording.time):
         raise UserError(f"{recording.name}: no events")
     _, size_x, size_y = shape
@@ -168,7 +168,7 @@ def _in_order(recording, shape):
         )
     event_time = recording.time - recording.time.min()
     if event_time.max() > np.iinfo(np.int32).max:
-        raise UserError(f"{recording.name}: {event_time.max() / 1e6:.0f} s long; 2147 s are possible")
+        raise UserError(f"{recording.name}: {event_time.max() / 1e6:.0f} s long; at most 2147 s are supported")
     place = (recording.polarity.astype(np.uint16) * size_x + recording.x) * size_y + recording.y
     event_time, place = event_time.astype(np.int32), place.astype(np.uint16)
     if (np.diff(event_time) < 0).any():
@@ -178,7 +178,7 @@ def _in_order(recording, shape):
 
 
 def _first_of_milliseconds(event_time, place):
-    """Which events are the first of their place within their millisecond; the times rise."""
+    """Return which events are the first of their place within their millisecond; times must be in order."""
     order = place.argsort(kind="stable")
     milliseconds, places = event_time[order] // 1000, place[order]
     first = np.ones(len(place), bool)
@@ -187,19 +187,19 @@ def _first_of_milliseconds(event_time, place):
 
 
 def read(path, columns):
-    """Read those columns of a cache; raises UserError if it is cut short or of another version."""
-    broken = f"cache {path} (%s): delete it, and it is built again"
+    """Return these columns of a cache; raise UserError if it is cut short or of another version."""
+    broken = f"cache {path} (%s): delete it to build it again"
     try:
         with h5py.File(path) as file:
             if file.attrs["version"] != VERSION:
                 raise UserError(broken % f"of version {file.attrs['version']}, not {VERSION}")
-            texts = {key: [text.decode() for text in file[key][:]] for key in TEXTS}
+            strings = {key: [string.decode() for string in file[key][:]] for key in STRINGS}
             cached = Cached(
-                {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], texts["name"],
-                texts["subject"], int(file.attrs["skipped"]),
+                {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],
+                strings["subject"], int(file.attrs["skipped"]),
             )  # fmt: skip
     except (KeyError, OSError, ValueError) as error:
-        raise UserError(broken % f"cut short or no cache: {error}") from None
+        raise UserError(broken % f"cut short or not a cache: {error}") from None
     if any(len(column) != cached.offsets[-1] for column in cached.columns.values()):
         raise UserError(broken % "its columns differ in length")
     return cached

@@ -20,19 +20,19 @@ SPLIT_SEED = 42
 
 
 class Format(NamedTuple):
-    """How the recordings of a dataset are read and binned."""
+    """How to read and bin the recordings of a dataset."""
 
     name: str
     shape: tuple  # of a frame: polarity, x, y
     dev_share: float  # of the training recordings
-    sources: Callable  # from the root to the files that the recordings are read from
+    sources: Callable  # from the root to the files to read
     recordings: Callable  # from the root to their number, and an iterator over (split, Recording or UserError)
     bin_widths: Callable  # from durations `[N]`, length and encoding to microseconds of a bin, 0 for one too short
-    simulate: Callable  # makes recordings in a folder, for `dataset.name: <name>_simulated`
+    simulate: Callable  # writes recordings to a folder, for `dataset.name: <name>_simulated`
 
 
 def dataset_section(names, root, holds, **others):
-    """The keys of the `dataset` section that all event recordings have."""
+    """Return the `dataset` section of a dataset of event recordings."""
     return dataset_keys(
         names,
         root=root_key(root, holds),
@@ -46,13 +46,13 @@ class EventSplit(Split):
     """Labelled recordings that come in batches of frames.
 
     Args:
-        step, place: `[E]`, time step and place (`snn.data.event_cache`) of the events of these and maybe of other
-            recordings, on the device that is to have the batches.
+        step, place: `[E]`, time step and place (`snn.data.event_cache`) of the events of these and maybe other
+            recordings, on the device for the batches.
         offsets: `[N + 1]`, where recordings begin and end in them.
         labels: `[N]` int64.
-        indices: which of the N recordings are of this split.
-        bin_events: `snn.data.encoders.bin_or` or `bin_max` but for its first three arguments.
-        shift: each time a recording comes it is moved by up to so many pixels each way, what leaves the frame is lost.
+        indices: which of the N recordings are in this split.
+        bin_events: `snn.data.encoders.bin_or` or `bin_max` with all but the first three arguments set.
+        shift: move each recording by up to this many pixels each way, each time it is used; events outside are lost.
     """
 
     def __init__(self, step, place, offsets, labels, indices, bin_events, shift=0):
@@ -67,7 +67,7 @@ class EventSplit(Split):
 
     def batches_of(self, shares, generator):
         """Yield (x `[T, B, 2, X, Y]`, labels `[B]`) of each share."""
-        on_host = iter(self.indices[torch.cat(shares)].tolist())  # the one wait for the device: slices need numbers
+        on_host = iter(self.indices[torch.cat(shares)].tolist())  # the only wait for the device: slices need numbers
         for share in shares:
             batch = self.indices[share]
             slices = [slice(self.offsets[n], self.offsets[n + 1]) for n in islice(on_host, len(share))] or [slice(0)]
@@ -78,7 +78,7 @@ class EventSplit(Split):
             yield frames, self.labels[batch]
 
     def _shifted(self, frames, generator):
-        """Frames `[T, B, 2, X, Y]`, each sample moved by whole pixels."""
+        """Return frames `[T, B, 2, X, Y]` with each sample moved by whole pixels."""
         margin, (batch, _, size_x, size_y) = self.shift, frames.shape[1:]
         padded = F.pad(frames, (margin,) * 4)
         first = torch.randint(2 * margin + 1, (2, batch, 1), generator=generator, device=frames.device)
@@ -89,10 +89,10 @@ class EventSplit(Split):
 
 
 def load(config, device, dataset):
-    """The splits "train", "dev" and "test" of a `dataset`, its Format, and what to say of it behind a result.
+    """Return the splits "train", "dev" and "test" of a `dataset`, a Format, and a note for the test line.
 
-    The first time the recordings are converted into a cache under data/cache; simulated ones are made before that.
-    Raises UserError if the dataset is not there, or for a bad recording unless `dataset.skip_bad` says otherwise.
+    On first use the recordings are converted into a cache under data/cache; simulated ones are generated before that.
+    Raises UserError if the dataset is missing, or for a bad recording unless `dataset.skip_bad` is true.
     """
     settings, root, name = config["dataset"], config["dataset"]["root"], dataset.name
     simulated = settings["name"] != name
@@ -109,7 +109,7 @@ def load(config, device, dataset):
 
 
 def _splits_of(part, file, dataset, config, device):
-    """The splits that come out of the cache of the train or the test recordings."""
+    """Return the splits made from the cache of the train or the test recordings."""
     settings, length, encoding = config["dataset"], config["hyperparameters"]["length"], config["encoding"]
     cached = event_cache.read(file, ("time", "place", "first") if encoding == "max" else ("time", "place"))
     time, place, offsets = cached.columns["time"], cached.columns["place"].view(np.int16), cached.offsets
@@ -118,16 +118,18 @@ def _splits_of(part, file, dataset, config, device):
     recordings = [n for n in in_order if widths[n]]
     if len(recordings) < len(widths) and not settings["skip_bad"]:
         raise UserError(
-            f"{cached.names[widths.argmin()]} is too short for {length} bins: set hyperparameters.length lower; "
-            "dataset.skip_bad=true leaves such recordings out"
+            f"{cached.names[widths.argmin()]} is too short for {length} bins: lower hyperparameters.length, or set "
+            "dataset.skip_bad=true to leave such recordings out"
         )
     skipped = cached.skipped + len(widths) - len(recordings)
     if skipped:
         print(f"{skipped} bad {part} recordings are left out")
     if len(recordings) < 2:
-        raise UserError(f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings, too few")
+        raise UserError(
+            f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings; 2 are needed"
+        )
     step = time // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
-    used = step < length  # what is behind the last bin is dropped
+    used = step < length  # events after the last bin are dropped
     if encoding == "max":
         used &= cached.columns["first"]
     make = partial(
@@ -145,7 +147,7 @@ def _splits_of(part, file, dataset, config, device):
 
 
 def _train_and_dev(recordings, subjects, settings, dev_share):
-    """Hold out `dataset.dev_size` of the training recordings, or the published share, always the same ones."""
+    """Hold out `dataset.dev_size` of the training recordings, or the published share; always the same ones."""
     size = settings["dev_size"] or max(1, round(dev_share * len(recordings)))
     if size >= len(recordings):
         raise UserError(f"dataset.dev_size: {size} of {len(recordings)} training recordings leave none to train on")
@@ -162,12 +164,12 @@ def _train_and_dev(recordings, subjects, settings, dev_share):
                 train = [n for n in train if subjects[n] != people[person]]
         if not train:
             raise UserError("dataset.dev_split: too few subjects to hold some out; use random")
-    by = "at random" if how == "random" else f"of {len({subjects[n] for n in dev})} subjects"
-    print(f"of {len(recordings)} training recordings {len(dev)}, {by}, are for dev")
+    by = "chosen at random" if how == "random" else f"of {len({subjects[n] for n in dev})} subjects"
+    print(f"{len(dev)} of {len(recordings)} training recordings, {by}, are for dev")
     return train, dev
 
 
 def _some(recordings, size):
-    """So many recordings, chosen with a seed, in their order; all of them if `size` is 0."""
+    """Return `size` recordings, chosen with a fixed seed, in their order; all of them if `size` is 0."""
     order = torch.randperm(len(recordings), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return [recordings[n] for n in sorted(order[: size or None].tolist())]

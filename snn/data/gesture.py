@@ -1,7 +1,7 @@
-"""DVS128 Gesture (Amir et al. 2017): 11 hand and arm gestures of 29 subjects, before an event camera of 128x128 pixels.
+"""DVS128 Gesture (Amir et al. 2017): 11 hand and arm gestures of 29 subjects, filmed by a 128x128 event camera.
 
-The published formats, https://research.ibm.com/interactive/dvsgesture/: DvsGesture.tar.gz or the folder that comes out
-of it: trials_to_train.txt and trials_to_test.txt list recordings userNN_LIGHT.aedat (AEDAT 3.1), each with a
+Format as published, https://research.ibm.com/interactive/dvsgesture/: DvsGesture.tar.gz or its unpacked folder.
+trials_to_train.txt and trials_to_test.txt list recordings userNN_LIGHT.aedat (AEDAT 3.1), each with a
 userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; class 8 occurs twice. A row is a clip.
 """
 
@@ -21,7 +21,7 @@ from snn.data.event_cache import Recording
 
 NAMES = ("gesture", "gesture_simulated")
 _ENCODING = "or: a pixel of a bin is 1 if it had an event; max: its share of the bin's highest count"
-_DEV_SPLIT = "random: of all training clips, as published; subject: people who are not in train"
+_DEV_SPLIT = "random: any training clips, as published; subject: people who are not in train"
 KEYS = {
     "encoding": Key("or", choice("or", "max"), _ENCODING, NETWORK),
     "dataset": events.dataset_section(
@@ -41,7 +41,7 @@ POLARITY = 1  # the type of packets with polarity events
 
 
 def sources(root):
-    """The files that the dataset in the folder `root` is read from; raises UserError if it is not there."""
+    """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
     root = Path(root).expanduser()
     if (root / LISTS["train"]).is_file():
         return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv", ".txt"))
@@ -49,14 +49,14 @@ def sources(root):
         return [root / ARCHIVE]
     raise UserError(
         f"DVS128 Gesture is not in {root}, which lacks {ARCHIVE} or {LISTS['train']}: get it from {PAGE} and put it "
-        "there, or name its folder with dataset.root; --demo needs no data"
+        "there, or set dataset.root to its folder; --demo needs no data"
     )
 
 
 def recordings(root):
-    """About how many clips there are, and an iterator over (split, Recording), or (split, UserError) for a bad one."""
-    texts = dict(_files(root, (".csv", ".txt")))
-    split_of = _split_of(root, texts)
+    """Return the approximate number of clips, and an iterator over (split, Recording), or (split, UserError) if bad."""
+    tables = dict(_files(root, (".csv", ".txt")))
+    split_of = _split_of(root, tables)
 
     def each():
         missing = dict(split_of)
@@ -64,7 +64,7 @@ def recordings(root):
             if name in missing:
                 part = missing.pop(name)
                 try:
-                    for clip in _clips(name, data, texts):
+                    for clip in _clips(name, data, tables):
                         yield part, clip
                 except UserError as error:
                     yield part, error
@@ -75,19 +75,19 @@ def recordings(root):
 
 
 def bin_widths(durations, length, encoding):
-    """`[N]` microseconds of a bin, for clips that last `durations`, 0 for one too short: equal bins over the clip.
+    """Return `[N]` microseconds per bin for clips that last `durations`, 0 for one too short: equal bins over the clip.
 
-    With the encoding "max" a bin is whole milliseconds.
+    With the encoding "max" a bin is a whole number of milliseconds.
     """
     unit = 1000 if encoding == "max" else 1
     return (durations.astype(np.int64) // unit + 1) // length * unit
 
 
 def decode(data, name):
-    """The polarity events in the bytes of an AEDAT 3.1 file: times (int64 microseconds) and data words, `[E]`.
+    """Return the polarity events in the bytes of an AEDAT 3.1 file: times (int64 microseconds) and data words, `[E]`.
 
-    Packets of other types and events that are not valid are left out. Raises UserError for another version and for a
-    packet that is cut short.
+    Packets of other types and invalid events are left out. Raises UserError for another version and for a packet that
+    is cut short.
     """
     if not data.startswith(VERSION_LINE):
         first = data[:20].split(b"\r\n")[0].decode("ascii", "replace")
@@ -121,19 +121,19 @@ def decode(data, name):
     return (time, words) if valid.all() else (time[valid], words[valid])
 
 
-def _clips(name, data, texts):
-    """Yield the Recording of each row of a recording's label file, or a UserError in a bad one's place."""
+def _clips(name, data, tables):
+    """Yield the Recording of each row of a recording's label file, or a UserError for a bad row."""
     label_file = name.removesuffix(".aedat") + "_labels.csv"
-    if label_file not in texts:
+    if label_file not in tables:
         raise UserError(f"{name}: its label file {label_file} is missing")
     match = re.fullmatch(r"(user\d+)_(\w+)\.aedat", name)
     if not match:
-        raise UserError(f"{name}: a recording's name is userNN_LIGHT.aedat")
+        raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
     time, words = decode(data, name)
     if (np.diff(time) < 0).any():
         order = time.argsort(kind="stable")
         time, words = time[order], words[order]
-    for row, line in enumerate(texts[label_file].decode("ascii", "replace").splitlines(), 1):
+    for row, line in enumerate(tables[label_file].decode("ascii", "replace").splitlines(), 1):
         if line.strip() and not line.startswith("class"):
             try:
                 label, start, end = _parse_row(line)
@@ -149,7 +149,7 @@ def _clips(name, data, texts):
 
 
 def _parse_row(line):
-    """(class, start, end) of a row of a label file; raises ValueError that says what is wrong."""
+    """Return (class, start, end) of a row of a label file; raise ValueError that says what is wrong."""
     try:
         label, start, end = (int(field) for field in line.split(","))
     except ValueError:
@@ -161,13 +161,13 @@ def _parse_row(line):
     return label, start, end
 
 
-def _split_of(root, texts):
-    """The split of each recording that the trials lists name."""
+def _split_of(root, tables):
+    """Return the split of each recording that the trials lists name."""
     split_of = {}
     for part, list_name in LISTS.items():
-        if list_name not in texts:
+        if list_name not in tables:
             raise UserError(f"DVS128 Gesture in {root} lacks {list_name}: get it from {PAGE} again")
-        for line in texts[list_name].decode("ascii", "replace").splitlines():
+        for line in tables[list_name].decode("ascii", "replace").splitlines():
             if line.strip():
                 split_of[line.strip()] = part
     return split_of
@@ -188,7 +188,7 @@ def _files(root, suffixes):
                 if entry.isfile() and name.endswith(suffixes):
                     yield PurePosixPath(name).name, archive.extractfile(entry).read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{files[0]} is no tar.gz archive, or cut short ({error}): get it from {PAGE} again") from None
+        raise UserError(f"{files[0]} is not a tar.gz or is cut short ({error}): get it from {PAGE} again") from None
 
 
 FORMAT = events.Format(
@@ -197,5 +197,5 @@ FORMAT = events.Format(
 
 
 def load(config, device, shape=SHAPE):
-    """The splits and a note, as `snn.data.events.load` gives them."""
+    """Return the splits and a note, as `snn.data.events.load` does."""
     return events.load(config, device, FORMAT)

@@ -36,10 +36,10 @@ class ImageSplit(Split):
     """Labelled images, uint8 `[N, 28, 28]`, that come in batches of encoded sequences.
 
     Args:
-        images, labels: `[N, 28, 28]` uint8 and `[N]` int64, on the device that is to have the batches.
+        images, labels: `[N, 28, 28]` uint8 and `[N]` int64, on the device for the batches.
         encode: from images `[B, *shape]` (0 to 1) and a generator to `[T, B, *shape]`.
         shape: one image's shape as the network takes it.
-        augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None leaves them as they are.
+        augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None for no augmentation.
     """
 
     def __init__(self, images, labels, encode, shape, augment=None):
@@ -63,14 +63,14 @@ class ImageSplit(Split):
 
 
 def load(config, device, shape):
-    """The splits "train", "dev" and "test" of the config's image dataset, and what to say of it behind a result.
+    """Return the splits "train", "dev" and "test" of the config's image dataset, and a note for the test line.
 
-    Train and dev images are augmented if `mnist_config.use_transform` says so, test images never.
+    Train and dev images are augmented if `mnist_config.use_transform` is true, test images never.
 
     Args:
         shape: one image's shape as the network takes it: (784,) or (1, 28, 28).
     Returns (splits by name, note).
-    Raises UserError if the dataset is not there or broken.
+    Raises UserError if the dataset is missing or broken.
     """
     dataset = config["dataset"]
     if dataset["name"] == "digits":

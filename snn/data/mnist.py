@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes, Burges), as torchvision downloads and lays it out: 60,000 training and 10,000 test images."""
+"""MNIST (LeCun, Cortes, Burges), in torchvision's folder layout: 60,000 training and 10,000 test images."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from snn.base.errors import UserError
 
 TRAIN_DEV = (50_000, 10_000)
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-BY_HAND = "or put its four files there, or name the folder that holds MNIST/raw with dataset.root; --demo needs no data"
+BY_HAND = "or put its four files there, or set dataset.root to the folder that holds MNIST/raw; --demo needs no data"
 
 
 def read(root, download=True):
-    """Read MNIST from `root`/MNIST/raw; download it into there if it is not there.
+    """Read MNIST from `root`/MNIST/raw; download it first if it is missing.
 
     Returns ((train images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
-    Raises UserError if it is not there and can't be downloaded, or if a file is broken.
+    Raises UserError if it is missing and can't be downloaded, or if a file is broken.
     """
     root = Path(root).expanduser()
     if not _is_in(root):
@@ -29,7 +29,7 @@ def read(root, download=True):
     parts = []
     for train, count in ((True, sum(TRAIN_DEV)), (False, 10_000)):
         files = root / "MNIST" / "raw" / ("train" if train else "t10k")
-        broken = f"MNIST is broken, {files}-* (%s): delete these files, and they are downloaded again"
+        broken = f"MNIST is broken, {files}-* (%s): delete these files to download them again"
         try:
             part = datasets.MNIST(root, train=train)
         except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -42,20 +42,20 @@ def read(root, download=True):
 
 
 def _is_in(root):
-    """Whether all four files are there, unpacked."""
+    """Whether all four files are present, unpacked."""
     raw = root / "MNIST" / "raw"
     return all((raw / name).is_file() for name in FILES)
 
 
 def _download(root):
-    """Download beside and rename, so that a killed or failed download leaves nothing that looks whole."""
+    """Download to a temporary folder, then rename: a killed or failed download leaves nothing that looks complete."""
     datasets = _torchvision_datasets()
     existed = root.is_dir()
     try:
         root.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix="MNIST-", dir=root))
     except OSError as error:
-        raise UserError(f"MNIST can't be written to {root}: {error.strerror}; name another dataset.root") from None
+        raise UserError(f"MNIST can't be written to {root}: {error.strerror}; set another dataset.root") from None
     try:
         print(f"downloading MNIST into {root / 'MNIST'}", flush=True)
         datasets.MNIST(beside, download=True)
@@ -74,10 +74,10 @@ def _download(root):
 
 def _torchvision_datasets():
     try:
-        from torchvision import datasets  # only here: beside a CPU-only build of torch its wheel does not import
+        from torchvision import datasets  # only here: its wheel fails to import with a CPU-only torch
     except Exception as error:
         raise UserError(
-            f"MNIST is read with torchvision, which does not import beside torch {torch.__version__} "
-            f"({' '.join(str(error).split())}): install the pair that belongs together; --demo needs no torchvision"
+            f"MNIST needs torchvision, which fails to import with torch {torch.__version__} "
+            f"({' '.join(str(error).split())}): install matching versions of both; --demo needs no torchvision"
         ) from None
     return datasets

@@ -1,8 +1,7 @@
-"""N-MNIST (Orchard, Jayawant, Cohen, Thakor 2015): MNIST before an event camera that moves in three saccades of 100 ms.
+"""N-MNIST (Orchard, Jayawant, Cohen, Thakor 2015): MNIST filmed by an event camera in three saccades of 100 ms.
 
-The published formats, https://www.garrickorchard.com/datasets/n-mnist: Train.zip and Test.zip, or the folders that
-come out of them, with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polarity, 23 bits of
-microseconds.
+Format as published, https://www.garrickorchard.com/datasets/n-mnist: Train.zip and Test.zip or their unpacked folders,
+with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polarity, 23 bits of microseconds.
 """
 
 import zipfile
@@ -25,18 +24,18 @@ KEYS = {
 }
 PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y
-MILLISECONDS = 300  # that a recording lasts, in the binning
+MILLISECONDS = 300  # length of a recording, for binning
 DEV_SHARE = 10_000 / 60_000  # of the training recordings, in the published split
-OVERFLOW_ROW, OVERFLOW_TIME = 240, 1 << 13  # a row with this y is no event: time goes on by so many microseconds
+OVERFLOW_ROW, OVERFLOW_TIME = 240, 1 << 13  # a row with this y is not an event: it advances time
 
 
 def sources(root):
-    """The files that the dataset in the folder `root` is read from; raises UserError if it is not there."""
+    """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
     return [source for part in ("Train", "Test") for source in _files(root, part)]
 
 
 def recordings(root):
-    """How many recordings there are, and an iterator over (split, Recording), or (split, UserError) for a bad one."""
+    """Return the number of recordings, and an iterator over (split, Recording), or (split, UserError) for a bad one."""
     entries = [(part.lower(), *entry) for part in ("Train", "Test") for entry in _entries(root, part)]
 
     def each():
@@ -50,10 +49,10 @@ def recordings(root):
 
 
 def decode(data, name, digit):
-    """The Recording in the bytes of a .bin file; raises UserError if they end within an event."""
+    """Return the Recording in the bytes of a .bin file; raise UserError if they end within an event."""
     if len(data) % 5:
         at = len(data) // 5 * 5
-        raise UserError(f"{name}: {len(data)} bytes, no multiple of 5: the event at byte {at} is cut short")
+        raise UserError(f"{name}: {len(data)} bytes, not a multiple of 5: the event at byte {at} is cut short")
     rows = np.frombuffer(data, np.uint8).reshape(-1, 5)
     x, y, high, middle, low = rows.T
     time = (high & 127).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
@@ -66,16 +65,16 @@ def decode(data, name, digit):
 
 
 def bin_widths(durations, length, encoding):
-    """`[N]` microseconds of a bin, for recordings that last `durations`: 300 // T milliseconds for each."""
+    """Return `[N]` microseconds per bin for recordings that last `durations`: 300 // T milliseconds for each."""
     if length > MILLISECONDS:
         raise UserError(
-            f"hyperparameters.length: {length} is not allowed; at most {MILLISECONDS}: a bin has 1 ms or more"
+            f"hyperparameters.length: {length} is not allowed; use at most {MILLISECONDS}: bins have 1 ms or more"
         )
     return np.full(len(durations), MILLISECONDS // length * 1000)
 
 
 def _files(root, part):
-    """The files of the split `part`: its folder's recordings, or its zip."""
+    """Return the files of the split `part`: its folder's recordings, or its zip."""
     root = Path(root).expanduser()
     folder, archive = root / part, root / f"{part}.zip"
     if folder.is_dir():
@@ -87,19 +86,19 @@ def _files(root, part):
         return [archive]
     raise UserError(
         f"N-MNIST is not in {root}, which lacks {part} or {part}.zip: get Train.zip and Test.zip from {PAGE} and put "
-        "them there, or name their folder with dataset.root; --demo needs no data"
+        "them there, or set dataset.root to their folder; --demo needs no data"
     )
 
 
 def _entries(root, part):
-    """(name, function that reads its bytes) of each recording, in the order of digits and names."""
+    """Return (name, function that reads its bytes) of each recording, in the order of digits and names."""
     files = _files(root, part)
     if files[0].suffix == ".bin":
         return [(str(file), partial(read_bytes, file)) for file in files]
     try:
         archive = zipfile.ZipFile(files[0])
     except zipfile.BadZipFile:
-        raise UserError(f"{files[0]} is no zip archive, or cut short: get it from {PAGE} again") from None
+        raise UserError(f"{files[0]} is not a zip archive or is cut short: get it from {PAGE} again") from None
     names = [PurePosixPath(checked_entry(files[0], name)) for name in archive.namelist()]
     names = sorted(name for name in names if name.suffix == ".bin" and name.parent.name in set("0123456789"))
     if not names:
@@ -123,5 +122,5 @@ FORMAT = events.Format(
 
 
 def load(config, device, shape=SHAPE):
-    """The splits and a note, as `snn.data.events.load` gives them."""
+    """Return the splits and a note, as `snn.data.events.load` does."""
     return events.load(config, device, FORMAT)

@@ -1,4 +1,4 @@
-"""Spatio-temporal spike patterns for the associative memory: drawings made into spikes, corrupted, and completed."""
+"""Spatio-temporal spike patterns for the associative memory: drawings turned into spikes, corrupted, and completed."""
 
 from pathlib import Path
 
@@ -15,43 +15,43 @@ from snn.data.base import Split, dataset_keys
 from snn.layers.synapses import DualExpFilter
 
 SHIPPED = shipped("datasets") / "patterns"
-TRAINS = 300  # spike trains of a pattern
-DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; the training's is pytorch_seed
+TRAINS = 300  # spike trains per pattern
+DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; for training it is pytorch_seed
 
 NAMES = ("patterns",)
-_FOLDER = "a folder of 300x300 .png drawings, or a .npy file [P, 300, T]; empty: those that ship"
+_FOLDER = "a folder of 300x300 .png drawings, or a .npy file [P, 300, T]; empty: those shipped"
 KEYS = {
-    "encoding": Key("original", choice("original"), "the patterns are spikes already", NETWORK),
+    "encoding": Key("original", choice("original"), "the patterns are already spikes", NETWORK),
     "dataset": dataset_keys(
         NAMES,
         patterns=Key("", string, _FOLDER),
-        delay=Key(4, size, "steps by which the output follows the input"),
+        delay=Key(4, size, "steps by which the output lags the input"),
     )
     | {
-        f"{part}_size": Key(1000, count, "number of samples of a pass; they take turns among the patterns")
+        f"{part}_size": Key(1000, count, "number of samples per pass; they cycle through the patterns")
         for part in ("train", "dev", "test")
     },
     "corruption": {
-        "probability": Key(0.4, fraction, "that a sample is modified, by jitter, silence or both"),
+        "probability": Key(0.4, fraction, "that a sample is modified: jittered, silenced or both"),
         "jitter_probability": Key(0.7, fraction, "that the spikes of a modified sample move in time"),
         "jitter_std": Key(1.0, not_negative, "standard deviation of the move, in steps"),
-        "silence_probability": Key(0.5, fraction, "that a part of a modified sample is silent"),
-        "block_probability": Key(0.5, fraction, "that the silent part is a block; else whole trains"),
-        "block_size": Key(40, count, "trains and steps of the block"),
+        "silence_probability": Key(0.5, fraction, "that part of a modified sample is silent"),
+        "block_probability": Key(0.5, fraction, "that the silent part is a block; else it is whole trains"),
+        "block_size": Key(40, count, "size of the block, in trains and in steps"),
         "rows": Key(40, count, "number of silent trains"),
-        "noise": Key(0.005, fraction, "probability of a spike at each place of every sample"),
+        "noise": Key(0.005, fraction, "probability of an added spike at each place of every sample"),
     },
 }
 
 
 class PatternSplit(Split):
-    """Corrupted patterns and what the network is to make of them.
+    """Corrupted patterns and the network's targets for them.
 
     Args:
-        patterns, targets: `[P, T, N]`, on the device that is to have the batches.
-        size: how many samples; they take turns among the patterns.
+        patterns, targets: `[P, T, N]`, on the device for the batches.
+        size: number of samples; they cycle through the patterns.
         corruption: the config's section.
-        seed: the same corruption in every pass; None draws on.
+        seed: repeats the same corruption in every pass; None draws a new one.
     """
 
     def __init__(self, patterns, targets, size, corruption, seed=None):
@@ -62,7 +62,7 @@ class PatternSplit(Split):
         return self.size
 
     def batch(self, indices, generator):
-        """x and targets, both `[T, B, N]`."""
+        """Return x and targets, both `[T, B, N]`."""
         which = indices % len(self.patterns)
         x = corrupt(self.patterns[which], self.corruption, generator)
         return x.transpose(0, 1).contiguous(), self.targets[which].transpose(0, 1).contiguous()
@@ -74,11 +74,11 @@ class PatternSplit(Split):
 
 
 def corrupt(patterns, corruption, generator):
-    """Patterns `[B, T, N]` with moved, missing and added spikes, in this order, as the config's section says.
+    """Return patterns `[B, T, N]` with moved, then missing, then added spikes, as the config's section says.
 
-    Some samples are modified: in some of these every spike moves in time by a rounded normal number of steps, to the
-    window's edge at most; in some a block of trains and steps, or whole trains, are silenced. Then every sample gets
-    noise: spikes at random places.
+    Some samples are modified: in some of these every spike moves in time by a rounded normal number of steps, up to the
+    window's edge; in some, a block of trains and steps, or whole trains, are silenced. Then every sample gets noise:
+    spikes at random places.
     """
     c, (batch, length, trains), device = corruption, patterns.shape, patterns.device
 
@@ -111,10 +111,10 @@ def _within(places, first, size):
 
 
 def load(config, device, shape=(TRAINS,)):
-    """The splits "train", "dev" and "test" of the config's patterns, and what to say of them behind a result.
+    """Return the splits "train", "dev" and "test" of the config's patterns, and a note for the test line.
 
-    The target is the pattern, `dataset.delay` steps later, as the network's output filter sees it.
-    Raises UserError for patterns that can't be used and for a corruption or delay that does not fit them.
+    The target is the pattern, `dataset.delay` steps later, passed through the network's output filter.
+    Raises UserError for unusable patterns and for a corruption or delay that does not fit them.
     """
     settings, corruption, length = config["dataset"], config["corruption"], config["hyperparameters"]["length"]
     patterns = read(Path(settings["patterns"] or SHIPPED), length).to(device)
@@ -123,7 +123,9 @@ def load(config, device, shape=(TRAINS,)):
             raise UserError(f"corruption.{key}: {corruption[key]} is larger than the pattern; use at most {largest}")
     delay = settings["delay"]
     if delay >= length:
-        raise UserError(f"dataset.delay: {delay} is not shorter than the window, hyperparameters.length {length}")
+        raise UserError(
+            f"dataset.delay: {delay} is not shorter than the window; use less than hyperparameters.length, {length}"
+        )
     output_filter = DualExpFilter(config["hyperparameters"]["filter_tau_m"], config["hyperparameters"]["filter_tau_s"])
     targets = output_filter(delayed(patterns, delay).transpose(0, 1))[0].transpose(0, 1).contiguous()
     seeds = {"train": None, "dev": DEV_SEED, "test": TEST_SEED}
@@ -135,14 +137,14 @@ def load(config, device, shape=(TRAINS,)):
 
 
 def delayed(patterns, delay):
-    """Patterns `[P, T, N]` that many steps later; what passes the window's end is lost."""
+    """Return patterns `[P, T, N]` shifted by `delay` steps; spikes past the window's end are lost."""
     return F.pad(patterns, (0, 0, delay, 0))[:, : patterns.shape[1]]
 
 
 def read(path, length):
-    """The patterns `[P, T, N]` in a folder of 300 x T PNG drawings, or in a .npy file `[P, 300, T]` of 0 and 1.
+    """Return the patterns `[P, T, N]` in a folder of 300 x T PNG drawings, or in a .npy file `[P, 300, T]` of 0 and 1.
 
-    Raises UserError if there are none, or for one that is unreadable, blank or of another size.
+    Raises UserError if there are none, or if one is unreadable, blank or of another size.
     """
     if path.is_dir():
         files = sorted(path.glob("*.png"))
@@ -155,14 +157,14 @@ def read(path, length):
 
 
 def _of_drawing(file, length):
-    """Spikes `[300, T]`: the pixels above half of the brightest, thinned.
+    """Return spikes `[300, T]`: the pixels above half of the brightest, thinned.
 
-    A mask keeps every third row of every fifth column; the first row moves on by one from column to column.
+    A mask keeps every third row of every fifth column; the first row shifts by one between those columns.
     """
     try:
         pixels = np.asarray(Image.open(file).convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} is no readable picture: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} is not a readable picture: {' '.join(str(error).split())}") from None
     if pixels.shape != (TRAINS, length):
         raise UserError(f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not {length} x {TRAINS}")
     row, column = np.indices(pixels.shape)
@@ -176,12 +178,14 @@ def _of_array(path, length):
     try:
         spikes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"dataset.patterns: {path} is no folder of .png files and no .npy file ({error})") from None
+        raise UserError(
+            f"dataset.patterns: {path} is neither a folder of .png files nor a .npy file ({error})"
+        ) from None
     shape = list(getattr(spikes, "shape", []))  # an .npz has none
     if len(shape) != 3 or shape[1:] != [TRAINS, length] or not shape[0]:
         raise UserError(f"dataset.patterns: {path} holds {shape}; [P, {TRAINS}, {length}] is needed")
     if spikes.dtype.kind not in "biuf" or not np.isin(spikes, (0, 1)).all():
-        raise UserError(f"dataset.patterns: {path} holds other values than 0 and 1")
+        raise UserError(f"dataset.patterns: {path} holds values other than 0 and 1")
     for number, pattern in enumerate(spikes):
         if not pattern.any():
             raise UserError(f"dataset.patterns: {path}: pattern {number} is blank")

@@ -1,7 +1,7 @@
-"""Simulated DVS128 Gesture recordings: people who move their arms before a simulated event camera.
+"""Simulated DVS128 Gesture recordings: people who move their arms in front of a simulated event camera.
 
-The files are as those of the real dataset: AEDAT 3.1 with polarity and other packets, label files and trials lists. A
-person is two upper arms and two forearms in front of a dark background, each with a rhythm, size and place of its own.
+The files are like those of the real dataset: AEDAT 3.1 with polarity and other packets, label files and trials lists.
+A person is two upper arms and two forearms in front of a dark background; each has their own rhythm, size and place.
 """
 
 import math
@@ -16,9 +16,9 @@ from snn.data import camera, gesture
 
 SEED = 42
 TRAIN, TEST = 9, 3  # subjects
-LIGHTS = {"fluorescent": 1.0, "led": 0.7}  # and how bright it is
+LIGHTS = {"fluorescent": 1.0, "led": 0.7}  # and their brightness
 SENSOR = 128  # pixels, each way
-CLIP, PAUSE, STEP = 2_000_000, 200_000, 8_000  # microseconds; a pause stands before every clip
+CLIP, PAUSE, STEP = 2_000_000, 200_000, 8_000  # microseconds; a pause precedes every clip
 CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11)  # of a recording's clips
 UPPER_ARM, FOREARM, WIDTH = 22.0, 20.0, 4.0  # pixels
 PACKET = 4096  # events
@@ -38,7 +38,7 @@ class Arm(NamedTuple):
 
 REST = Arm()
 WAVE = Arm(upper=40, upper_swing=4, fore=160, fore_swing=30)
-# (right arm, left arm); the person faces the camera, so that the right arm is on the left side
+# (right arm, left arm); the person faces the camera, so the right arm is on the left
 GESTURES = {
     1: (Arm(20, 6, -60, 32), Arm(20, 6, -60, 32)),  # hand clapping
     2: (WAVE, REST),  # right hand wave
@@ -55,7 +55,7 @@ GESTURES = {
 
 
 def write(root):
-    """Make the recordings, label files and trials lists in the folder `root`, which is there only once it is whole."""
+    """Write recordings, label files and trials lists to the folder `root`, which appears only once it is complete."""
     generator = torch.Generator().manual_seed(SEED)
     people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
     with folder_built_beside(root) as folder, tqdm(
@@ -80,7 +80,7 @@ def write(root):
 
 
 def encode(events):
-    """The events as an AEDAT 3.1 file: packets of polarity events, between them some of special events and motion."""
+    """Return the events as an AEDAT 3.1 file: packets of polarity events interleaved with special events and motion."""
     header = gesture.VERSION_LINE + b"#Format: RAW\r\n#Source 1: DVS128\r\n" + gesture.END_OF_HEADER
     data = events.x << 17 | events.y << 2 | events.polarity << 1 | 1
     words = torch.stack([data, events.time], 1).int().numpy().astype("<u4")
@@ -99,7 +99,7 @@ def _packet(kind, size, time_offset, number, payload):
 
 
 def _one_after_the_other(scenes):
-    """The events of all clips on one clock; clip n is at n * (CLIP + PAUSE) + PAUSE."""
+    """Return the events of all clips on one clock; clip n is at n * (CLIP + PAUSE) + PAUSE."""
     shifted = [
         scene._replace(time=scene.time + clip * (CLIP + PAUSE) + PAUSE) for clip, scene in enumerate(scenes)
     ]  # fmt: skip
@@ -137,12 +137,12 @@ def _scenes(person, brightness, generator):
 
 
 def _end(start, outward, angle, length):
-    """Where a limb ends; an angle of 0 hangs down, y grows downward."""
+    """Return where a limb ends; an angle of 0 hangs down, y grows downward."""
     return start[0] + outward * length * torch.sin(angle), start[1] + length * torch.cos(angle)
 
 
 def _limb(x, y, start, end, width):
-    """How much of each pixel a limb from `start` to `end` covers: `[12, x, y]`, falling from 1 to 0 over two pixels."""
+    """Return how much of each pixel a limb from `start` to `end` covers, `[12, x, y]`, from 1 to 0 over two pixels."""
     (x0, y0), (x1, y1) = ([c[:, None, None] for c in point] for point in (start, end))
     dx, dy = x1 - x0, y1 - y0
     along = (((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy)).clamp_(0, 1)

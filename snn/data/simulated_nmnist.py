@@ -1,4 +1,4 @@
-"""Simulated N-MNIST recordings: the embedded digits before a simulated event camera, in N-MNIST's own file format."""
+"""Simulated N-MNIST recordings: the embedded digits in front of a simulated event camera, in N-MNIST's file format."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ BATCH = 100
 
 
 def write(root):
-    """Make Train/<digit>/<number>.bin and Test/... in the folder `root`, which is there only once it is whole."""
+    """Write Train/<digit>/<number>.bin and Test/... to the folder `root`, which appears only once it is complete."""
     generator = torch.Generator().manual_seed(SEED)
     parts = digits.read()
     with folder_built_beside(root) as folder, tqdm(
@@ -35,7 +35,7 @@ def write(root):
 
 
 def encode(events):
-    """The events in the format of N-MNIST: x, y, 1 bit of polarity, 23 bits of microseconds, big-endian."""
+    """Return the events in N-MNIST's format: x, y, 1 bit of polarity, 23 bits of microseconds, big-endian."""
     last = events.polarity << 23 | events.time
     rows = [events.x, events.y, last >> 16, last >> 8 & 255, last & 255]
     return torch.stack(rows, 1).to(torch.uint8).numpy().tobytes()
@@ -53,7 +53,7 @@ def _saccades(images, generator):
 
 
 def _shifted(scene, shift):
-    """Images `[B, 1, x, y]` moved by `shift` pixels `[B, 2]`, between pixels too."""
+    """Return images `[B, 1, x, y]` moved by `shift` pixels `[B, 2]`, fractions included."""
     matrix = torch.eye(2, 3).repeat(len(scene), 1, 1)
     matrix[:, :, 2] = -2 * shift.flip(1) / SENSOR  # grid_sample's first coordinate is the last dimension, here y
     grid = F.affine_grid(matrix, list(scene.shape), align_corners=False)

@@ -1,4 +1,4 @@
-"""TensorBoard's files of a run."""
+"""The TensorBoard files of a run."""
 
 import sys
 
@@ -10,18 +10,18 @@ EPOCHS_BETWEEN_PICTURES = 10
 
 
 class Board:
-    """What TensorBoard shows of a training; what can't be written is one note, and the training goes on without it.
+    """What TensorBoard shows of a run; a failed write prints one note, and the run continues without it.
 
     Args:
         folder: of the run.
-        first_epoch: what later epochs wrote before the training was killed is written again.
+        first_epoch: epochs from here on, which a killed run may have written already, are written again.
     """
 
     def __init__(self, folder, first_epoch):
         self.folder, self.first_epoch, self.writer = folder, first_epoch, None
 
     def __enter__(self):
-        from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only trainings need it
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import, and only runs need it
 
         def start():
             self.writer = SummaryWriter(self.folder, purge_step=self.first_epoch)
@@ -34,19 +34,19 @@ class Board:
             self._try(self.writer.close)
 
     def write(self, entry, samples, dev, net, config, picture):
-        """An epoch: every time scalars, once in a while histograms and a picture.
+        """Write an epoch: scalars always, histograms and a picture now and then.
 
         Args:
-            entry: the epoch's line of metrics.csv, a dict.
-            samples: how many it took.
+            entry: the epoch's row of metrics.csv, a dict.
+            samples: number of samples it processed.
             dev: its Result on dev.
-            picture: gives (name, figure), or None.
+            picture: returns (name, figure), or None.
         """
         if self.writer:
             self._try(self._write, entry, samples, dev, net, config, picture)
 
     def add_pictures(self, pictures):
-        """Pictures that are of no epoch: (function, caption) by name."""
+        """Add pictures that belong to no epoch: (function, caption) by name."""
         for name, (make, _) in pictures.items():
             if self.writer:
                 self._try(lambda name=name, make=make: self.writer.add_figure(name, make()))
@@ -57,7 +57,7 @@ class Board:
             self.writer.add_scalar(key, value, epoch)
         self.writer.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
         gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
-        if gradients:  # there are none where the epoch was resumed on dev
+        if gradients:  # there are none if the epoch was resumed on dev
             self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(gradients), epoch)
         steps = dev.total * config["hyperparameters"]["length"]
         for name, spikes in dev.spikes.items():
@@ -71,11 +71,11 @@ class Board:
         self.writer.flush()
 
     def _try(self, function, *arguments):
-        """Call a function; if it raises, say so in one line."""
+        """Call a function; if it raises, print one line."""
         try:
             function(*arguments)
-        except Exception as error:  # drawing raises anything; a training is worth more than its pictures
+        except Exception as error:  # drawing may raise anything; a run is worth more than its pictures
             if isinstance(error, OSError):
                 self.writer = None
             what = "TensorBoard's files can't be written" if isinstance(error, OSError) else "no picture in TensorBoard"
-            print(f"note: {what}: {' '.join(str(error).split())}; the training goes on", file=sys.stderr)
+            print(f"note: {what}: {' '.join(str(error).split())}; the run continues", file=sys.stderr)

@@ -12,7 +12,7 @@ from snn.layers.layer import output_name
 
 @contextmanager
 def spikes_counted(net, counts):
-    """In each call of `net` add every neuron's spikes, over time and batch, to `counts`, by the name of their layer."""
+    """In each call of `net`, add every neuron's spikes, summed over time and batch, to `counts`, by layer name."""
     handles = []
     for name, layer in net.named_modules():
         if output_name(layer) == "spikes":
@@ -30,16 +30,16 @@ def spikes_counted(net, counts):
 
 
 class NotFinite(Exception):
-    """A batch's loss or gradient is not finite; `batch` is what was said of it."""
+    """A batch's loss or gradient is not finite; `batch` is what was passed to `add`."""
 
     def __init__(self, batch):
         self.batch = batch
 
 
 class FiniteWatch:
-    """Holds a fused optimizer back from a batch whose loss or gradient is not finite, and stops at the next one.
+    """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and stops at the next batch.
 
-    At the next one, since to look at once would make the CPU wait for the GPU.
+    Not at the same batch, since checking at once would make the CPU wait for the GPU.
     """
 
     def __init__(self, optimizer):
@@ -47,7 +47,7 @@ class FiniteWatch:
         self.failed = self.batch = self.arrived = None
 
     def add(self, loss, batch):
-        """Look at the batch before; then take note of one whose gradients are there and whose step is to come.
+        """Check the batch before; then record this one, whose gradients exist and whose step is still to come.
 
         Raises NotFinite.
         """
@@ -57,7 +57,7 @@ class FiniteWatch:
         failed = ~torch.isfinite(largest)  # the same on all ranks, which share their gradients
         if ranks.ranks() == 1:
             failed |= ~torch.isfinite(loss.detach())
-        self.optimizer.found_inf = failed.float()  # where it is 1, fused optimizers leave all as it is
+        self.optimizer.found_inf = failed.float()  # where it is 1, fused optimizers change nothing
         self.failed, self.batch = failed.to("cpu", non_blocking=True), batch
         if failed.is_cuda:
             self.arrived = torch.cuda.Event()
@@ -72,11 +72,11 @@ class FiniteWatch:
 
 
 def where_not_finite(net, loss, x, targets, state):
-    """In a batch that went wrong: what of it is the first that is not finite, in the order of computation.
+    """Return what became non-finite first in a failed batch, in the order of computation.
 
     Args:
         loss: from the network's output and the targets to the loss.
-        x, targets, state: the batch `[T, B, *]`, what is to come out of it, and the state it began with.
+        x, targets, state: the batch `[T, B, *]`, its targets, and the state it began with.
     """
     outputs = {}
 
@@ -100,4 +100,4 @@ def where_not_finite(net, loss, x, targets, state):
     for name, layer in reversed(list(net.named_children())):
         if not all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None):
             return f"the gradient of layer {name} ({type(layer).__name__})"
-    return "nothing that a second pass over the batch shows"
+    return "an unknown place, since a second pass over the batch is finite"

@@ -13,7 +13,7 @@ import torch
 from snn.base.files import written_beside
 from snn.look.recorder import record
 
-SAMPLES = 4  # test samples that are looked at
+SAMPLES = 4  # number of test samples to look at
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -31,7 +31,7 @@ class View(NamedTuple):
     """A network at work on some samples of a split."""
 
     net: torch.nn.Module
-    untrained: torch.nn.Module | None  # as it was before training
+    untrained: torch.nn.Module | None  # before training
     split: object
     config: dict
     places: list  # numbers of the samples
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
 
 def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
-    """A View of some samples, which lie apart, since samples are often sorted by class.
+    """Return a View of some samples, spread over the split, since samples are often sorted by class.
 
     Args:
         generator: makes the generator of a pass over the split.
@@ -59,12 +59,12 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     x, targets = samples(places)
     with torch.no_grad(), record(net.eval()) as trace:
         y = net(x)[0]
-    trace.spikes = getattr(trace, "spikes", {})  # of a network in which nothing spikes
+    trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
 
 def inspect(seen, task, folder):
-    """Leave the pictures as PNG files and index.html in a folder; gives the test Result.
+    """Write the pictures as PNG files and index.html to a folder; return the test Result.
 
     Args:
         seen: a View of the test split.
@@ -80,29 +80,29 @@ def inspect(seen, task, folder):
         pictures |= {
             "rasters": (
                 lambda: plots.rasters(sample["spikes"]),
-                "Spikes of every layer for the first sample; of a large layer, its busiest neurons, in their order.",
+                "Spikes of every layer for the first sample; for a large layer, only its busiest neurons, in order.",
             ),
             "neurons": (
                 lambda: plots.neurons(seen.net, sample),
-                "A neuron of each layer (of those that spike, the one with the median number): its states, such as "
+                "A neuron of each layer (with the median number of spikes of those that spike): its states, such as "
                 "potential and reset, its threshold, and its spikes.",
             ),
             "firing_rates": (
                 lambda: plots.firing_rates(result.spikes, result.total, len(seen.x)),
-                "Spikes a neuron and step in each layer, over the whole test set, and the share of neurons that never "
-                "spike.",
+                "Spikes per neuron and step in each layer, over the whole test set, and the share of neurons that "
+                "never spike.",
             ),
         }
     if plots.has_synapses(seen.net):
         pictures |= {
             "impulse_responses": (
                 lambda: plots.impulse_responses(seen.untrained, seen.net),
-                "What each synapse layer makes of a single spike, before and after training.",
+                "Each synapse layer's response to a single spike, before and after training.",
             ),
             "coefficients": (
                 lambda: plots.coefficients(seen.untrained, seen.net),
-                "The learned coefficients of each synapse layer, and the time constants -1 / ln |pole| that they stand "
-                "for; the line is where all of them began. Both ends are the outermost half percent.",
+                "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; the line "
+                "marks the value before training. The outermost half percent at either end is drawn at the edge.",
             ),
         }
     captions = save_pictures(pictures, folder)
@@ -111,7 +111,7 @@ def inspect(seen, task, folder):
 
 
 def save_pictures(pictures, folder):
-    """Save each picture as a PNG file; one that fails is a note. Gives the captions of the others, by name.
+    """Save each picture as a PNG file; print a note for one that fails. Return the captions of the others, by name.
 
     Args:
         pictures: by name, a function without arguments that makes the figure, and a caption.
@@ -121,7 +121,7 @@ def save_pictures(pictures, folder):
         try:
             with written_beside(Path(folder) / f"{name}.png") as file:
                 make().savefig(file, format="png", dpi=100)
-        except Exception as error:  # drawing raises anything, and the figures of a run are worth more than a picture
+        except Exception as error:  # drawing may raise anything; results are worth more than a picture
             print(f"note: no picture {name}: {' '.join(str(error).split())}", file=sys.stderr)
         else:
             captions[name] = caption
@@ -129,7 +129,7 @@ def save_pictures(pictures, folder):
 
 
 def _samples(split, batch_size, generator, wanted):
-    """The samples of a split with these numbers, as a test sees them: input `[T, B, *]` and targets."""
+    """Return the samples of a split with these numbers, as a test sees them: input `[T, B, *]` and targets."""
     found, first = {}, 0
     for x, targets in split.batches(batch_size, generator):
         for n in wanted:
@@ -145,7 +145,7 @@ def _samples(split, batch_size, generator, wanted):
 
 
 def _write_page(folder, title, text, captions):
-    """index.html: every picture with its caption, in the file itself."""
+    """Write index.html, with every picture and its caption embedded."""
     figures = "\n".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
         f'{base64.b64encode((Path(folder) / f"{name}.png").read_bytes()).decode()}">'

@@ -10,13 +10,13 @@ from snn.layers.synapses import Synapse
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # told apart by colour-blind readers too (Okabe, Ito 2008)
 STEPS = 40  # of an impulse response
-LINES = 60  # trained filters that are drawn of each layer
-NEURONS = 150  # of a large layer that are drawn in a raster
-WINDOWS = 6  # of a recording's time that are drawn
+LINES = 60  # trained filters drawn per layer
+NEURONS = 150  # neurons of a large layer drawn in a raster
+WINDOWS = 6  # time windows drawn of a recording
 
 
 def raster(axes, spikes, title=None, color="black"):
-    """Draw spikes `[T, N]`, a dot for each: time to the right, trains upward from the bottom as in an image's rows."""
+    """Draw spikes `[T, N]`, a dot for each: time to the right, trains from top to bottom like an image's rows."""
     time, train = spikes.cpu().nonzero(as_tuple=True)
     length, trains = spikes.shape
     axes.scatter(time, train, s=1.2, c=color, marker="s", linewidths=0)
@@ -26,7 +26,7 @@ def raster(axes, spikes, title=None, color="black"):
 
 
 def recall(x, target, spikes):
-    """For each pattern the corrupted input, the target and the output, all `[T, P, N]`, two patterns in a row."""
+    """Draw for each pattern the corrupted input, the target and the output, all `[T, P, N]`, two patterns in a row."""
     count = x.shape[1]
     rows = -(-count // 2)
     figure = Figure(figsize=(12, 2.05 * rows + 0.5), layout="constrained")
@@ -48,7 +48,7 @@ def recall(x, target, spikes):
 
 
 def recall_curves(lines):
-    """F1 over growing corruption, a panel for each kind; `lines` as of `snn.look.recall.table`."""
+    """Draw F1 over increasing corruption, a panel for each kind; `lines` as from `snn.look.recall.table`."""
     labels = {"noise": "probability of a noise spike", "rows": "silenced rows", "jitter_std": "jitter (steps)"}
     kinds = list(dict.fromkeys(line["corruption"] for line in lines))
     figure = Figure(figsize=(3.6 * len(kinds), 3), layout="constrained")
@@ -66,7 +66,7 @@ def recall_curves(lines):
 
 
 def impulse_responses(before, after):
-    """What each synapse layer makes of a single spike, in a network before and after training."""
+    """Draw each synapse layer's response to a single spike, in a network before and after training."""
     pairs = _synapses(before, after)
     figure, axes = _panels(len(pairs))
     for axis, (name, untrained, trained) in zip(axes, pairs):
@@ -82,14 +82,14 @@ def has_synapses(net):
 
 
 def _synapses(before, after):
-    """The synapse layers of a network before and after training: (name, untrained, trained)."""
+    """Return the synapse layers of a network before and after training: (name, untrained, trained)."""
     return [
         (name, layer, after.get_submodule(name)) for name, layer in before.named_modules() if isinstance(layer, Synapse)
     ]
 
 
 def _panels(count):
-    """A figure with so many panels, at most four in a row, and their axes."""
+    """Return a figure with `count` panels, at most four in a row, and their axes."""
     columns = min(count, 4)
     rows = -(-count // columns)
     figure = Figure(figsize=(3 * max(columns, 2), 3 * rows), layout="constrained")
@@ -100,7 +100,7 @@ def _panels(count):
 
 
 def _draw_responses(axis, untrained, trained, lines=None):
-    """Impulse responses of a synapse layer; of these lines, or of some from its whole range."""
+    """Draw impulse responses of a synapse layer, of the given input lines or of some from the whole range."""
     responses = _responses(trained)
     if lines is None:
         lines = np.linspace(0, responses.shape[1] - 1, min(LINES, responses.shape[1])).astype(int)
@@ -113,19 +113,19 @@ def _draw_responses(axis, untrained, trained, lines=None):
 
 @torch.no_grad()
 def _responses(synapse):
-    """Impulse responses `[STEPS, lines]` of a synapse layer."""
+    """Return the impulse responses `[STEPS, lines]` of a synapse layer."""
     x = torch.zeros(STEPS, 1, *synapse.shape, device=next(synapse.parameters()).device)
     x[0] = 1
     return synapse(x)[0].flatten(1).cpu().numpy()
 
 
 def path(net, x, trace, target):
-    """The way of the pattern's busiest input train through the layers: its psp, then a neuron's potential and spikes.
+    """Draw the path of a pattern's busiest input train: its psp, then a neuron's potential and spikes in each layer.
 
     Args:
         net: the network that the trace is of.
         x: `[T, P, N]`; the first pattern is drawn.
-        trace: of `snn.record`, with psp, spikes and v of all layers.
+        trace: from `snn.record`, with psp, spikes and v of all layers.
         target: spikes `[T, P, N]`.
     """
     neurons, (first_synapse, *_) = list(trace.spikes), trace.psp
@@ -155,21 +155,21 @@ def path(net, x, trace, target):
 
 
 def _typical(spikes):
-    """The neuron whose number of spikes is the median of those that spike; spikes `[T, N]`."""
+    """Return the neuron with the median number of spikes of those that spike; spikes `[T, N]`."""
     counts = spikes.sum(0)
     in_order = counts.argsort()
     return int(in_order[-(int((counts > 0).sum()) // 2 + 1)])
 
 
 def _ticks(axis, spikes, color, row):
-    """Short lines above the curve, at the times of spikes `[T]`."""
+    """Draw short lines above the curve, at the times of spikes `[T]`."""
     time = spikes.cpu().nonzero()[:, 0]
     axis.vlines(time, 1.02 + 0.09 * row, 1.1 + 0.09 * row, color=color, lw=1, transform=axis.get_xaxis_transform(),
                 clip_on=False)  # fmt: skip
 
 
 def samples(x, y, targets):
-    """A row for each sample: its input, the busiest of the input's lines over time, and the output spike counts.
+    """Draw a row for each sample: its input, the busiest input lines over time, and the output spike counts.
 
     Args:
         x: input `[T, B, *shape]`.
@@ -192,7 +192,7 @@ def samples(x, y, targets):
 
 
 def _draw_counts(axis, spikes, label):
-    """How often each output neuron spikes `[T, classes]`; the answer is blue if it is the label, orange if not."""
+    """Draw how often each output neuron spikes `[T, classes]`; the answer is blue if it is the label, else orange."""
     counts = spikes.sum(0).cpu().numpy()
     answer = int(counts.argmax())
     colors = ["silver"] * len(counts)
@@ -224,7 +224,7 @@ _POLARITIES = LinearSegmentedColormap.from_list("polarities", [BLUE, "white", OR
 
 
 def event_windows(x):
-    """Frames `[T, 2, X, Y]`, summed over consecutive windows of time."""
+    """Draw frames `[T, 2, X, Y]`, averaged over consecutive time windows."""
     figure = Figure(figsize=(2.1 * WINDOWS, 3.2), layout="constrained")
     edges = np.linspace(0, len(x), WINDOWS + 1).astype(int)
     for axis, first, end in zip(figure.subplots(1, WINDOWS), edges, edges[1:]):
@@ -240,7 +240,7 @@ def event_windows(x):
 
 
 def rasters(spikes):
-    """Spikes `[T, *features]` of each layer, by its name: a panel each; of a large layer the busiest neurons."""
+    """Draw spikes `[T, *features]` of each layer, by name: a panel each; for a large layer, the busiest neurons."""
     figure, axes = _panels(len(spikes))
     for axis, (name, of_layer) in zip(axes, spikes.items()):
         _draw_busiest(axis, name, of_layer)
@@ -248,7 +248,7 @@ def rasters(spikes):
 
 
 def _draw_busiest(axis, name, spikes):
-    """Spikes `[T, *features]` of a layer's busiest neurons, in the order of the neurons."""
+    """Draw spikes `[T, *features]` of a layer's busiest neurons, in neuron order."""
     flat = spikes.flatten(1).cpu()
     shown = flat.sum(0).argsort(descending=True, stable=True)[:NEURONS].sort()[0]
     step, neuron = flat[:, shown].nonzero(as_tuple=True)
@@ -259,7 +259,7 @@ def _draw_busiest(axis, name, spikes):
 
 
 def overview(before, after, x, y, label, spikes):
-    """A sample's way in one picture: input, the filters behind its busiest lines, spikes of each layer, output counts.
+    """Draw a sample's path: input, the filters of its busiest lines, spikes of each layer, output counts.
 
     Args:
         before, after: the network before and after training; its first layer is a synapse layer.
@@ -275,7 +275,7 @@ def overview(before, after, x, y, label, spikes):
     picture(image, x.cpu())
     image.set_title("input", fontsize=10)
     _draw_responses(filters, before[0], after[0], x.sum(0).flatten().argsort(descending=True)[:LINES].cpu())
-    filters.set_title("what its synapses make\nof a single spike (psp)", fontsize=10)
+    filters.set_title("its synapses' response\nto a single spike (psp)", fontsize=10)
     for axis, (name, of_layer) in zip(rasters_of, hidden.items()):
         _draw_busiest(axis, name, of_layer)
     _draw_counts(output, y, label)
@@ -283,7 +283,7 @@ def overview(before, after, x, y, label, spikes):
 
 
 def neurons(net, trace):
-    """Every state of a neuron of each layer, such as potential and reset, its threshold and its spikes.
+    """Draw every state of a neuron of each layer, such as potential and reset, its threshold and its spikes.
 
     Args:
         net: the network that the trace is of.
@@ -307,7 +307,7 @@ def neurons(net, trace):
 
 
 def _draw_threshold(axis, layer):
-    """A line at a neuron's threshold, if it has a single one."""
+    """Draw a line at a neuron's threshold, if it has a single one."""
     threshold = getattr(layer, "threshold", None)
     if torch.is_tensor(threshold) and threshold.numel() == 1:
         threshold = threshold.item()
@@ -316,11 +316,11 @@ def _draw_threshold(axis, layer):
 
 
 def firing_rates(spikes, samples, length):
-    """Mean firing rate of each layer, and its share of silent neurons.
+    """Draw the mean firing rate of each layer, and its share of silent neurons.
 
     Args:
         spikes: of each neuron `[*features]`, over all samples and steps, by layer.
-        samples, length: how many samples there were, and steps in each.
+        samples, length: the number of samples, and of steps in each.
     """
     figure = Figure(figsize=(8, 2.9), layout="constrained")
     rate, silent = figure.subplots(1, 2)
@@ -328,7 +328,7 @@ def firing_rates(spikes, samples, length):
     rates = [counts.double().mean().item() / samples / length for counts in spikes.values()]
     shares = [100 * (counts == 0).double().mean().item() for counts in spikes.values()]
     for axis, values, form, label in (
-        (rate, rates, "%.3g", "spikes a neuron and step"), (silent, shares, "%.3g %%", "neurons without a spike (%)"),
+        (rate, rates, "%.3g", "spikes per neuron and step"), (silent, shares, "%.3g %%", "neurons without a spike (%)"),
     ):  # fmt: skip
         axis.bar_label(axis.bar(names, values, color=BLUE), fmt=form, fontsize=8)
         axis.set_ylabel(label)
@@ -339,7 +339,7 @@ def firing_rates(spikes, samples, length):
 
 
 def coefficients(before, after):
-    """Histograms of each synapse layer's coefficients and time constants; a line where all of them began."""
+    """Draw histograms of each synapse layer's coefficients and time constants; a line marks the value at the start."""
     pairs = _synapses(before, after)
     columns = max(len(_quantities(layer)) for _, layer, _ in pairs)
     figure = Figure(figsize=(2.4 * max(columns, 3), 1.7 * len(pairs) + 0.3), layout="constrained")
@@ -360,7 +360,7 @@ def coefficients(before, after):
 
 
 def _quantities(synapse):
-    """The coefficients of a synapse's filters and the time constants of their stable poles, by what they are called."""
+    """Return the coefficients of a synapse's filters and the time constants of their stable poles, by name."""
     named = {name: getattr(synapse, name).detach().flatten().cpu().numpy() for name in synapse.coefficients}
     poles = synapse.poles().flatten(1).cpu().double().numpy()
     labels = (
@@ -373,7 +373,7 @@ def _quantities(synapse):
 
 
 def confusion(labels, predictions):
-    """How often samples of a class (rows) get an answer (columns)."""
+    """Draw how often samples of a class (rows) get an answer (columns)."""
     classes = int(max(labels.max(), predictions.max())) + 1
     counts = torch.zeros(classes, classes, dtype=torch.long)
     counts.index_put_((labels, predictions), torch.ones_like(labels), accumulate=True)
@@ -390,7 +390,7 @@ def confusion(labels, predictions):
 
 
 def mistakes(inputs, answers):
-    """Inputs `[T, B, *shape]`, each with its (label, answer)."""
+    """Draw inputs `[T, B, *shape]`, each with its (label, answer)."""
     columns = min(5, len(answers))
     rows = -(-len(answers) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.5 * rows), layout="constrained")
@@ -405,10 +405,10 @@ def mistakes(inputs, answers):
 
 
 def learning_curves(name, runs, key, published=None):
-    """Train and dev accuracy, or loss, of an experiment's runs over the epochs, and the published figures.
+    """Draw train and dev accuracy, or loss, of an experiment's runs over the epochs, and the published figures.
 
     Args:
-        runs: as of `snn.report.read_run`, all with the same metric.
+        runs: from `snn.report.read_run`, all with the same metric.
         key: the metric, such as "acc" or "loss".
         published: a `snn.report.Published`, or None.
     """

@@ -1,4 +1,4 @@
-"""How well an associative memory recalls spikes: scores, a table over growing corruption, and pictures."""
+"""How well an associative memory recalls spikes: scores, a table over increasing corruption, and pictures."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from snn.look import plots
 from snn.look.recorder import record
 
 WINDOW = 1  # steps by which a spike may be early or late
-DRAWS = 5  # corrupted samples of each pattern that a line of the table is of
+DRAWS = 5  # corrupted samples of each pattern in a row of the table
 SEED = 1003
 CLEAN = {
     "probability": 1, "jitter_probability": 1, "jitter_std": 0, "silence_probability": 1, "block_probability": 0,
@@ -33,7 +33,7 @@ def scores(spikes, target, tau):
     Returns a dict: `precision`, the share of the spikes that have a target spike of their train within a step;
     `recall`, the share of the target spikes that have a spike within a step; `f1`, their harmonic mean; `van_rossum`,
     the mean over trains of the squared distance (1/tau) sum_t (f[t] - g[t])^2, f and g filtered by e^(-t/tau)
-    (van Rossum 2001: a single spike too many or missing counts about 1/2).
+    (van Rossum 2001: a single extra or missing spike counts about 1/2).
     """
     hits = (spikes * _near(target)).sum().item()
     found = (target * _near(spikes)).sum().item()
@@ -45,13 +45,13 @@ def scores(spikes, target, tau):
 
 
 def _near(spikes):
-    """1 where a train has a spike within WINDOW steps."""
+    """Return 1 where a train has a spike within WINDOW steps, else 0."""
     near = F.max_pool1d(spikes.permute(1, 2, 0), 2 * WINDOW + 1, stride=1, padding=WINDOW)
     return near.permute(2, 0, 1)
 
 
 def table(net, split, config):
-    """A line of scores for each kind and size of corruption: dicts with `corruption`, `size` and the scores."""
+    """Return a row of scores for each kind and size of corruption: dicts with `corruption`, `size` and the scores."""
     device = split.patterns.device
     which = torch.arange(len(split.patterns), device=device).repeat_interleave(DRAWS)
     target = patterns.delayed(split.patterns, config["dataset"]["delay"])[which].transpose(0, 1)
@@ -69,22 +69,22 @@ def table(net, split, config):
 
 @torch.no_grad()
 def spikes_of(net, x):
-    """The spikes `[T, B, N]` of a network's last neurons, for an input `[T, B, N]`."""
+    """Return the spikes `[T, B, N]` of a network's last neurons, for an input `[T, B, N]`."""
     with record(net, what=["spikes"]) as trace:
         net.eval()(x)
     return list(trace.spikes.values())[-1]
 
 
 def pictures(net, untrained, split, config, lines):
-    """Pictures of the network at work on each pattern: by its name, a function that makes it, and its caption.
+    """Return pictures of the network at work on each pattern: by name, a function that makes it, and its caption.
 
     Args:
-        net, untrained: the network, its output filter last, as it is tested and as it was before training.
+        net, untrained: the network, its output filter last, as tested and as it was before training.
         split: the test split.
         lines: of `table`.
     """
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
-    always = config["corruption"] | {"probability": 1}  # so that there is something to complete in every picture
+    always = config["corruption"] | {"probability": 1}  # so that every picture has something to complete
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
     with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
         net(x)
@@ -92,25 +92,25 @@ def pictures(net, untrained, split, config, lines):
     return {
         "recall": (
             lambda: plots.recall(x, target, list(trace.spikes.values())[-1]),
-            "Every pattern: a corrupted input, the target, and the spikes that the network makes of it.",
+            "Every pattern: a corrupted input, the target, and the network's output spikes.",
         ),
         "recall_curves": (
             lambda: plots.recall_curves(lines),
-            "Share of the spikes that are right within a step, over growing corruption.",
+            "Share of the spikes that are right within a step, over increasing corruption.",
         ),
         "impulse_responses": (
             lambda: plots.impulse_responses(untrained, net),
-            "What each synapse layer makes of a single spike, before and after training.",
+            "Each synapse layer's response to a single spike, before and after training.",
         ),
         "path": (
             lambda: plots.path(net, x, trace, target),
-            "One input train's way: its psp, then a neuron of each layer with potential, threshold and spikes.",
+            "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
         ),
     }
 
 
 def report(net, split, config, folder):
-    """Print the table of recall and leave it in the run's folder; gives its lines."""
+    """Print the table of recall and write it to the run's folder; return its rows."""
     lines = table(net, split, config)
     print(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
     print("  corruption   size   precision   recall      F1   van Rossum")

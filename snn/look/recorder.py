@@ -1,4 +1,4 @@
-"""What layers compute at every step, for looking at: `with snn.record(net) as trace: net(x)`."""
+"""Record what layers compute at every step: `with snn.record(net) as trace: net(x)`."""
 
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -8,13 +8,13 @@ import torch
 from snn.layers.layer import output_name, state_names
 from snn.layers.state import map_tensors
 
-TOLERANCE = 1e-3  # of an output that is computed again, step by step
-DIFFERING = 0.01  # share of its values that may lie outside: a potential at the threshold may fall either way
+TOLERANCE = 1e-3  # of an output that is recomputed step by step
+DIFFERING = 0.01  # share of its values that may exceed it: a potential at the threshold may fall either way
 
 
 @contextmanager
 def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
-    """Keep what the layers of a network compute in the last forward pass within the `with` block.
+    """Record what the layers of a network compute in the last forward pass within the `with` block.
 
         with snn.record(net, layers=["2"], what=["v"], samples=slice(4)) as trace:
             net(x)
@@ -23,14 +23,14 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
     Args:
         net: any module; its layers are named as in `net.named_modules()`: "0", "1", ... in a Sequential.
         layers: names of layers over time (`snn.Layer`); None records all.
-        what: names of outputs and states, as the layers say them: "spikes", "v" (the potential that is compared with
-            the threshold) and "reset" (r[t], after the step's spike) of neurons, "psp" of synapses and filters. None
-            records all outputs, and the states of layers that spike.
-        steps, samples: slices of the time steps and of the batch; only these are kept, which bounds the memory.
-    Gives a trace with an attribute for each of `what`: a dict from a layer's name to `[T, B, *features]`, detached.
-    States at every step come from running the layer once more, one step at a time, on the chosen samples.
-    Raises ValueError for an unknown layer or quantity, with the names that there are, and for a layer that gives
-    another output one step at a time.
+        what: names of outputs and states, as the layers declare them: "spikes", "v" (the potential that is compared
+            with the threshold) and "reset" (r[t], after the step's spike) of neurons, "psp" of synapses and filters.
+            None records all outputs, and the states of layers that spike.
+        steps, samples: slices of the time steps and of the batch; only these are kept, to limit the memory.
+    Yields a trace with an attribute for each of `what`: a dict from a layer's name to `[T, B, *features]`, detached.
+    States at every step come from running the layer again, one step at a time, on the chosen samples.
+    Raises ValueError for an unknown layer or quantity, listing those that exist, and for a layer whose output differs
+    when it runs one step at a time.
     """
     there = {name: layer for name, layer in net.named_modules() if output_name(layer)}
     known = dict.fromkeys(quantity for layer in there.values() for quantity in _quantities(layer))
@@ -76,15 +76,15 @@ def _quantities(layer):
 
 
 def _of_samples(state, x, samples):
-    """A state for some of the samples of `x`; it may be one that broadcasts over them."""
+    """Return a state for some of the samples of `x`; the state may broadcast over them."""
     return state[samples] if state.shape[:1] == x.shape[1:2] else state.expand(x.shape[1:])[samples]
 
 
 def _states(name, layer, x, state, y):
-    """Every state of a layer after each step, by its name, each `[T, B, *features]`.
+    """Return every state of a layer after each step, by name, each `[T, B, *features]`.
 
     Args:
-        x, y: its input and the output that it gave, `[T, B, *features]`.
+        x, y: its input and its output, `[T, B, *features]`.
         state: that it started from.
     """
     outputs, states = [], {state_name: [] for state_name in state_names(layer)}
@@ -96,7 +96,7 @@ def _states(name, layer, x, state, y):
     again = torch.cat(outputs)
     if ((again - y).abs() > TOLERANCE * (1 + y.abs())).double().mean() > DIFFERING:
         raise ValueError(
-            f"record: layer {name} ({type(layer).__name__}) gives another output one step at a time than all at once: "
-            "its state must hold all that later steps depend on"
+            f"record: layer {name} ({type(layer).__name__}) returns another output step by step than all at once: "
+            "its state must hold everything that later steps depend on"
         )
     return {state_name: torch.stack(values) for state_name, values in states.items()}

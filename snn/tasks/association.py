@@ -7,7 +7,7 @@ from snn.tasks.base import Task
 
 
 class Association(Task):
-    """Targets and outputs are filtered spikes `[T, B, N]`; the loss alone tells how good an epoch is."""
+    """Targets and outputs are filtered spikes `[T, B, N]`; the loss is the only metric."""
 
     reports = True
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from snn.tasks.base import Task
 
-MISTAKES = 10  # that are shown at most
+MISTAKES = 10  # shown at most
 
 
 class Classification(Task):
@@ -18,11 +18,11 @@ class Classification(Task):
         return F.cross_entropy(y.sum(0), targets)
 
     def score(self, y, targets):
-        """How many answers are correct."""
+        """Return how many answers are correct."""
         return (y.sum(0).argmax(1) == targets).sum()
 
     def value(self, result):
-        """Accuracy in percent."""
+        """Return the accuracy in percent."""
         return 100 * result.score / max(result.total, 1)
 
     def text(self, value):
@@ -42,7 +42,7 @@ class Classification(Task):
         pictures = {
             "overview": (
                 lambda: plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes),
-                "A test sample's way through the network.",
+                "A test sample's path through the network.",
             ),
             "samples": (
                 lambda: plots.samples(x, y, view.targets),
@@ -55,19 +55,19 @@ class Classification(Task):
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
                 lambda: plots.event_windows(x[:, 0]),
-                "Events of the first sample, in windows of its time: brighter, darker.",
+                "Events of the first sample, in consecutive time windows: brighter, darker.",
             )
         wrong = [n for n in margins.argsort().tolist() if answers[n] != labels[n]][:MISTAKES]
         if wrong:
             pictures["mistakes"] = (
                 lambda: plots.mistakes(view.samples(wrong)[0], [(labels[n], answers[n]) for n in wrong]),
-                "The worst mistakes: those where the right class has the fewest spikes against the answer.",
+                "The worst mistakes: those where the right class has the fewest spikes relative to the answer.",
             )
         return result, pictures
 
 
 class _Answers(Classification):
-    """Keeps of each sample the label, the answer, and the output spikes of the label less the answer's."""
+    """Keeps each sample's label, its answer, and the output spikes of the label minus the answer's."""
 
     def __init__(self):
         self.found = [], [], []
