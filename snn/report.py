@@ -1,8 +1,8 @@
-"""A table of trainings beside the published figures, and their learning curves.
+"""A table of runs next to the published figures, and their learning curves.
 
-python -m snn.report runs/                       prints the table; table.md and the curves go to runs/
-python -m snn.report runs/ more/ --out results   of several folders, to another one
-python -m snn.report results/                    the trainings that the README reports, its table
+python -m snn.report runs/                       print the table; write table.md and the curves to runs/
+python -m snn.report runs/ more/ --out results   read several folders, write to another one
+python -m snn.report results/                    the runs that the README reports, and its table
 """
 
 import argparse
@@ -23,12 +23,12 @@ CONFIGS = shipped("configs")
 
 
 class Published(NamedTuple):
-    """Accuracy in percent, for the associative memory the loss, of the epoch that was best on dev."""
+    """Accuracy in percent (the loss for the associative memory) of the epoch that was best on dev."""
 
     dev: float
     test: float
     epoch: int  # from 0, of 100
-    paper: float | None = None  # test figure in the paper itself (arXiv 2003.02944), where it gives one
+    paper: float | None = None  # test figure in the paper itself (arXiv 2003.02944), if any
 
 
 # From the paper's public code; in the order of the table.
@@ -53,10 +53,10 @@ COLUMNS = (
 
 
 def read_run(folder):
-    """What a training's folder says, as a dict.
+    """Return what a run's folder holds, as a dict.
 
-    Keys: folder, config, metrics (a dict of numbers for each epoch), result (as result.json, empty if the training has
-    not ended), row (its line of the table, a dict by COLUMNS).
+    Keys: folder, config, metrics (a dict of numbers for each epoch), result (as in result.json, empty if the run has
+    not ended), row (its row of the table, a dict by COLUMNS).
     Raises UserError for files that are broken.
     """
     try:
@@ -71,12 +71,12 @@ def read_run(folder):
         run["row"] = _row(run)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error, yaml.YAMLError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(f"{folder} holds no readable run ({reason}): move it away or give other folders") from None
+        raise UserError(f"{folder} holds no readable run ({reason}): move it away, or name other folders") from None
     return run
 
 
 def _result(file):
-    """What a result.json says, every value of its type; empty where there is none yet."""
+    """Return a result.json with every value of its type; empty if there is none yet."""
     if not file.exists():
         return {}
     result = json.loads(file.read_text())
@@ -89,13 +89,13 @@ def _result(file):
 
 
 def metric_of(run):
-    """What tells which of a run's epochs is best: the column of metrics.csv beside the loss, if there is one."""
+    """Return the metric that decides which epoch is best: the one in metrics.csv that is not the loss, if any."""
     names = [column.removeprefix("dev_") for column in run["metrics"][0] if column.startswith("dev_")]
     return next((name for name in names if name != "loss"), "loss")
 
 
 def _row(run):
-    """The run's line of the table: a dict by COLUMNS."""
+    """Return the run's row of the table: a dict by COLUMNS."""
     metrics, result, settings, metric = run["metrics"], run["result"], run["config"], metric_of(run)
     if result:
         best = next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
@@ -120,12 +120,12 @@ def _row(run):
 
 
 def _figure(value, metric):
-    """An accuracy in percent, a loss, or another metric, as text."""
+    """Return an accuracy in percent, a loss, or another metric, as text."""
     return "not yet" if value is None else f"{value:.2f}" if metric == "acc" else f"{value:.5f}"
 
 
 def _published(name):
-    """The published figures of an experiment as text; empty where there are none."""
+    """Return the published figures of an experiment as text; empty if there are none."""
     if name not in PUBLISHED:
         return ""
     dev, test, epoch, paper = PUBLISHED[name]
@@ -135,7 +135,7 @@ def _published(name):
 
 
 def table(runs):
-    """The runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a line too."""
+    """Return the runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a row too."""
     order = list(PUBLISHED)
     lines = [(run["config"]["experiment_name"], run["folder"].name, run["row"]) for run in runs]
     for name in set(PUBLISHED) - {name for name, _, _ in lines}:
@@ -150,8 +150,8 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m snn.report", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="run folders, or folders that hold some at any depth")
-    parser.add_argument("--out", type=Path, help="where table.md and the curves go; the first folder if left out")
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, or folders that contain some at any depth")
+    parser.add_argument("--out", type=Path, help="folder for table.md and the curves; default: the first folder")
     args = parser.parse_args(argv)
     try:
         found = sorted({file.parent for folder in args.folders for file in folder.rglob("metrics.csv")})

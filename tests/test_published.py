@@ -106,7 +106,7 @@ def test_what_does_not_fit(change, message):
 
 
 def test_of_another_synapse_or_time_constant():
-    with pytest.raises(UserError, match="axon1.dual_exp_iir_cell.* which the network has not"):
+    with pytest.raises(UserError, match="axon1.dual_exp_iir_cell.* which the network lacks"):
         published.to_model(theirs(snn_mlp_1)[1], theirs(snn_mlp_2)[0], "file")
     with pytest.raises(UserError, match="is 0.846482, but 0.778801 here: set hyperparameters.tau_m"):
         published.to_model(theirs(snn_mlp_2, "hyperparameters.tau_m=6")[1], theirs(snn_mlp_2)[0], "file")
@@ -126,7 +126,7 @@ def zip_of(path, *names):
     [
         (["a", "b"], "is a zip of 2 files"),
         (["../a"], "points outside its folder"),
-        (["a"], "is no checkpoint, or cut short"),
+        (["a"], "is not a checkpoint or is cut short"),
         ([], "is a zip of 0 files"),
     ],
 )
@@ -157,7 +157,7 @@ def test_convert(tmp_path, capsys):
     torch.save(made, tmp_path / "mine")
     with pytest.raises(SystemExit) as end:
         checkpoint_main(["convert", str(tmp_path / "mine"), str(tmp_path / "no.pt")])
-    assert end.value.code == 2 and "of which experiment? name it with --experiment" in capsys.readouterr().err
+    assert end.value.code == 2 and "its experiment is unknown; name it with --experiment" in capsys.readouterr().err
     assert not (tmp_path / "no.pt").exists()
     checkpoint_main(["convert", str(tmp_path / "mine"), str(tmp_path / "yes.pt"), "--experiment", "snn_mlp_2"])
     assert (tmp_path / "yes.pt").exists()

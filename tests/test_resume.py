@@ -190,8 +190,8 @@ def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):
     run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
     assert run.status == 0
     assert (
-        "last.pt is no checkpoint, or cut short" in run.err
-        and "goes on from checkpoint/snn_mlp_1/previous.pt" in run.err
+        "last.pt is not a checkpoint or is cut short" in run.err
+        and "resuming from checkpoint/snn_mlp_1/previous.pt" in run.err
     )
     assert run.checkpoint("snn_mlp_1")["epoch"] == 1
 
@@ -252,8 +252,8 @@ CAN_NOT_BE_RESUMED = {
         ["optimizer.Adam.lr (was 0.005, now 0.01)", "hyperparameters.length (was 12, now 7)"],
     ),
     "other past milestones": ({"scheduler.MultiStepLR.milestones": "[1, 100]"}, {}, ["milestones (was [50, 100]"]),
-    "another version": ({}, {"version": 99}, ["last.pt is of version 99, not 2", "--test evaluates it"]),
-    "no version": ({}, {"version": None}, ["without what a training needs to go on"]),
+    "another version": ({}, {"version": 99}, ["last.pt is of version 99, not 2", "evaluate it with --test"]),
+    "no version": ({}, {"version": None}, ["last.pt holds weights only"]),
     "mid-epoch on another device": (
         {}, {"device": "cuda", "running": {"counts": {"train": {"batches": 1}}, "lr": 1, "seconds": 0}},
         ["from the middle of an epoch on cuda: resume it with --device cuda"],

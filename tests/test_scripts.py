@@ -164,28 +164,28 @@ def test_test_takes_the_network_from_the_checkpoint(run, trained):
 
 
 MISTAKES = {
-    "no action": ([], {}, "nothing to do: give --train, --test, --inspect, --show or --demo"),
+    "no action": ([], {}, "nothing to do: add --train, --test, --inspect, --show or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
-    "resume without train": (["--test", "--resume"], {}, "give --train too"),
+    "resume without train": (["--test", "--resume"], {}, "add --train"),
     "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),
     "unknown key": (["--train"], {"hyperparameters.epochs": 3}, "did you mean epoch?"),
     "value out of range": (["--train"], {"hyperparameters.tau_s": 4}, "must be above hyperparameters.tau_s, 4"),
     "unknown device": (["--train", "--device", "gpu"], {}, "use auto, cpu, cuda or cuda:<number>"),
-    "absent device": (["--train", "--device", "cuda:99"], {}, "device cuda:99 is not there"),
+    "absent device": (["--train", "--device", "cuda:99"], {}, "device cuda:99 is missing"),
     "no config": (["--train", "--config_file", "none.yaml"], {}, "config none.yaml: No such file"),
     "no data": (["--train"], {"dataset.name": "mnist", "dataset.download": "false"}, "MNIST is not in data/MNIST/raw"),
     "nothing to resume": (
         ["--train", "--resume"],
         {},
-        "no checkpoint at checkpoint/snn_mlp_1/last.pt: there is no training to go on with",
+        "no checkpoint at checkpoint/snn_mlp_1/last.pt: there is no run to resume",
     ),
     "no checkpoint": (["--test"], {"experiment_name": "mine"}, "no checkpoint at checkpoint/mine/best.pt: train first"),
-    "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "checkpoint text.pt is no checkpoint"),
-    "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "checkpoint cut.pt is no checkpoint, or cut short"),
+    "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "text.pt is not a checkpoint"),
+    "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "cut.pt is not a checkpoint or is cut short"),
     "weights alone": (["--test", "--checkpoint", "weights.pt"], {}, "has no config, epoch and model"),
     "another's checkpoint": (["--test", "--checkpoint", "other.pt"], {}, "is of snn_mlp_2, not of snn_mlp_1"),
     "another shape": (["--test", "--checkpoint", "shape.pt"], {}, "has 1.weight of shape [500, 100], the network"),
-    "a missing layer": (["--test", "--checkpoint", "short.pt"], {}, "has no 1.weight"),
+    "a missing layer": (["--test", "--checkpoint", "short.pt"], {}, "lacks 1.weight"),
 }
 
 

@@ -77,10 +77,7 @@ def test_test_takes_what_ships_where_there_is_no_own_checkpoint(run, trained, mo
     as_trained = run("snn_mlp_1", "--test", "--checkpoint", str(best))[-1]
     assert "ships" not in run.err
     assert run("snn_mlp_1", "--test")[-1] == as_trained
-    assert (
-        "there is no checkpoint/snn_mlp_1/best.pt: this evaluates " in run.err
-        and "snn_mlp_1.pt, which ships" in run.err
-    )
+    assert "there is no checkpoint/snn_mlp_1/best.pt: evaluating " in run.err and "snn_mlp_1.pt, which ships" in run.err
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
     (run.folder / "weights/snn_mlp_1.pt").write_text("not read")
     assert run("snn_mlp_1", "--test")[-1] == as_trained

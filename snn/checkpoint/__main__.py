@@ -1,7 +1,7 @@
-"""Checkpoints in other forms.
+"""Convert and release checkpoints.
 
-python -m snn.checkpoint convert IN OUT            between ours and those of the paper's public code, either way
-python -m snn.checkpoint release IN OUT [--half]   the weights alone, small, with their SHA-256 beside
+python -m snn.checkpoint convert IN OUT            convert between our format and the paper's public code, either way
+python -m snn.checkpoint release IN OUT [--half]   write the weights alone, small, with their SHA-256 next to them
 """
 
 import argparse
@@ -20,11 +20,11 @@ CONFIGS = shipped("configs")
 
 
 def convert(source, target, experiment=None):
-    """Write the checkpoint `source` of the public code as one of ours to `target`, or the other way round.
+    """Convert a checkpoint of the public code to our format, or the other way round.
 
     Args:
-        experiment: which one a checkpoint of the public code is of; None goes by its file's name.
-    Raises UserError if that can't be told, and whatever `load` and `load_model` raise.
+        experiment: that a checkpoint of the public code belongs to; None takes it from the file's name.
+    Raises UserError if the experiment is unknown, and whatever `load` and `load_model` raise.
     """
     checkpoint = load(source)
     names = sorted((file.stem for file in CONFIGS.glob("*.yaml")), key=len, reverse=True)
@@ -32,7 +32,7 @@ def convert(source, target, experiment=None):
     of = Path(source).name if is_published else checkpoint["config"]["experiment_name"]
     experiment = experiment or next((name for name in names if name in of), None)
     if experiment not in names:
-        raise UserError(f"{source}: of which experiment? name it with --experiment: {', '.join(sorted(names))}")
+        raise UserError(f"{source}: its experiment is unknown; name it with --experiment: {', '.join(sorted(names))}")
     settings = (
         config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else config.completed(checkpoint["config"])
     )
@@ -46,14 +46,14 @@ def convert(source, target, experiment=None):
 
 
 def release(source, target, half=False):
-    """Write the weights of our checkpoint `source` alone to `target`, and their SHA-256 to `target`.sha256.
+    """Write only the weights of our checkpoint `source` to `target`, and their SHA-256 to `target`.sha256.
 
-    Its config is the experiment's own, with what defines the network as in `source`: it names no folder of yours.
+    The config is the experiment's own, with the network's keys as in `source`: it contains none of your folders.
 
     Args:
         half: weights and biases in float16; that rounds to three digits, so test it. Coefficients stay in float32:
-            near 1, rounding moves a filter's poles much.
-    Raises UserError if it is no checkpoint of ours.
+            near 1, rounding moves a filter's poles a lot.
+    Raises UserError if `source` is not one of our checkpoints.
     """
     checkpoint = load(source)
     if published.is_published(checkpoint):
@@ -74,7 +74,7 @@ def release(source, target, half=False):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description="Checkpoints in other forms.")
+    parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description="Convert and release checkpoints.")
     commands = parser.add_subparsers(required=True)
     for function in (convert, release):
         text = function.__doc__.splitlines()[0].replace("`", "")
@@ -83,10 +83,10 @@ def main(argv=None):
         command.add_argument("source", metavar="IN")
         command.add_argument("target", metavar="OUT")
     commands.choices["convert"].add_argument(
-        "--experiment", help="which a checkpoint of the public code is of, if its name does not say"
+        "--experiment", help="experiment of a public-code checkpoint, if its file name does not contain it"
     )
     commands.choices["release"].add_argument(
-        "--half", action="store_true", help="weights in float16, coefficients as they are"
+        "--half", action="store_true", help="weights in float16, coefficients unchanged"
     )
     args = vars(parser.parse_args(argv))
     try:

@@ -1,7 +1,7 @@
-"""Checkpoints of the paper's public code: their names for what our networks hold, in both directions.
+"""Checkpoints of the paper's public code: map its names to those of our networks, and back.
 
 Such a file is a dict {epoch, snn_state_dict, optimizer_state_dict, loss}; the released ones are in a .zip each. A
-network's layers are counted in blocks, each of which a synapse layer begins: axon1, conv1, axon2, ..., the pools
+network's layers are numbered in blocks, each of which begins with a synapse layer: axon1, conv1, axon2, ..., with pools
 counted too. The state also holds constants, which here come from the config; they are checked.
 """
 
@@ -23,12 +23,12 @@ TOLERANCE = 1e-5  # of constants, relative
 
 
 def is_published(checkpoint):
-    """Whether what torch.load gave is such a checkpoint."""
+    """Whether an object from torch.load is such a checkpoint."""
     return isinstance(checkpoint, dict) and "snn_state_dict" in checkpoint
 
 
 def to_model(checkpoint, net, path):
-    """The checkpoint's weights and coefficients under the names that `net` has for them.
+    """Return the checkpoint's weights and coefficients under their names in `net`.
 
     Raises UserError for a tensor that is missing, unknown or of another shape, and for a constant that differs.
     """
@@ -36,10 +36,10 @@ def to_model(checkpoint, net, path):
     names, constants = _names_and_constants(net)
     own, model = net.state_dict(), {}
     known = {*names.values(), *constants}
-    is_other = f"checkpoint {path} %s: it is of another network than this experiment's config describes"
+    is_other = f"checkpoint {path} %s: it is of a network other than this experiment's config describes"
     for name in state:
         if name not in known:
-            raise UserError(is_other % f"has {name}, which the network has not")
+            raise UserError(is_other % f"has {name}, which the network lacks")
     for mine, name in names.items():
         if name not in state:
             raise UserError(is_other % f"lacks {name}")
@@ -47,18 +47,18 @@ def to_model(checkpoint, net, path):
             raise UserError(is_other % f"has {name} of shape {list(state[name].shape)}, not {list(own[mine].shape)}")
         model[mine] = state[name]
     for name, (value, key, _) in constants.items():
-        if name in state:  # the public code kept some of them at times only
+        if name in state:  # the public code did not always save all of them
             found = state[name].double()
             furthest = found.flatten()[(found - value).abs().argmax()].item()
             if abs(furthest - value) > TOLERANCE * abs(value):
                 raise UserError(
-                    f"checkpoint {path}: {name} is {furthest:.6g}, but {value:.6g} here: set {key} to its value"
+                    f"checkpoint {path}: {name} is {furthest:.6g}, but {value:.6g} here: set {key} to match it"
                 )
     return model
 
 
 def from_checkpoint(checkpoint, net):
-    """Our checkpoint as one of the public code; the optimizer's state stays behind."""
+    """Return our checkpoint in the public code's format, without the optimizer's state."""
     names, constants = _names_and_constants(net)
     state = {name: checkpoint["model"][mine] for mine, name in names.items()}
     state |= {name: torch.full(shape, value) for name, (value, _, shape) in constants.items()}
@@ -68,10 +68,10 @@ def from_checkpoint(checkpoint, net):
 
 
 def _names_and_constants(net):
-    """({our name: theirs} of what is trained, {their name: (value, config key that it comes from, shape)}).
+    """Return ({our name: theirs} of trained tensors, {their name: (value, config key it comes from, shape)}).
 
-    Layers are known by their very class: a subclass computes something else. Raises UserError for one that is not
-    known, or has what the public code has no name for.
+    Layers are matched by their exact class: a subclass computes something else. Raises UserError for a layer that is
+    unknown, or has something that the public code has no name for.
     """
     names, constants, block, of_product = {}, {}, 0, None
     dense = "dense" if type(net[-1]) is DualExpFilter else "snn"  # the associative memory's layers are dense1, ...
@@ -106,7 +106,7 @@ def _names_and_constants(net):
 
 @torch.no_grad()
 def _output_shapes(net):
-    """The shape `[*features]` of each layer's output."""
+    """Return the shape `[*features]` of each layer's output."""
     x, shapes = torch.zeros(1, 1, *net[0].shape, device=next(net.parameters()).device), []
     for layer in net.eval():
         x = layer(x)[0] if is_stateful(layer) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))

@@ -1,9 +1,9 @@
-"""Checkpoints: plain dicts of tensors, numbers and texts that load with nothing else at hand.
+"""Checkpoints: plain dicts of tensors, numbers and strings that load without any other file or class.
 
-Keys: config (the whole of it), epoch (the last whole one, from 0), model; and to go on with a training: version,
-optimizer, scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a
-list with one entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, running
-(what the epoch that is not whole yet has counted).
+Keys: config (all of it), epoch (the last complete one, from 0), model; and to resume a run: version, optimizer,
+scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a list with one
+entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, running (what the
+unfinished epoch has counted).
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from snn.base.files import checked_entry, written_beside
 from snn.checkpoint import published
 
 ROOT = Path(__file__).parents[1]
-VERSION = 2  # of what a training needs to go on
+VERSION = 2  # of the keys needed to resume a run
 
 
 def save(path, checkpoint, keep=None):
-    """Write a checkpoint; the one before stays until the new one is whole, and is moved to `keep` if that is given."""
-    content = io.BytesIO()  # torch.save itself turns a full disk's OSError into something else
+    """Write a checkpoint; the previous one stays until the new one is complete, then moves to `keep` if given."""
+    content = io.BytesIO()  # torch.save to a file turns a full disk's OSError into another error
     torch.save(checkpoint, content)
     with written_beside(path, keep) as file:
         file.write(content.getbuffer())
@@ -33,20 +33,20 @@ def load(path, experiment=None):
     """Read a checkpoint onto the CPU: one of ours, or one of the public code, also in its .zip.
 
     Args:
-        experiment: name of the experiment it has to be of; None takes any. Those of the public code do not say.
-    Raises UserError if it is not there, cut short, no checkpoint, of another experiment, or not what its .sha256 says.
+        experiment: name of the experiment it must be of; None takes any. The public code's do not record it.
+    Raises UserError if it is missing, cut short, no checkpoint, of another experiment, or does not match its .sha256.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
     digest = Path(f"{path}.sha256")
     if digest.exists() and digest.read_bytes().split()[:1] != [sha256(path).encode()]:
-        raise UserError(f"checkpoint {path} is damaged, its SHA-256 is not that in {digest.name}: get both again")
+        raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the one in {digest.name}; get both again")
     file = _unzipped(path)
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises what the bytes happen to provoke
-        raise UserError(f"checkpoint {path} is no checkpoint, or cut short: name another with --checkpoint") from None
+    except Exception:  # torch.load may raise anything on bad bytes
+        raise UserError(f"{path} is not a checkpoint or is cut short: name another with --checkpoint") from None
     if published.is_published(checkpoint):
         return checkpoint
     if not _is_ours(checkpoint):
@@ -76,7 +76,7 @@ def sha256(path):
 
 
 def _unzipped(path):
-    """What torch.load is to read: the file itself (torch.save writes zips too), or the one file in a zip archive."""
+    """Return what torch.load should read: the file itself (torch.save writes zips too), or the only file in a zip."""
     if not zipfile.is_zipfile(path):
         return path
     with zipfile.ZipFile(path) as archive:
@@ -95,25 +95,25 @@ def _unzipped(path):
 
 
 def load_to_resume(folder, experiment, warn=print):
-    """The newest whole checkpoint in an experiment's folder and its path.
+    """Return the newest complete checkpoint in an experiment's folder, and its path.
 
-    Raises UserError if there is none that a training can go on from.
+    Raises UserError if there is none that a run can resume from.
     """
     last, previous = Path(folder) / "last.pt", Path(folder) / "previous.pt"
     path = last if last.exists() or not previous.exists() else previous
     if not path.exists():
-        raise UserError(f"no checkpoint at {path}: there is no training to go on with; leave out --resume")
+        raise UserError(f"no checkpoint at {path}: there is no run to resume; leave out --resume")
     try:
         checkpoint = load(path, experiment)
     except UserError as error:
         if path == previous or not previous.exists():
             raise
-        warn(f"{error}; this goes on from {previous}, the one before")
+        warn(f"{error}; resuming from {previous}, the one before")
         path, checkpoint = previous, load(previous, experiment)
     version = checkpoint.get("version")
     if version != VERSION:
-        kind = f"of version {version}, not {VERSION}" if version else "without what a training needs to go on"
-        raise UserError(f"checkpoint {path} is {kind}: --test evaluates it; train anew without --resume")
+        why = f"is of version {version}, not {VERSION}" if version else "holds weights only"
+        raise UserError(f"checkpoint {path} {why}: evaluate it with --test, or start a new run without --resume")
     return checkpoint, path
 
 
@@ -128,12 +128,12 @@ def load_model(net, checkpoint, path):
     own, model = net.state_dict(), checkpoint["model"]
     for name in own.keys() | model.keys():
         if name not in model:
-            problem = f"has no {name}"
+            problem = f"lacks {name}"
         elif name not in own:
-            problem = f"has {name}, which the network has not"
+            problem = f"has {name}, which the network lacks"
         elif own[name].shape != model[name].shape:
             problem = f"has {name} of shape {list(model[name].shape)}, the network {list(own[name].shape)}"
         else:
             continue
-        raise UserError(f"checkpoint {path} {problem}: it is of another network; set the config to the one it is of")
+        raise UserError(f"checkpoint {path} {problem}: it is of another network; use the config it was trained with")
     net.load_state_dict(model)

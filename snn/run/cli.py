@@ -26,17 +26,17 @@ WEIGHTS = shipped("weights")
 
 
 def main(experiment, network, task=None, dataset=None, config_file=None, argv=None):
-    """Run an experiment as its command line says.
+    """Run an experiment with its command line.
 
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
         network: from a config to the network.
-        task: what the network is trained for, a `snn.tasks.base.Task`; None stands for Classification.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None means Classification.
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, if it is not in configs/.
-        argv: the command line's words; None takes the process's own.
-    Exits with status 2 after one line on a mistake that the user can fix, 1 where another rank is lost, and 130 or 143
-    where SIGINT or SIGTERM stopped it.
+        argv: the command line's words; None takes those of the process.
+    Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 130 or 143 if
+    SIGINT or SIGTERM stopped it.
     """
     if dataset:
         datasets.TABLE.update(dict.fromkeys(dataset.NAMES, dataset))
@@ -48,21 +48,21 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     except UserError as error:
         sys.exit(_complain(error))
     except ranks.LostRank as error:
-        _complain(f"{error}: what it says stands above or below; {_how_to_go_on(args)}")
+        _complain(f"{error}: see its own message, above or below; {_how_to_go_on(args)}")
         sys.exit(1)
     except Stopped as stop:
         if ranks.rank() == 0:
             print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
         sys.exit(128 + stop.number)
     except KeyboardInterrupt:
-        print("\ninterrupted; --train --resume goes on from the last checkpoint of a training", file=sys.stderr)
+        print("\ninterrupted; --train --resume continues a run from its last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
 def _how_to_go_on(args):
     words = [*args.words, *(["--resume"] if args.train and not args.resume else [])]
     started = "the same torchrun and" if ranks.launched() else "python"
-    return f"to go on: {started} {shlex.join([sys.argv[0], *words])}"
+    return f"to resume: {started} {shlex.join([sys.argv[0], *words])}"
 
 
 def _run(own_config, network, task, args):
@@ -86,7 +86,7 @@ def _run(own_config, network, task, args):
     device = find_device(args.device or settings["device"])
     batch_size = settings["hyperparameters"]["batch_size"]
     if ranks.ranks() > 1 and args.inspect:
-        raise UserError("--inspect looks at a network in one process: leave out torchrun")
+        raise UserError("--inspect runs in one process: leave out torchrun")
     if batch_size < ranks.ranks():
         raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
     keep_freed_memory()
@@ -97,7 +97,7 @@ def _run(own_config, network, task, args):
             parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
     if saved:
         checkpoint.load_model(net, saved, source)
-    if ranks.rank():  # the network is the same, its dropout is not
+    if ranks.rank():  # the ranks share the network, but not its dropout
         torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
     with ranks.one_first():
         dataset = datasets.TABLE[settings["dataset"]["name"]]
@@ -134,7 +134,7 @@ def _announce(trainer, device):
 
 
 def _test(net, network, splits, settings, task, inspect, run_folder):
-    """Test the network, with the pictures of --inspect and what the task reports; gives the Result and run folder."""
+    """Test the network, with the pictures of --inspect and the task's report; return the Result and the run folder."""
     if ranks.rank() or not (inspect or task.reports):
         return loop.test(net, splits["test"], settings, task), run_folder
     run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
@@ -157,18 +157,18 @@ def _test(net, network, splits, settings, task, inspect, run_folder):
 
 
 def _own_or_shipped(folder):
-    """The experiment's own best epoch, or the weights that ship with the project where there is none."""
+    """Return the experiment's own best epoch, or the weights that ship with the project if there is none."""
     own, shipped = folder / "best.pt", WEIGHTS / f"{folder.name}.pt"
     if own.exists() or not shipped.exists():
         return own
-    _note(f"there is no {own}: this evaluates {shipped}, which ships; results/{folder.name} says how it was trained")
+    _note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
     return shipped
 
 
 def find_device(name):
-    """The torch.device of `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
+    """Return the torch.device for `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
 
-    Raises UserError for another name, and for a device that is not there.
+    Raises UserError for any other name, and for a device that is missing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -178,7 +178,9 @@ def find_device(name):
         raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
     count = torch.cuda.device_count()
     if name != "cpu" and int(match[1] or 0) >= count:
-        raise UserError(f"device {name} is not there: torch {torch.__version__} sees {count} of CUDA; use --device cpu")
+        raise UserError(
+            f"device {name} is missing: torch {torch.__version__} sees {count} CUDA devices; use --device cpu"
+        )
     device = torch.device(name)
     if match[1]:
         torch.cuda.set_device(device)
@@ -192,18 +194,18 @@ def _parse(experiment, own_config, argv):
         description=sys.modules["__main__"].__doc__,
     )
     add = parser.add_argument
-    add("--train", action="store_true", help="train, keep the best epoch on dev, and test that one")
+    add("--train", action="store_true", help="train, keep the epoch that is best on dev, and test it")
     add("--test", action="store_true", help="evaluate a checkpoint on the test set")
-    add("--inspect", action="store_true", help="evaluate as --test does, and leave pictures of the network at work")
+    add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
     add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
-    add("--show", action="store_true", help="print every key of the config: its value, what it does, its source")
-    add("--config_file", metavar="F", help=f"a YAML with some keys, which override those of {own_config.name}")
+    add("--show", action="store_true", help="print every config key with its value, help and source")
+    add("--config_file", metavar="F", help=f"a YAML overlay: its keys override those of {own_config.name}")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
-    add("--resume", action="store_true", help="with --train: go on from this experiment's newest checkpoint")
+    add("--resume", action="store_true", help="with --train: continue from this experiment's newest checkpoint")
     add(
         "--checkpoint",
         metavar="F",
-        help="what --test and --inspect evaluate, instead of this experiment's best epoch",
+        help="checkpoint for --test and --inspect, instead of this experiment's best epoch",
     )
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
@@ -213,17 +215,17 @@ def _parse(experiment, own_config, argv):
     args.test_only = (args.test or args.inspect) and not args.train
     if not (args.train or args.test or args.inspect or args.show):
         parser.print_help(sys.stderr)
-        parser.error("nothing to do: give --train, --test, --inspect, --show or --demo")
+        parser.error("nothing to do: add --train, --test, --inspect, --show or --demo")
     if args.resume and not args.train:
-        parser.error("--resume goes on with a training: give --train too")
+        parser.error("--resume continues a run: add --train")
     if args.checkpoint and args.train:
-        parser.error("--checkpoint is what --test evaluates; --train tests its own best epoch: leave one out")
+        parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        sys.exit(_complain(f"{message} (--help shows what there is)"))
+        sys.exit(_complain(f"{message} (--help lists the options)"))
 
 
 def _complain(message):

@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, but for its checkpoints' content."""
+"""What a run writes to disk, except its checkpoints' content."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from snn.base.files import written_beside
 
 
 def new_run_folder(experiment):
-    """runs/<experiment>/<time>, made anew."""
+    """Make a new folder runs/<experiment>/<time> and return it."""
     start = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"_{n}" for n in range(2, 100))):
         folder = Path("runs") / experiment / (start + suffix)
@@ -29,11 +29,11 @@ def new_run_folder(experiment):
         except OSError as error:
             raise UserError(f"the run folder {folder} can't be made: {error.strerror}") from None
         return folder
-    raise UserError(f"the run folder {folder} is there already: wait a second")
+    raise UserError(f"the run folder {folder} already exists: try again in a second")
 
 
 def move_aside(folder):
-    """Keep the checkpoints of an older training: its folder gets the time of its last checkpoint behind its name."""
+    """Keep an older run's checkpoints: append the time of the last one to their folder's name."""
     files = list(folder.glob("*.pt"))
     if files:
         newest = max(file.stat().st_mtime for file in files)
@@ -43,7 +43,7 @@ def move_aside(folder):
             folder.rename(aside)
         except OSError as error:
             raise UserError(f"{folder} can't be moved to {aside}: {error.strerror}; move it away") from None
-        print(f"the checkpoints of an older training are now in {aside}", file=sys.stderr)
+        print(f"the checkpoints of an older run are now in {aside}", file=sys.stderr)
 
 
 def write_config(folder, config):
@@ -52,7 +52,7 @@ def write_config(folder, config):
 
 
 def write_metrics(folder, history):
-    """metrics.csv: a line for each epoch, a dict in `history`."""
+    """Write metrics.csv: a row for each epoch, a dict in `history`."""
     table = io.StringIO()
     writer = csv.DictWriter(table, history[0], lineterminator="\n")
     writer.writeheader()
@@ -65,7 +65,7 @@ def write_metrics(folder, history):
 
 
 def write_result(folder, experiment, splits, device, best_epoch, test):
-    """result.json: what `snn.report` needs beside the metrics; `test` is the test's value of the task's metric."""
+    """Write result.json: what `snn.report` needs besides the metrics; `test` is the task's metric on the test set."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     shared = f", {ranks.ranks()} ranks" if ranks.ranks() > 1 else ""

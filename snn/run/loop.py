@@ -1,4 +1,4 @@
-"""One pass over a split: what is counted, and how a pass that was left is taken up."""
+"""One pass over a split: what it counts, and how to resume an unfinished one."""
 
 import time
 from contextlib import nullcontext
@@ -12,20 +12,20 @@ from snn.base import ranks
 from snn.layers.state import Preserved
 from snn.look import health
 
-SECONDS_BETWEEN_LINES = 30  # of progress where no terminal shows a bar
+SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
 
 
 class Result(NamedTuple):
-    """What a pass over a split gave."""
+    """The result of a pass over a split."""
 
     loss: float  # mean over the samples
-    score: float  # sum over the samples of what the task adds up beside the loss
+    score: float  # sum over the samples of the task's score
     total: int
     spikes: dict  # of each neuron `[*features]`, by layer; empty after a training pass
 
 
 class Counts:
-    """What a pass has counted so far; on several ranks each counts its share of every batch."""
+    """What a pass has counted so far; each rank counts its share of every batch."""
 
     def __init__(self, device, batches=0, samples=0, sums=(0.0, 0.0), spikes=None):
         self.batches, self.samples = batches, samples
@@ -33,14 +33,14 @@ class Counts:
         self.spikes = {name: sum.to(device) for name, sum in (spikes or {}).items()}  # of each neuron, by layer
 
     def add(self, loss, score, samples):
-        """Count a batch: its mean loss, its samples' scores added up, and how many there are."""
+        """Count a batch: its mean loss, the sum of its samples' scores, and their number."""
         self.batches += 1
         self.samples += samples
         self.sums[0] += loss.detach() * samples
         self.sums[1] += score
 
     def total(self):
-        """What all ranks have counted, to be asked by all of them, as what a checkpoint keeps."""
+        """Return what all ranks have counted, in the form that a checkpoint keeps; all ranks must call it."""
         samples = torch.tensor(float(self.samples), device=self.sums.device)
         return {
             "batches": self.batches,
@@ -50,19 +50,19 @@ class Counts:
         }
 
     def result(self):
-        """The Result of what this object has counted."""
+        """Return the Result of what this object has counted."""
         loss, score = self.sums.tolist()
         return Result(loss / max(self.samples, 1), score, self.samples, self.spikes)
 
     def result_of_all(self):
-        """The Result of what all ranks have counted, to be asked by all of them."""
+        """Return the Result of what all ranks have counted; all ranks must call it."""
         return Counts(self.sums.device, **self.total()).result()
 
 
 class Batch(NamedTuple):
-    """A batch as a training step gets it."""
+    """A batch as passed to a training step."""
 
-    number: int  # of the pass, from 0
+    number: int  # within the pass, from 0
     x: torch.Tensor
     targets: torch.Tensor
     state: tuple | None  # that it starts from
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
 def run_epoch(
     net, split, config, task, generator, preserved=None, step=None, title="", counts=None, after_batch=lambda: None
 ):
-    """One pass over a split, or the rest of one; gives its Result.
+    """Run one pass over a split, or the rest of one; return its Result.
 
     Args:
         split: a `snn.data.base.Split`.
@@ -79,9 +79,9 @@ def run_epoch(
         task: a `snn.tasks.base.Task`.
         preserved: carries the state from batch to batch; None starts every batch from zero.
         step: called with each batch's loss and its Batch to train on it, in shuffled order; None only evaluates.
-        title: what the progress bar says.
-        counts: of a pass that was left; its batches are skipped, with `generator` as it was at that pass's beginning.
-        after_batch: called after each batch; what it raises leaves the pass.
+        title: of the progress bar.
+        counts: of an unfinished pass, whose batches are skipped; `generator` must be as it was when that pass started.
+        after_batch: called after each batch; what it raises ends the pass.
     """
     net.train(step is not None)
     device = next(net.parameters()).device
@@ -122,22 +122,22 @@ def run_epoch(
 
 
 def matrix_products(precision, device):
-    """A context in which dense layers and convolutions on CUDA run in that precision; on the CPU always in float32."""
+    """Return a context in which dense layers and convolutions on CUDA run in that precision; the CPU uses float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16" and device.type == "cuda")
 
 
 def test(net, split, config, task):
-    """Evaluate on the test split; the same network and config, on as many ranks, always give the same result."""
+    """Evaluate on the test split; the same network, config and number of ranks always give the same result."""
     generator = data_generator(next(net.parameters()).device, config)
     return run_epoch(net, split, config, task, generator, preserved_state(config), title="test")
 
 
 def data_generator(device, config):
-    """The generator of all that is random in the data: order, augmentation, Poisson spikes."""
+    """Return the generator of all random numbers in the data: order, augmentation, Poisson spikes."""
     return torch.Generator(device).manual_seed(ranks.own_seed(config["pytorch_seed"]))
 
 
 def preserved_state(config):
-    """What carries the state from batch to batch; None if every batch starts from zero."""
+    """Return what carries the state from batch to batch; None if every batch starts from zero."""
     return Preserved() if config["states"] == "preserved" else None

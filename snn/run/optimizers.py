@@ -1,4 +1,4 @@
-"""Optimizers and schedulers as a config names them; layers may ask for learning rates of their own."""
+"""Optimizers and schedulers as a config names them; layers may ask for their own learning rates."""
 
 import torch
 from torch.optim import lr_scheduler
@@ -7,11 +7,11 @@ from snn.layers.synapses import coefficient_names
 
 
 def make_optimizer(config, net):
-    """The optimizer that the config names, over the parameters that are trained.
+    """Return the optimizer that the config names, over the trained parameters.
 
-    Parameters with the same options are a group: those that a layer asks for in its `optimizer_options`, and for
-    synapses' coefficients `optimizer.coefficients_lr_factor`. A group keeps its `lr_factor`, its learning rate as a
-    multiple of the config's.
+    Parameters with the same options form a group. Options are those that a layer asks for in its `optimizer_options`,
+    and `optimizer.coefficients_lr_factor` for synapses' coefficients. A group keeps its `lr_factor`, its learning rate
+    as a multiple of the config's.
     """
     settings, coefficients, groups = config["optimizer"], coefficient_names(net), {}
     choice = settings["optimizer_choice"]
@@ -32,13 +32,13 @@ def make_optimizer(config, net):
 
 
 def learning_rate(optimizer):
-    """The config's learning rate as the scheduler has it now, without the groups' factors."""
+    """Return the current learning rate as scheduled, without the groups' factors."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_factor", 1)
 
 
 def make_scheduler(config, optimizer):
-    """The learning rate scheduler that the config names; None for "none". CyclicLR is stepped every batch.
+    """Return the learning rate scheduler that the config names; None for "none". CyclicLR is stepped every batch.
 
     All keep the ratios between the groups' learning rates.
     """

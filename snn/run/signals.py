@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a training finishes its batch, saves, and stops."""
+"""SIGINT and SIGTERM: a run finishes its batch, saves, and stops."""
 
 import signal
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from snn.base import ranks
 
 
 class Stopped(Exception):
-    """A signal ended a training after a whole batch; `saved` says whether it can go on from there."""
+    """A signal ended a run after a complete batch; `saved` says whether it can resume from there."""
 
     def __init__(self, number, where, saved):
         self.number, self.where, self.saved = number, where, saved
@@ -16,11 +16,11 @@ class Stopped(Exception):
 
 @contextmanager
 def noted():
-    """Within it SIGINT and SIGTERM only leave their number in `.signal`; a second Ctrl-C interrupts at once."""
+    """In the block, SIGINT and SIGTERM only put their number in `.signal`; a second Ctrl-C interrupts at once."""
     seen = SimpleNamespace(signal=0)
 
     def note(number, _):
-        if seen.signal and number == signal.SIGINT and ranks.ranks() == 1:  # torchrun sends its own again
+        if seen.signal and number == signal.SIGINT and ranks.ranks() == 1:  # torchrun repeats the signal
             raise KeyboardInterrupt
         seen.signal = number
 

@@ -1,4 +1,4 @@
-"""A training as a checkpoint holds it, and back: all that it takes to go on as if it had never stopped."""
+"""Convert a run to a checkpoint and back: all the state it needs to resume as if it had never stopped."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from snn.run.loop import Counts
 
 
 def capture(trainer):
-    """The checkpoint of a Trainer (its keys: `snn.checkpoint.store`); every rank takes part."""
+    """Return the checkpoint of a Trainer (for its keys see `snn.checkpoint.store`); every rank takes part."""
     random = {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
@@ -46,7 +46,7 @@ def capture(trainer):
 
 
 def restore(trainer, saved):
-    """Bring a new Trainer to where the checkpoint `saved` was made.
+    """Bring a new Trainer to the state in the checkpoint `saved`.
 
     Raises UserError for one from the middle of an epoch on a device of another type.
     """
@@ -56,9 +56,9 @@ def restore(trainer, saved):
     trainer.lr, trainer.seconds = running["lr"], running["seconds"]
     trainer.optimizer.load_state_dict(saved["optimizer"])
     if trainer.scheduler:
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true where dev alone was left
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true if only dev was left
         trainer.scheduler.load_state_dict(saved["scheduler"])
-        if isinstance(trainer.scheduler, lr_scheduler.MultiStepLR):  # those to come may have been changed
+        if isinstance(trainer.scheduler, lr_scheduler.MultiStepLR):  # future ones may have changed
             trainer.scheduler.milestones = Counter(trainer.config["scheduler"]["MultiStepLR"]["milestones"])
     _restore_counts(trainer, running["counts"])
     _restore_random(trainer, saved)
@@ -67,7 +67,7 @@ def restore(trainer, saved):
 
 def _restore_counts(trainer, saved_counts):
     for name, counts in saved_counts.items():
-        if ranks.rank():  # rank 0 has counted for all
+        if ranks.rank():  # rank 0 holds the counts of all
             nothing = {layer: torch.zeros_like(spikes) for layer, spikes in counts["spikes"].items()}
             counts = {"batches": counts["batches"], "spikes": nothing}
         trainer.counts[name] = Counts(trainer.device, **counts)

@@ -1,4 +1,4 @@
-"""Training: one epoch after the other, saved so that it can stop at any batch and go on as if it never had."""
+"""Training: epoch by epoch, saved so that a run can stop at any batch and resume as if it had not stopped."""
 
 import time
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
 
 
 class Trainer:
-    """A training that can stop after any batch and go on.
+    """A run that can stop after any batch and resume.
 
     Args:
         net, splits: the network and the data, on the same device; splits has "train" and "dev".
         config: the resolved config.
         task: a `snn.tasks.base.Task`.
-        resume_from: a checkpoint to go on from; its weights are in `net` already.
+        resume_from: a checkpoint to resume from; its weights are already in `net`.
     """
 
     def __init__(self, net, splits, config, task, resume_from=None):
@@ -37,20 +37,20 @@ class Trainer:
         self.watch = health.FiniteWatch(self.optimizer)
         self.generator = loop.data_generator(self.device, config)
         self.preserved = loop.preserved_state(config)
-        self.history = []  # a line of metrics.csv for each epoch
+        self.history = []  # a row of metrics.csv for each epoch
         self.best_model = None
-        # Of the running epoch: what its passes have counted, by split; the generator's state when the last of them
-        # began; the learning rate and the time at its beginning.
+        # Of the current epoch: what its passes have counted, by split; the generator's state when the last pass
+        # started; the learning rate and the time when the epoch started.
         self.counts, self.at_pass_start, self.lr, self.began = {}, None, None, None
-        self.seconds = 0  # that the running epoch took before it was resumed
-        self.owns_folder = False  # whether the checkpoints in it are this training's
+        self.seconds = 0  # that the current epoch took before it was resumed
+        self.owns_folder = False  # whether the checkpoints in the folder are this run's
         if resume_from:
             snapshot.restore(self, resume_from)
         self.parallel = ranks.parallel(net)
 
     @property
     def best(self):
-        """The history's entry of the epoch that was best on dev, the first of them."""
+        """The history's entry of the epoch that was best on dev; the first of equals."""
         best = self.history[0]
         for entry in self.history:
             if self.task.is_better(entry, best):
@@ -60,8 +60,8 @@ class Trainer:
     def fit(self):
         """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights.
 
-        Raises Stopped after SIGINT or SIGTERM, and UserError where a loss or gradient is not finite or a file can't be
-        written. The last checkpoint is whole in all these cases.
+        Raises Stopped after SIGINT or SIGTERM, and UserError if a loss or gradient is not finite or a file can't be
+        written. The last checkpoint is complete in all these cases.
         """
         with signals.noted() as self.noted, self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
@@ -106,13 +106,13 @@ class Trainer:
             board.write(entry, train.total + dev.total, dev, self.net, self.config, self._picture)
 
     def _picture(self):
-        """What TensorBoard shows of the network at work on the first dev sample: (name, figure)."""
+        """Return TensorBoard's picture of the network at work on the first dev sample: (name, figure)."""
         dev, config = self.splits["dev"], self.config
         seen = inspection.view(self.net, None, dev, config, lambda: loop.data_generator(self.device, config), count=1)
         return self.task.picture(seen)
 
     def _pass(self, name, epoch, net, step=None):
-        """One pass of the running epoch, or what is left of it."""
+        """Run one pass of the current epoch, or the rest of it."""
         if name == "train" and "dev" in self.counts:
             return self.counts[name].result_of_all()
         if name not in self.counts:
@@ -148,16 +148,16 @@ class Trainer:
         lr = f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
         return (
             f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
-            f"{self._kept()}; train anew with a lower {lr}"
+            f"{self._kept()}; start a new run with a lower {lr}"
         )
 
     def _kept(self):
         last = self.folder / "last.pt"
-        return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this training yet"
+        return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this run yet"
 
     @contextmanager
     def _run_files(self):
-        """Make the run's folder and the files that it has from the start; gives its Board, None on ranks but one."""
+        """Make the run's folder and its initial files; yield its Board, or None on ranks other than 0."""
         if ranks.rank():
             yield None
             return
@@ -168,7 +168,7 @@ class Trainer:
             yield board
 
     def _save(self, is_best=False):
-        """Save the training as it is now; every rank takes part, rank 0 writes."""
+        """Save the run as it is now; every rank takes part, rank 0 writes."""
         if not self.config["save_checkpoint"]:
             return
         self.watch.check()
