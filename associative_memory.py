@@ -2,7 +2,7 @@
 
 python associative_memory.py --demo      the patterns that ship, a few epochs
 python associative_memory.py --train     100 epochs; settings: configs/associative_memory.yaml
-python associative_memory.py --test      the best epoch on corrupted patterns that it has not seen
+python associative_memory.py --test      the best epoch on unseen corrupted patterns
 """
 
 from torch import nn
@@ -14,7 +14,7 @@ from snn.tasks.association import Association
 
 
 def network(config):
-    """300-500-200-500-300: a synapse filter before every dense layer, a fixed filter behind the last neurons."""
+    """300-500-200-500-300: a synapse filter before every dense layer, a fixed filter after the last neurons."""
     p = config["hyperparameters"]
     return snn.Sequential(
         synapse(300, p), nn.Linear(300, 500), neuron(p),

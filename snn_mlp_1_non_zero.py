@@ -1,4 +1,4 @@
-"""snn_mlp_1 with states that are carried over, detached, from batch to batch, also in evaluation.
+"""snn_mlp_1 with states carried over, detached, from batch to batch, also in evaluation.
 
 Settings: configs/snn_mlp_1_non_zero.yaml
 """

@@ -1,8 +1,8 @@
-"""What the data costs of a training epoch of snn_mlp_1: batches alone against whole training steps.
+"""Share of the data in a training epoch of snn_mlp_1: batches alone against whole training steps.
 
     python benchmarks/data_pipeline.py
 
-Uses random images in MNIST's place: the cost is the same. Prints milliseconds a batch of 64 (medians over blocks) and
+Uses random images instead of MNIST: the cost is the same. Prints milliseconds per batch of 64 (medians over blocks) and
 the share of the step, for copy and Poisson encoding.
 """
 
@@ -26,7 +26,7 @@ BATCHES, ROUNDS = 48, 7
 
 
 def measure(encoding):
-    """Median seconds a batch of (the data alone, a whole training step), measured in turn."""
+    """Return median seconds per batch of (the data alone, a whole training step), measured interleaved."""
     settings = config.resolve(
         ROOT / "configs" / "snn_mlp_1.yaml", overrides=[f"encoding={encoding}", "dataset.name=digits"]
     )
@@ -61,10 +61,10 @@ def measure(encoding):
 
 
 def main():
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {ROUNDS} rounds of {BATCHES} batches in turn")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {ROUNDS} interleaved rounds of {BATCHES}")
     for encoding in ("copy", "poisson"):
         data, step = measure(encoding)
-        print(f"{encoding}: data {1000 * data:.2f} ms of {1000 * step:.1f} ms a batch, {100 * data / step:.1f} %")
+        print(f"{encoding}: data {1000 * data:.2f} ms of {1000 * step:.1f} ms per batch, {100 * data / step:.1f} %")
 
 
 if __name__ == "__main__":

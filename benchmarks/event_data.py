@@ -1,10 +1,10 @@
-"""What event recordings cost: reading their formats, and binning them against a training step.
+"""Cost of event recordings: reading their formats, and binning them against a training step.
 
     python benchmarks/event_data.py [--device cuda]
 
-Reading is of synthetic files in memory or in a temporary folder, on one core, from the warm page cache. Binning is of
-random events, as many as a real recording has (N-MNIST 4,100; a gesture 300,000, a high estimate), in the experiments'
-bins. Prints medians over rounds; binning and step are measured in turn.
+Reads synthetic files in memory or in a temporary folder, on one core, from the warm page cache. Bins random events, as
+many as a real recording has (N-MNIST 4,100; a gesture 300,000, a high estimate), in the experiments' bins. Prints
+medians over rounds; binning and step are interleaved.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from snn.data import camera, encoders, events, gesture, nmnist, simulated_gestur
 from snn.run.optimizers import make_optimizer  # noqa: E402
 
 ROUNDS = 7
-# experiment: its script, its reader, events of a recording, microseconds of one, batch of the benchmark
+# experiment: its script, its reader, events and microseconds per recording, batch of the benchmark
 CASES = {
     "snn_conv_1_nmnist": (snn_conv_1_nmnist, nmnist, 4_100, 300_000, 8),
     "snn_conv_1_gesture": (snn_conv_1_gesture, gesture, 300_000, 6_000_000, 2),
@@ -56,7 +56,7 @@ def measure_reading():
     count = 4_000_000
     aedat = simulated_gesture.encode(random_events(count, 2**30, 128))
     taken = seconds(lambda: gesture.decode(aedat, ""))
-    print(f"AEDAT 3.1, packets of {simulated_gesture.PACKET}: {count / taken / 1e6:.0f} million events a second")
+    print(f"AEDAT 3.1, packets of {simulated_gesture.PACKET}: {count / taken / 1e6:.0f} million events per second")
     with tempfile.TemporaryDirectory() as root:
         recordings = 2000
         data = simulated_nmnist.encode(random_events(4_100, 300_000, 34))
@@ -65,7 +65,7 @@ def measure_reading():
             for n in range(recordings // 2):
                 (Path(root) / part / "0" / f"{n:05d}.bin").write_bytes(data)
         taken = seconds(lambda: [0 for _ in nmnist.recordings(root)[1]])
-        print(f"N-MNIST folder, {len(data) / 1e3:.1f} kB each: {recordings / taken:.0f} recordings a second")
+        print(f"N-MNIST folder, {len(data) / 1e3:.1f} kB each: {recordings / taken:.0f} recordings per second")
 
 
 def measure_binning(name, device):
@@ -106,7 +106,7 @@ def measure_binning(name, device):
     data, step = (1000 * statistics.median(column) / 4 for column in zip(*taken))
     shares = sorted(100 * a / b for a, b in taken)
     print(
-        f"{name}, batch {batch_size}, T {length}: data {data:.1f} ms of {step:.0f} ms a batch, "
+        f"{name}, batch {batch_size}, T {length}: data {data:.1f} ms of {step:.0f} ms per batch, "
         f"{shares[ROUNDS // 2]:.1f} % ({shares[1]:.1f} to {shares[-2]:.1f})"
     )
 

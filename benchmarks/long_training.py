@@ -1,12 +1,14 @@
-"""What it costs to save trainings and to look after them, and how well two processes share one.
+"""Cost of saving and monitoring runs, and speed of a run shared by two processes.
 
     python benchmarks/long_training.py              on the CPU
     python benchmarks/long_training.py --device cuda --repeat 9
 
-Trains snn_mlp_1 on random images in MNIST's place. Prints, as medians with their range: a checkpoint and what goes to
-TensorBoard against an epoch of 50,000 training and 10,000 dev images; a training step with the watch for values that
-are not finite, and a dev batch with its spikes counted, against those without, in turn; and, on the CPU, images a
-second of one process with one and two threads and of two ranks with one thread each, each in processes of its own.
+Trains snn_mlp_1 on random images instead of MNIST. Prints medians with their range of:
+- a checkpoint and the TensorBoard files, against an epoch of 50,000 training and 10,000 dev images;
+- a training step with the check for non-finite values, and a dev batch with spikes counted, against those without,
+  interleaved;
+- on the CPU, images per second of one process with one and with two threads, and of two ranks with one thread each,
+  each in new processes.
 """
 
 import argparse
@@ -39,7 +41,7 @@ BATCHES = 60
 
 
 def make_trainer(device="cpu"):
-    """A training of snn_mlp_1 whose splits are BATCHES batches of random images."""
+    """Return a Trainer of snn_mlp_1 whose splits are BATCHES batches of random images."""
     keep_freed_memory()
     settings = config.resolve(ROOT / "configs/snn_mlp_1.yaml", overrides=["dataset.name=digits"])
     split = images.load(settings, torch.device(device), (784,))[0]["train"]
@@ -53,7 +55,7 @@ def make_trainer(device="cpu"):
 
 
 def seconds_of_pass(trainer, name):
-    """Seconds of a pass, which end when the device has done it."""
+    """Return the seconds of a pass, until the device has finished."""
     start = time.perf_counter()
     net, step = (trainer.parallel, trainer._step) if name == "train" else (trainer.net, None)
     run_epoch(net, trainer.splits[name], trainer.config, trainer.task, trainer.generator, step=step)
@@ -67,7 +69,7 @@ def seconds_of_checkpoint(trainer):
 
 
 def seconds_of_board(trainer, writer, epoch):
-    """Of what TensorBoard gets after an epoch; every tenth with histograms and a picture."""
+    """Return the seconds of TensorBoard's output after an epoch; every tenth has histograms and a picture."""
     dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in ("2", "6", "10")})
     start = time.perf_counter()
     writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, trainer.net, trainer.config, trainer._picture)
@@ -75,16 +77,16 @@ def seconds_of_board(trainer, writer, epoch):
 
 
 def in_turn(repeat, **functions):
-    """The seconds that each function returns, by name, called in turn."""
+    """Call the functions interleaved; return the seconds that each returns, by name."""
     taken = {name: [] for name in functions}
     for _ in range(repeat + 1):
         for name, function in functions.items():
             taken[name].append(function())
-    return {name: seconds[1:] for name, seconds in taken.items()}  # the first ones warm up
+    return {name: seconds[1:] for name, seconds in taken.items()}  # the first calls warm up
 
 
 def text(values, digits=2, unit=""):
-    """Median and range."""
+    """Return median and range as a string."""
     return f"{statistics.median(values):.{digits}f}{unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
@@ -126,7 +128,7 @@ def costs(device, repeat):
 
 
 def worker():
-    """Print this process's, or all ranks', images a second."""
+    """Print the images per second of this process, or of all ranks."""
     with ranks.started():
         trainer = make_trainer()
         seconds_of_pass(trainer, "train")
@@ -147,7 +149,7 @@ def main():
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--ranks", action="store_true", help="the two ranks only")
+    parser.add_argument("--ranks", action="store_true", help="measure only the two ranks")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -161,7 +163,7 @@ def main():
             args.repeat, one=lambda: images_per_second(1, 1), two=lambda: images_per_second(2, 1),
             ranks=lambda: images_per_second(1, 2),
         )  # fmt: skip
-        print(f"one process, one thread: {text(rates['one'], 0)} images a second; two threads: {text(rates['two'], 0)}")
+        print(f"one process, one thread: {text(rates['one'], 0)} images/s; two threads: {text(rates['two'], 0)}")
         ratio = [ranks / two for ranks, two in zip(rates["ranks"], rates["two"])]
         print(f"two ranks, one thread each: {text(rates['ranks'], 0)}, {text(ratio)} of the process with two threads")
 

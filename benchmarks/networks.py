@@ -1,4 +1,4 @@
-"""The networks that the benchmarks measure, each with an input and a loss like those of its experiment."""
+"""The networks that the benchmarks measure, each with an input and a loss like its experiment's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +25,13 @@ class Case(NamedTuple):
     repeats: bool = False  # whether every step's input is the same (copy encoding)
 
     def input(self):
-        """`[T, B, *shape]`: pixel values, or spikes at 5 % of the places."""
+        """Return `[T, B, *shape]`: pixel values, or spikes at 5 % of the places."""
         if self.repeats:
             return torch.rand(self.batch, *self.shape).expand(self.length, -1, *(-1 for _ in self.shape))
         return (torch.rand(self.length, self.batch, *self.shape) < 0.05).float()
 
     def loss(self, device):
-        """A function from the output `[T, B, *]` to the loss."""
+        """Return a function from the output `[T, B, *]` to the loss."""
         if self.association:
             target = torch.rand(self.length, self.batch, 300, device=device)
             return lambda y: F.mse_loss(y, target)

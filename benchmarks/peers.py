@@ -1,7 +1,7 @@
-"""The same network sizes in other libraries, for `training_step.py --peers`: those that are installed are measured.
+"""The same network sizes in other libraries, for `training_step.py --peers`; measures those that are installed.
 
 SpikingJelly (multi-step LIF, without and with its SynapseFilter), snnTorch (Synaptic) and Norse (LIF). Their neurons
-and synapses are not those of this project; what is compared is the time of a step of the same layers and sizes.
+and synapses differ from this project's; the comparison is of the time of a step with the same layers and sizes.
 """
 
 import torch
@@ -11,7 +11,7 @@ DROPOUT = 0.3
 
 
 def make_steps(name, case, device, train):
-    """Steps by the library's name; none for networks other than the MLP and the MNIST CNN."""
+    """Return steps by the library's name; none for networks other than the MLP and the MNIST CNN."""
     if name not in ("MLP", "MNIST CNN"):
         return {}
     makers = {
@@ -49,7 +49,7 @@ def make_step(case, make, device, train):
 
 
 def layers(name, neuron, synapse=lambda: [], wrap=lambda layer: layer):
-    """The layers of the network, a synapse before every product and pooling, a neuron behind every product."""
+    """Return the network's layers: a synapse before every product and pooling, a neuron after every product."""
     if name == "MLP":
         sizes, before = (784, 500, 500, 10), []
     else:

@@ -1,10 +1,10 @@
-"""Cost against work: time and memory of a training step over the length, the batch and the width of a network.
+"""Time and memory of a training step against the length, the batch size and the width of a network.
 
     python benchmarks/scaling.py --out docs/scaling.png        needs matplotlib
 
-A network of two hidden layers, 25 steps, batch 32 and 256 neurons wide, in which one of the three grows at a time.
-Prints a line for each size: milliseconds (median) and MiB of a fresh process above its start. In length and batch the
-work grows in proportion; in the width the products grow with the square.
+The network has two hidden layers and starts at 25 steps, batch size 32 and 256 neurons; one of the three grows at a
+time. Prints a line for each size: milliseconds (median) and MiB of a new process above its start. The work is
+proportional to length and batch size; the products grow with the square of the width.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def make_case(length, batch, width):
 
 
 def measure(sizes, device, repeat):
-    """Milliseconds and MiB, in this process."""
+    """Return milliseconds and MiB, measured in this process."""
     make_step(make_case(2, 1, 16), "fast", device)()
     step = make_step(make_case(*sizes), "fast", device)
     before = peak_memory(device)

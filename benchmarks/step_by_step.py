@@ -1,6 +1,6 @@
-"""The same networks the plain way: the baseline of the benchmarks and, in double precision, of the gradient tests.
+"""The same networks step by step: the baseline of the benchmarks and, in double precision, of the gradient tests.
 
-A Python loop over time around cells, batch first and time last (`[B, *features, T]`), plain autograd through every
+A Python loop over time calls cells, batch first and time last (`[B, *features, T]`), with plain autograd through every
 step. The formulas are those of `snn.layers.synapses` and `snn.layers.neurons`.
 """
 

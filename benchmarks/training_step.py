@@ -1,8 +1,8 @@
-"""Time and memory of a training and of an evaluation step, side by side, in turn, in one run.
+"""Time and memory of a training step and of an evaluation step, interleaved in one process.
 
     python benchmarks/training_step.py                          all four networks, on the CPU
     python benchmarks/training_step.py --device cuda --repeat 20
-    python benchmarks/training_step.py --network MLP --peers    also SpikingJelly, snnTorch and Norse, where installed
+    python benchmarks/training_step.py --network MLP --peers    also SpikingJelly, snnTorch and Norse, if installed
 
 For each network: (a) the step-by-step formulation, (b) the plain reference kernels, (c) the fast kernels, and (d) the
 limit: that network's matrix products and convolutions alone, forward and backward, in the faster memory format. A
@@ -34,7 +34,7 @@ WAYS = ("step by step", "reference", "fast", "limit")
 
 
 def make_step(case, way, device, train=True):
-    """A function that does one step of the network the given way, on random input."""
+    """Return a function that does one step of the network the given way, on random input."""
     torch.manual_seed(0)
     if way == "limit":
         return make_limit(case, device, train)
@@ -69,7 +69,7 @@ def make_step(case, way, device, train=True):
 
 
 def make_limit(case, device, train):
-    """The dense and convolution calls alone, each on an input of its own; the faster of both memory formats."""
+    """Return the dense and convolution calls alone, each on its own input, in the faster of both memory formats."""
     net = case.make().to(device)
     inputs = {}
     products = [layer for layer in net if isinstance(layer, (nn.Linear, nn.Conv2d))]
@@ -112,7 +112,7 @@ def make_limit(case, device, train):
 
 
 def time_in_turn(steps, repeat, device):
-    """Seconds of each step, `repeat` times in turn after a warm-up: a list for each."""
+    """Return a list of seconds for each step, timed `repeat` times, interleaved, after a warm-up."""
     for step in steps:
         step()
     seconds = [[] for _ in steps]
@@ -132,14 +132,14 @@ def synchronize(device):
 
 
 def memory_of_a_step(name, way, device, train):
-    """MiB that the peak of a fresh process rises over three steps."""
+    """Return the MiB by which the peak of a new process rises over three steps."""
     command = [sys.executable, __file__, "--memory", name, way, device, str(int(train))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def print_memory(name, way, device, train):
     case = CASES[name]
-    make_step(case._replace(batch=1, length=2), way, device, train == "1")()  # what libraries take at their first call
+    make_step(case._replace(batch=1, length=2), way, device, train == "1")()  # libraries allocate on their first call
     step = make_step(case, way, device, train == "1")
     before = peak_memory(device)
     for _ in range(3):
@@ -148,14 +148,14 @@ def print_memory(name, way, device, train):
 
 
 def peak_memory(device):
-    """The peak so far in MiB: of torch's memory on CUDA, of the process on the CPU (Linux)."""
+    """Return the peak so far in MiB: of torch's memory on CUDA, of the process on the CPU (Linux)."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def measure(name, device, repeat, train, peers):
-    """A row for each way: name, phase, way, milliseconds (quartiles), ratio to the limit, MiB."""
+    """Yield a row for each way: name, phase, way, milliseconds (quartiles), ratio to the limit, MiB."""
     case = CASES[name]
     ways = {way: make_step(case, way, device, train) for way in WAYS}
     if peers:
@@ -185,7 +185,7 @@ def in_markdown(row):
 
 
 def draw(rows, path):
-    """A bar for each way, a panel for each network: milliseconds of a training step."""
+    """Draw a bar for each way, a panel for each network: milliseconds of a training step."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -200,7 +200,7 @@ def draw(rows, path):
         error = [[m - q for m, q in zip(median, low)], [q - m for m, q in zip(median, high)]]
         colors = ["#d55e00" if row["way"] == "fast" else "silver" for row in mine]
         axis.barh([row["way"] for row in mine], median, xerr=error, color=colors)
-        axis.set(title=name, xlabel="ms a training step")
+        axis.set(title=name, xlabel="ms per training step")
     figure.savefig(path, dpi=110)
 
 
@@ -209,16 +209,16 @@ def main():
     parser.add_argument("--network", action="append", choices=CASES, help="only this one (repeatable)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeat", type=int, default=9, help="rounds (default 9)")
-    parser.add_argument("--peers", action="store_true", help="also other libraries, where they are installed")
+    parser.add_argument("--peers", action="store_true", help="also measure other libraries, if installed")
     parser.add_argument("--out", metavar="F", help="write F.md, F.json and F.png")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    keep_freed_memory()  # as trainings do, for all ways alike
+    keep_freed_memory()  # as runs do; the same for all ways
     if args.memory:
         return print_memory(*args.memory)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
     lines = [
-        f"torch {torch.__version__}, {where}, {args.repeat} rounds in turn, medians (quartiles)",
+        f"torch {torch.__version__}, {where}, {args.repeat} interleaved rounds, medians (quartiles)",
         "",
         "| Network | Phase | Way | ms | times as fast as step by step | times the limit | MiB above start |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Draw docs/events.png: a simulated N-MNIST digit and simulated gestures as the event camera sends them.
+"""Draw docs/events.png: events of a simulated N-MNIST digit and of simulated gestures.
 
 python docs/events.py          after the --demo of snn_conv_1_nmnist.py and snn_conv_1_gesture.py; needs matplotlib
 """

@@ -1,8 +1,8 @@
-"""What all tests share."""
+"""Fixtures that all tests share."""
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # said before torch's first import: pytest runs two tests at a time
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before torch is imported: pytest runs two tests at a time
 
 import runpy
 import sys
@@ -11,13 +11,13 @@ import pytest
 import torch
 from scripts import ROOT, TINY, Run, words_of
 
-if not torch.cuda.is_available():  # Triton's kernels run on the CPU, step by step; said before its first import
+if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before it is imported
     os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A temporary folder as the current one."""
+    """Make a temporary folder the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A folder in which snn_mlp_1 was trained for an epoch."""
+    """Return a folder in which snn_mlp_1 was trained for an epoch."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def few_recordings(monkeypatch):
-    """Simulated datasets are small."""
+    """Make simulated datasets small."""
     from snn.data import simulated_gesture, simulated_nmnist
 
     monkeypatch.setattr(simulated_nmnist, "TRAIN", 14)

@@ -24,19 +24,19 @@ def frames(split, count=None, generator=None):
 
 
 def nmnist_bytes(rows):
-    """Rows (x, y, polarity, microseconds) in N-MNIST's format."""
+    """Return rows (x, y, polarity, microseconds) in N-MNIST's format."""
     return b"".join(bytes([x, y]) + (polarity << 23 | time).to_bytes(3, "big") for x, y, polarity, time in rows)
 
 
 def write_nmnist(root, recordings):
-    """`recordings`: rows by `Train/3/00001.bin`."""
+    """Write `recordings`: rows by file name, such as `Train/3/00001.bin`."""
     for name, rows in recordings.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(rows if isinstance(rows, bytes) else nmnist_bytes(rows))
 
 
 def some_nmnist(count=6):
-    """A few recordings whose digit can be told from where their events are."""
+    """Write a few recordings whose digit follows from the place of their events."""
     return {
         f"{part}/{n % 10}/{n:05d}.bin": [(n, n, 1, 5000), (n, n, 0, 5000 + 12_000 * n)]
         for part, number in (("Train", count), ("Test", 3))
@@ -45,7 +45,7 @@ def some_nmnist(count=6):
 
 
 def polarity_packet(rows, overflow=0, valid=1):
-    """Rows (x, y, polarity, microseconds)."""
+    """Return a packet of rows (x, y, polarity, microseconds)."""
     body = b"".join(struct.pack("<II", x << 17 | y << 2 | polarity << 1 | valid, t) for x, y, polarity, t in rows)
     return struct.pack("<hhiiiiii", 1, 1, 8, 4, overflow, len(rows), len(rows), len(rows)) + body
 
@@ -56,7 +56,7 @@ LABELS = "class,startTime_usec,endTime_usec\n1,1000,2000\n11,2000,9000\n"
 
 
 def write_gesture(root, subjects=(1, 2, 3), test=(41, 42), aedat=None, labels=LABELS):
-    """Recordings of two clips for each subject; in a clip one event a microsecond at x = subject, y = class."""
+    """Write recordings of two clips per subject; a clip has one event per microsecond at x = subject, y = class."""
     root.mkdir(parents=True, exist_ok=True)
     for number in (*subjects, *test):
         rows = [(number, 1, 1, t) for t in range(1000, 1100)] + [(number, 11, 0, t) for t in range(2000, 2100)]

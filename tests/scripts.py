@@ -1,4 +1,4 @@
-"""Experiments' scripts with tiny settings, for tests."""
+"""Run the experiments' scripts with tiny settings."""
 
 import csv
 import runpy
@@ -24,12 +24,12 @@ HEALTH = ["unstable_filters", "silent_layers"]
 
 
 def words_of(settings):
-    """A config's values as words of the command line."""
+    """Return a config's values as words of the command line."""
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
 class Run:
-    """Runs a script in the temporary folder; `run(script, *words, **settings)` gives its output and exit status."""
+    """Runs a script in the temporary folder: `run(script, *words, **settings)` returns its lines of output."""
 
     def __init__(self, folder, monkeypatch, capsys):
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
@@ -50,7 +50,7 @@ class Run:
         return self.out.splitlines()
 
     def metrics(self, script):
-        """The lines of metrics.csv of the script's only run, but for the seconds."""
+        """Return the rows of metrics.csv of the script's only run, without the seconds."""
         (file,) = self.folder.glob(f"runs/{script}/*/metrics.csv")
         with open(file) as lines:
             return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]

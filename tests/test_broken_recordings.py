@@ -1,4 +1,4 @@
-"""Broken event recordings and archives: each is one line that names the file and the place, or is left out."""
+"""Broken event recordings and archives: each raises one line that names the file and the place, or is left out."""
 
 import io
 import tarfile

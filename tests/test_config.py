@@ -1,4 +1,4 @@
-"""Configs: what is shipped, how layers of settings come together, and what is refused."""
+"""Configs: the shipped ones, the precedence of overlays, and what is refused."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def flat(settings, prefix=""):
 
 @pytest.fixture
 def laid_over(tmp_path):
-    """Writes a YAML and resolves the config with it laid over."""
+    """Return a function that writes a YAML and resolves the config with it as an overlay."""
 
     def write(text, **options):
         file = tmp_path / "mine.yaml"
@@ -76,7 +76,7 @@ def test_published_settings():
     [("snn_conv_1_nmnist", 30, 48, "or"), ("snn_conv_1_gesture", 50, 128, "or")],
 )
 def test_published_settings_of_event_data(name, length, batch_size, encoding):
-    """Those of snn_mlp_1 but for the data, the length and the batch."""
+    """They equal those of snn_mlp_1, except the data, the length and the batch size."""
     mine, other = (dict(flat(config.resolve(CONFIGS / f"{which}.yaml"))) for which in (name, "snn_mlp_1"))
     own = {"hyperparameters.length": length, "hyperparameters.batch_size": batch_size, "encoding": encoding}
     assert {key: mine[key] for key in own} == own
@@ -215,7 +215,7 @@ def test_configs_are_short():
 
 
 def test_a_checkpoint_from_before_a_key_counts_as_the_default():
-    """Also where the experiment sets the key otherwise now."""
+    """Even if the experiment now sets the key to another value."""
     now, _ = resolve("hyperparameters.threshold=0.5", "hyperparameters.surrogate=ATan")
     saved, _ = resolve()
     for key in ("threshold", "surrogate", "surrogate_arguments", "neuron"):
@@ -262,7 +262,7 @@ def test_the_checkpoint_says_what_the_network_is():
 
 
 def test_keys_of_other_experiments(tmp_path):
-    """A published YAML may hold keys that had no effect; --set of one is told too."""
+    """A published YAML may hold keys that had no effect; --set of one prints a note too."""
     notes = []
     file = tmp_path / "mine.yaml"
     file.write_text("mnist_config: {max_rate: 0.5}\nhyperparameters: {length: 20}")

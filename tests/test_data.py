@@ -1,4 +1,4 @@
-"""Images: splits, augmentation against torchvision, encoders, and MNIST that is absent or broken."""
+"""Images: splits, augmentation against torchvision, encoders, and MNIST that is missing or broken."""
 
 import math
 import os
@@ -26,7 +26,7 @@ try:
     from torchvision.transforms import functional as tv
 except Exception:
     tv = None
-needs_torchvision = pytest.mark.skipif(tv is None, reason="torchvision does not import beside this build of torch")
+needs_torchvision = pytest.mark.skipif(tv is None, reason="torchvision does not import with this build of torch")
 
 
 def generator(seed=0):
@@ -121,7 +121,7 @@ class TestAugmentationAgainstTorchvision:
         mine = augment.rotate(batch, angles)
         for image, result, angle in zip(batch, mine, angles):
             expected = tv.rotate(image[None].byte(), angle.item(), InterpolationMode.NEAREST)[0]
-            assert (result != expected).float().mean() < 0.01  # pixels that lie between two others
+            assert (result != expected).float().mean() < 0.01  # pixels halfway between two others
 
     @pytest.mark.parametrize("scale, ratio", [((0.85, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (2.5, 3.0))])
     def test_distribution_of_the_boxes(self, scale, ratio):
@@ -151,7 +151,7 @@ class TestAugmentation:
 
 
 def write_mnist(root, train=60_000, test=10_000):
-    """Blank images under the names of MNIST's files."""
+    """Write blank images under the names of MNIST's files."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", train), ("t10k", test)):

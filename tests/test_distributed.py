@@ -1,4 +1,4 @@
-"""Several ranks, started by torchrun: the same gradients and counts as one process, ranks that die, other numbers."""
+"""Several ranks, started by torchrun: same gradients and counts as one process, dying ranks, other numbers of ranks."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from scripts import ROOT, TINY, same, words_of
 
 from snn.base import ranks
 
-# Nothing in it is random but the order.
+# Only the order of samples is random.
 SETTINGS = TINY | {
     "hyperparameters.dropout": 0, "mnist_config.use_transform": "false", "dataset.train_size": 57,
     "dataset.dev_size": 21, "dataset.test_size": 25, "hyperparameters.epoch": 3,
@@ -20,7 +20,7 @@ SETTINGS = TINY | {
 
 
 def torchrun(folder, ranks, *command):
-    """A process of torchrun in a process group of its own."""
+    """Start torchrun in its own process group."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return subprocess.Popen(
@@ -39,7 +39,7 @@ def alone(folder, *command):
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """What one process and what each of two ranks sees of the same epochs."""
+    """Return what one process, and what each of two ranks, sees of the same epochs."""
     folder = tmp_path_factory.mktemp("ranks")
     two = torchrun(folder, 2, ROOT / "tests/two_ranks.py", "two")
     _, err = two.communicate()
@@ -87,7 +87,7 @@ def metrics(folder):
 
 
 def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(run):
-    """Its numbers are, to rounding, those of one process that never died."""
+    """The numbers equal those of one process that never died, up to rounding."""
     whole, shared = run.folder / "whole", run.folder / "shared"
     whole.mkdir(), shared.mkdir()
     settings = SETTINGS | {"checkpoint_every": 1}
@@ -120,7 +120,7 @@ def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(run):
 
 @pytest.mark.slow
 def test_two_ranks_that_are_stopped_go_on_as_if_they_never_were(tmp_path):
-    """With dropout, augmentation and carried states, which are each rank's own."""
+    """Each rank has its own dropout, augmentation and carried states."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir(), stopped.mkdir()
     settings = TINY | {"states": "preserved", "dataset.train_size": 400, "hyperparameters.epoch": 2}

@@ -61,7 +61,7 @@ class TestNMNIST:
         assert {part: len(split) for part, split in splits.items()} == {"train": 4, "dev": 3, "test": 2}
 
     def test_shifted_recordings(self, folder):
-        """In training only: every sample as a whole, by up to two pixels each way."""
+        """Only in training; every sample moves as a whole, by up to two pixels each way."""
         rows = [(10, 20, 1, 0), (11, 20, 1, 0), (0, 0, 0, 290_000)]
         write_nmnist(folder, {f"{part}/0/{n:05d}.bin": rows for part in ("Train", "Test") for n in range(120)})
         splits = load("snn_conv_1_nmnist", ".", "dataset.shift=2")
@@ -155,7 +155,7 @@ class TestGesture:
 
 
 def plain_bins(recordings, widths, length, shape, largest):
-    """What `bin_or` and `bin_max` should give, event by event."""
+    """Return what `bin_or` and `bin_max` should return, computed event by event."""
     result = torch.zeros(length, len(recordings), *shape)
     for sample, rows in enumerate(recordings):
         seen = set()
@@ -191,7 +191,7 @@ class TestBins:
 
     @pytest.mark.parametrize("length", [1, 4, 30])
     def test_max_from_recording_to_frames(self, folder, length):
-        """The repeats within a millisecond are left out by the cache."""
+        """The cache leaves out repeats within a millisecond."""
         generator = np.random.default_rng(length)
         write_gesture(folder)
         raw = []
@@ -237,7 +237,7 @@ class TestCache:
         file = folder / "Test/0/00000.bin"
         before = file.stat()
         file.write_bytes(nmnist_bytes([(20, 21, 1, 0), (0, 0, 0, 9)]))
-        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and time of change: still another
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and modification time, but another file
         assert frames(load("snn_conv_1_nmnist", ".")["test"])[0][0, 0, 1, 20, 21] == 1
         assert len(set(folder.glob("data/cache/*")) - first) == 2
 
@@ -282,7 +282,7 @@ class TestCache:
 
 class TestCamera:
     def film(self, levels, threshold=0.5, refractory=0, noise=0.0):
-        """Of one pixel with these log intensities."""
+        """Return the events of one pixel with these log intensities."""
         steps = [torch.full((1, 1, 1), level).exp() for level in levels]
         return camera.film(steps, 1000, threshold, refractory, noise, torch.Generator().manual_seed(1))[0]
 
@@ -325,6 +325,6 @@ class TestSimulated:
         assert {part: len(split) for part, split in splits.items()} == {"train": 12, "dev": 12, "test": 12}
         x, labels = frames(splits["test"])
         assert sorted(labels.tolist()) == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10]
-        for label, side in ((1, -1), (2, 1)):  # the right hand waves at the left side of the picture
+        for label, side in ((1, -1), (2, 1)):  # the right hand waves on the left of the picture
             left, right = x[:, labels == label, :, :64].sum(), x[:, labels == label, :, 64:].sum()
             assert side * (right - left) > 0.5 * right.minimum(left)

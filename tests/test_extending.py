@@ -33,7 +33,7 @@ def test_every_recipe_is_tested():
 
 @pytest.mark.parametrize("recipe", LAST_LINES)
 def test_recipe(recipe, tmp_path):
-    """Files are written, commands and files without a command are run, in a folder with the scripts."""
+    """Write the files, then run the commands and the files without a command, in a folder with the scripts."""
     for path in ROOT.glob("*.py"):
         shutil.copy(path, tmp_path)
     (tmp_path / "weights").symlink_to(ROOT / "weights")

@@ -20,7 +20,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
 
 def random_filters():
-    """400 of each kind, about half of them unstable, and how far the poles are from the origin."""
+    """Return 400 filters of each kind, about half of them unstable."""
     generator = torch.Generator().manual_seed(0)
     second, first = snn.DualExpIIR(400, 4, 1), snn.FirstOrderLowPass(400, 4)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def random_filters():
 
 
 def largest_poles(layer):
-    """Distance of the outer pole from the origin, by NumPy's roots of z^2 - a1 z - a2."""
+    """Return the distance of the outer pole from the origin, by NumPy's roots of z^2 - a1 z - a2."""
     a1 = layer.a1.detach().double().numpy()
     a2 = layer.a2.detach().double().numpy() if hasattr(layer, "a2") else np.zeros_like(a1)
     return np.array([abs(np.roots([1, -p, -q])).max(initial=0) for p, q in zip(a1, a2)])
@@ -57,7 +57,7 @@ def test_stabilize_moves_only_what_is_unstable():
 
 
 def make_trainer(folder, *overrides, net=None, resume_from=None):
-    """A training of 40 noise images in batches of 8."""
+    """Return a Trainer on 40 noise images in batches of 8."""
     words = ("hyperparameters.batch_size=8", "hyperparameters.epoch=1", f"checkpoint_base_path={folder / 'checkpoint'}")
     settings = config.resolve(CONFIG, overrides=words + overrides)
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_stable_filters_is_a_choice(folder):
 
 
 class Poison(nn.Module):
-    """Passes its input on; from a given call on, what it gives, or the gradient that it hands down, is infinite."""
+    """Passes its input on; from a given call on, its output, or the gradient of its input, is infinite."""
 
     def __init__(self, call, backward=False):
         super().__init__()
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
     assert f"epoch 0, batch 3: the loss or its gradient is not finite; it began in {where}" in str(error.value)
     assert f"lower optimizer.{choice}.lr" in str(error.value)
     for name, value in net.state_dict().items():
-        assert torch.equal(value, steps[3][name]), name  # as before the batch
+        assert torch.equal(value, steps[3][name]), name  # unchanged by the batch
     kept = torch.load(trainer.folder / "last.pt", weights_only=True)
     assert kept["running"]["counts"]["train"]["batches"] == 2
     assert torch.equal(kept["model"]["1.weight"], steps[2]["1.weight"])

@@ -18,7 +18,7 @@ def pip_install(target, *options):
 
 
 def python(folder, *words, path=""):
-    """Run Python in a folder; gives its output."""
+    """Run Python in a folder; return its output."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(path)}
     result = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -26,7 +26,7 @@ def python(folder, *words, path=""):
 
 
 def test_installed(tmp_path):
-    """Layers, scripts, configs and the small datasets are there; a network trains, and loads again."""
+    """Layers, scripts, configs and the small datasets are present; a network trains, and loads again."""
     target, folder = tmp_path / "installed", tmp_path / "work"
     folder.mkdir()
     pip_install(target)

@@ -37,11 +37,11 @@ SHAPES = [(1,), (600,), (3, 5, 4)]  # 600: more than a block
 
 
 def check(fast, name, x, states, others, *constants, with_states):
-    """The same call of both: outputs, and the gradients of everything for random gradients into every output."""
+    """Compare the same call of both: outputs, and all gradients for random gradients into every output."""
     results = []
     for kernel in (getattr(fast, name), getattr(reference, name)):
         inputs = [tensor.detach().clone().requires_grad_() for tensor in (*states, *others)]
-        # x keeps its layout: a view that was expanded or permuted stays one
+        # x keeps its layout: an expanded or permuted view stays one
         x_leaf = x.detach().requires_grad_()
         given = inputs[: len(states)] if with_states else [None] * len(states)
         outputs = kernel(x_leaf, *given, *inputs[len(states) :], *constants)
@@ -59,7 +59,7 @@ def check(fast, name, x, states, others, *constants, with_states):
 
 
 def layouts(length, shape, device):
-    """Sequences in the layouts that networks give: dense, one step repeated, batch first, channels last."""
+    """Return sequences in the layouts that networks produce: dense, one step repeated, batch first, channels last."""
     yield torch.randn(length, 3, *shape, device=device)
     yield torch.randn(3, *shape, device=device).expand(length, 3, *shape)
     yield torch.randn(3, length, *shape, device=device).transpose(0, 1)
@@ -131,7 +131,7 @@ def test_long_sequences(fast):
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_any_number_of_threads(threads):
-    """Both ways of sharing the work: whole samples, and ranges of features."""
+    """Test both ways to share the work: whole samples, and ranges of features."""
     fast = fast_kernels("cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -155,7 +155,7 @@ def test_a_b1_of_zero_still_learns(fast):
 
 
 def test_a_gradient_into_the_final_state_alone(fast):
-    """Also where the filter started from zero and does not keep its input."""
+    """Even if the filter started from zero and does not save its input."""
     x = torch.randn(5, 2, 30, device=fast.device)
     results = []
     for kernel in (fast.dual_exp_iir, reference.dual_exp_iir):
@@ -187,7 +187,7 @@ def test_dropout(fast):
 
 
 def make_network():
-    """A convolution and dense network whose weights are large enough for every layer to spike."""
+    """Return a convolution and dense network whose weights are large enough for every layer to spike."""
     torch.manual_seed(0)
     net = snn.Sequential(
         snn.DualExpIIR((2, 8, 8), 4, 1), nn.Conv2d(2, 20, 3, padding=1), snn.SpikingNeuron(4),

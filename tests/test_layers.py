@@ -13,7 +13,7 @@ from snn.kernels import reference
 
 
 def loop(step, x, state, *constants):
-    """The plain formulation: a step function over x `[T, ...]`."""
+    """Run the plain formulation: a step function over x `[T, ...]`."""
     outputs = []
     for x_t in x.unbind(0):
         y, state = step(x_t, state, *constants)
@@ -22,7 +22,7 @@ def loop(step, x, state, *constants):
 
 
 def check_equal(fast, plain, inputs):
-    """The outputs of two functions and the gradients of all inputs, for random gradients into every output."""
+    """Compare the outputs of two functions and the gradients of all inputs, for random gradients into every output."""
     results = [function(*inputs) for function in (fast, plain)]
     grads = [torch.randn_like(y) for y in results[0]]
     gradients = []

@@ -92,7 +92,7 @@ COMMON = ["overview", "samples", "rasters", "neurons", "firing_rates", "impulse_
 
 
 def check_page(folder, names):
-    """The pictures are there, not blank, and all of them in the page with a caption, which needs nothing else."""
+    """Check that no picture is missing or blank, and that the page embeds them all, with captions."""
     page = (folder / "index.html").read_text()
     figures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"><figcaption>', page)
     assert len(figures) == page.count("<figure>") >= len(names)
@@ -122,7 +122,7 @@ def test_inspect_events(run, few_recordings):
 
 
 def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeypatch):
-    """Their pictures are of the samples that were read wrongly."""
+    """Their pictures show the samples with wrong answers."""
     shown, splits, answers = {}, [], []
 
     class Spied(classification._Answers):
@@ -167,7 +167,7 @@ application.exec()
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(run, tmp_path):
-    """In Qt's Chromium, without a screen: all pictures are shown, one below the other."""
+    """In headless Qt Chromium, all pictures are shown, one below the other."""
     pytest.importorskip("PyQt6.QtWebEngineWidgets", reason="needs a browser: pip install PyQt6 PyQt6-WebEngine")
     run("snn_mlp_1", "--train", "--inspect", settings={"hyperparameters.epoch": 1})
     (page,) = run.folder.glob("runs/snn_mlp_1/*/index.html")

@@ -1,4 +1,4 @@
-"""Networks under torch.compile, torch.export and torch.func, and inputs that no network can take."""
+"""Networks under torch.compile, torch.export and torch.func, and inputs that no network accepts."""
 
 import pytest
 import torch

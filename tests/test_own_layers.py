@@ -1,4 +1,4 @@
-"""Layers, tasks and options that somebody else brings: they train, are recorded, drawn, saved, or refused in a line."""
+"""User-defined layers, tasks and options: they train, are recorded, drawn and saved, or refused in one line."""
 
 import math
 
@@ -17,7 +17,7 @@ from snn.run import optimizers
 
 
 class Leaky(nn.Module):
-    """A leaky integrate-and-fire neuron in plain torch, with nothing but the documented `stateful = True`."""
+    """A leaky integrate-and-fire neuron in plain torch, with only the documented `stateful = True`."""
 
     stateful = True
 
@@ -37,7 +37,7 @@ class Named(Leaky):
 
 
 class TrainedThreshold(snn.SpikingNeuron):
-    """A threshold that is trained: the potential that is compared with 1 is v + 1 - theta."""
+    """A trained threshold: v + 1 - theta is compared with 1."""
 
     optimizer_options = {"theta": {"lr_factor": 10, "weight_decay": 0}}
 
@@ -117,7 +117,7 @@ def test_a_record_shows_the_states_of_any_layer():
 
 
 def test_a_record_of_a_subclass_is_of_what_the_subclass_computes():
-    """Its potential is what is compared with the threshold, 1, also where the current is changed on the way."""
+    """Its potential is what is compared with the threshold, 1, even if the current is changed on the way."""
     net, x = make_net(TrainedThreshold(4)), torch.rand(6, 5, 784)
     with snn.record(net) as trace:
         net(x)
@@ -209,7 +209,7 @@ def test_every_scheduler_keeps_the_ratios(choice):
 
 
 def test_a_training_with_groups_resumes(folder):
-    """And its column lr is the config's."""
+    """The column lr holds the config's learning rate."""
     words = ["optimizer.coefficients_lr_factor=0.5", "hyperparameters.epoch=2", "scheduler.scheduler_choice=CyclicLR"]
     whole = make_trainer(folder / "whole", *words, net=make_net(TrainedThreshold(4)))
     whole.fit()

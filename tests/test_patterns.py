@@ -138,7 +138,7 @@ class TestScores:
         assert recall.scores(self.spikes(), self.spikes((3, 0)), 8)["f1"] == 0
 
     def test_van_rossum_of_a_missing_spike(self):
-        """Half of it, where time is continuous and long; here by hand: sum of e^(-2t/tau) / tau, over three trains."""
+        """In continuous, unlimited time it is 1/2; here, by hand, the sum of e^(-2t/tau) / tau, over three trains."""
         distance = recall.scores(self.spikes(), self.spikes((5, 1)), 2)["van_rossum"]
         assert distance == pytest.approx(sum(np.exp(-2 * t / 2) for t in range(15)) / 2 / 3, rel=1e-5)
 

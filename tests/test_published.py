@@ -42,7 +42,7 @@ def settings_of(script, *overrides):
 
 
 def theirs(script, *overrides):
-    """A network with weights of its own, and the public code's checkpoint of it."""
+    """Return a network with random weights, and the public code's checkpoint of it."""
     settings = settings_of(script, *overrides)
     torch.manual_seed(len(script.__name__))
     net = script.network(settings)
@@ -196,7 +196,7 @@ def test_golden_nmnist():
 
 
 def test_a_yaml_of_the_public_code(tmp_path):
-    """Its keys, its misspellings, keys without an effect, no membrane_filter, a path to a checkpoint of its own."""
+    """It has misspelt keys, keys without effect, no membrane_filter, and a path to its own checkpoint."""
     file = tmp_path / "snn_mlp_1.yaml"
     file.write_text(
         "experiment_name: snn_mlp_1\npytorch_seed: 2\n"

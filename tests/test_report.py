@@ -1,4 +1,4 @@
-"""`python -m snn.report`: the table and the curves say what the runs did."""
+"""`python -m snn.report`: the table and the curves match the runs."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_bad_runs(folder, capsys, break_it, message):
 
 
 def cells_of(text, first):
-    """The lines of a Markdown table whose head begins with a cell, as dicts by column."""
+    """Return the rows of the Markdown table whose header starts with a cell, as dicts by column."""
     lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line.startswith("|")]
     start = next(n for n, cells in enumerate(lines) if cells[0] == first)
     return [dict(zip(lines[start], cells)) for cells in lines[start + 2 :]]
@@ -127,13 +127,13 @@ def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
         if run["Test"] == "not run":
             here = "not run"
         elif run["Overrides"]:
-            here = "see below"  # a run with other settings compares with nothing published
+            here = "see below"  # a run with other settings has no published figures
         assert shown[name]["Here dev / test"] == here, name
         assert shown[name]["Published dev / test"] == run["Published dev / test"]
 
 
 def test_the_commands_are_those_of_the_results():
-    """Each training in commands.sh has the settings of the run that is kept, and there is one for every run."""
+    """Every command in commands.sh has the settings of its saved run, and every run has a command."""
     text = (RESULTS / "commands.sh").read_text().replace("\\\n", " ")
     commands = [shlex.split(line) for line in text.splitlines() if line.startswith("python") and "--train" in line]
     kept = {file.parts[-3]: yaml.safe_load(file.read_text()) for file in RESULTS.glob("*/*/config.yaml")}

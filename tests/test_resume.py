@@ -1,4 +1,4 @@
-"""Trainings that are killed, stopped, out of disk or resumed wrongly."""
+"""Runs that are killed, stopped, out of disk space or resumed wrongly."""
 
 import csv
 import os
@@ -18,7 +18,7 @@ from test_health import make_trainer
 
 from snn.run import signals
 
-# Enough epochs that a kill finds it at work; every kind of noise and a state that is carried on.
+# Enough epochs that a kill interrupts it; every kind of noise, and a carried state.
 KILLED = TINY | {
     "encoding": "poisson", "states": "preserved", "dataset.train_size": 200, "dataset.dev_size": 70,
     "hyperparameters.epoch": 6, "checkpoint_every": 2, "scheduler.scheduler_choice": "CyclicLR",
@@ -27,7 +27,7 @@ KILLED = TINY | {
 
 
 def start(folder, settings, *words):
-    """A training in a process of its own."""
+    """Start a run in its own process."""
     command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *words, *words_of(settings)]
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -36,7 +36,7 @@ def start(folder, settings, *words):
 
 
 def results(folder):
-    """What the training left: metrics but for the seconds, and all of its last checkpoint that is no time or place."""
+    """Return a run's results: metrics without seconds, and its last checkpoint without times and places."""
     (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
     with open(file) as lines:
         metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
@@ -47,7 +47,7 @@ def results(folder):
 
 
 def check_killed(tmp_path, settings, signals):
-    """A training that gets these signals, each at a random moment after the one before, equals one that gets none."""
+    """A run that gets these signals, each at a random moment after the previous one, equals a run that gets none."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()
     draw, last = random.Random(0), killed / "checkpoint/snn_mlp_1/last.pt"
@@ -59,7 +59,7 @@ def check_killed(tmp_path, settings, signals):
     hits = 0
     for number in signals:
         process = start(killed, settings, *words)
-        process.stdout.readline()  # the data is there
+        process.stdout.readline()  # the data is loaded
         if number != signal.SIGKILL:
             process.stdout.readline()  # an epoch is over
         time.sleep(draw.uniform(0, whole_time / 2 / len(signals)))
@@ -103,7 +103,7 @@ def test_twenty_kills(tmp_path):
 
 @contextmanager
 def files_at_most(size):
-    """No file can be written beyond so many bytes, as if the disk were full."""
+    """Limit the size of files to this many bytes, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -197,7 +197,7 @@ def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):
 
 
 def test_a_training_that_is_stopped_at_every_batch(folder):
-    """Also several times in the same pass, and in both of them."""
+    """Stop several times in the same pass, and in both passes."""
     stops = 0
     whole = make_trainer(folder / "whole")
     whole.fit()

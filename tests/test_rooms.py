@@ -1,15 +1,15 @@
-"""How the house is built: imports between the rooms of the package run one way, and no file is long."""
+"""Structure of the package: imports between its rooms run one way, and no file is long."""
 
 import ast
 
 from scripts import ROOT
 
-ROOMS = ["base", "kernels", "layers", "data", "config", "look", "tasks", "checkpoint", "run"]  # each of those before it
+ROOMS = ["base", "kernels", "layers", "data", "config", "look", "tasks", "checkpoint", "run"]  # imports go left
 FLAT = {"plots.py", "cpu.py"}  # lists of small functions
 
 
 def imported_rooms(file):
-    """The rooms that a file of the package imports from."""
+    """Return the rooms that a file of the package imports from."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]

@@ -209,12 +209,12 @@ def test_a_mistake_is_one_line_and_changes_nothing(run, trained, mistake):
     assert run.err.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in run.err
     assert files_in(run.folder) == before
-    if mistake != "no action":  # which shows the help too
+    if mistake != "no action":  # which prints the help too
         assert len([line for line in run.err.splitlines() if not line.startswith("note: ")]) == 1
 
 
 def test_help_from_a_shell():
-    """Also that a script finds its package and config from any folder."""
+    """A script also finds its package and config from any folder."""
     result = subprocess.run(
         [sys.executable, ROOT / "snn_conv_1_mnist.py", "--help"], cwd="/", capture_output=True, text=True
     )

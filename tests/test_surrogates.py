@@ -1,4 +1,4 @@
-"""Surrogate gradients: values worked out by hand, in every kernel; formulas and constants of one's own."""
+"""Surrogate gradients: values worked out by hand, in every kernel; user-defined formulas and constants."""
 
 import math
 import subprocess
@@ -20,7 +20,7 @@ def kernels(request):
 
 
 def gradient(kernels, potential, surrogate, threshold=1.0):
-    """ds/dv at a potential."""
+    """Return ds/dv at a potential."""
     device = "cuda" if getattr(kernels, "loops", reference).__name__ == "snn.kernels.cuda" else "cpu"
     device = device if torch.cuda.is_available() else "cpu"
     current = torch.full((1, 1, 3), potential, device=device, requires_grad=True)
@@ -53,7 +53,7 @@ def test_values_by_hand(kernels, surrogate, potential, expected):
 
 @pytest.mark.parametrize("surrogate", [Gaussian(0.3), FastSigmoid(7), ATan(3)])
 def test_the_area_under_a_surrogate(surrogate):
-    """That of a step is 1; a fast sigmoid's is 2 / slope, as in SuperSpike."""
+    """The integral over a step is 1; a fast sigmoid's is 2 / slope, as in SuperSpike."""
     x = torch.linspace(-400, 400, 4_000_001, dtype=torch.float64)
     area = torch.trapezoid(surrogate.gradient(x, *surrogate.constants), x).item()
     assert area == pytest.approx(2 / 7 if isinstance(surrogate, FastSigmoid) else 1, abs=2e-3)
@@ -110,7 +110,7 @@ print(x.grad[0, 0, 0].item())
 
 
 def test_a_change_reaches_the_compiled_loops_that_a_process_before_left(tmp_path):
-    """The same class and file in a new process, with another formula, then with another constant."""
+    """Run the same class and file in a new process, with another formula, then with another constant."""
     peak = 1 / (0.4 * math.sqrt(2 * math.pi))
     for formula, sigma, expected in (("peak", 0.4, peak), ("peak * peak", 0.4, peak**2), ("peak", 0.8, peak / 2)):
         script = tmp_path / "changed.py"

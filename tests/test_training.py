@@ -1,4 +1,4 @@
-"""The parts of training: what an epoch counts, optimizers, schedulers, carried states, files that are whole or not."""
+"""The parts of training: what an epoch counts, optimizers, schedulers, carried states, complete and partial files."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_evaluation_leaves_the_network_as_it_was():
 
 
 def test_preserved_states_go_through_a_smaller_batch():
-    """Two batches of 3 and 2 samples: rows 0 and 1 see both, row 2 waits; and all are detached."""
+    """Two batches of 3 and 2 samples: rows 0 and 1 see both, row 2 waits; all are detached."""
     net, preserved = make_net(), Preserved()
     x = torch.rand(5, 5, 784)
     assert preserved.take(3) is None

@@ -1,4 +1,4 @@
-"""The weights that ship: what makes them, that they are whole, and that --test takes them."""
+"""The weights that ship: how they are made, that they are intact, and that --test uses them."""
 
 import hashlib
 import importlib
@@ -98,7 +98,7 @@ def test_what_ships(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_ships_gives_the_reported_figure(run, path):
-    """To two images of 10,000, or 1 % of a loss, since half precision rounds."""
+    """Up to two images of 10,000, or 1 % of a loss, since half precision rounds."""
     datasets = os.environ.get("SNN_DATASETS")
     if not datasets:
         pytest.skip("SNN_DATASETS names no folder with MNIST/raw and N-MNIST")

@@ -1,4 +1,4 @@
-"""What test_distributed.py compares: run by torchrun, or alone, it leaves in a file what a rank or process sees.
+"""Run by torchrun or alone for test_distributed.py: write what a rank or process sees to a file.
 
 Arguments: a file that does not exist yet; on several ranks its name gets the rank's number.
 """
@@ -18,7 +18,7 @@ from snn.data.images import ImageSplit
 from snn.run import loop
 from snn.tasks.classification import Classification
 
-# Of 23 samples in batches of 11 the last one is alone: the second of two ranks has none of it.
+# 23 samples in batches of 11 leave one in the last batch: the second of two ranks has none of it.
 SAMPLES, BATCH = 23, 11
 
 
@@ -29,7 +29,7 @@ def image_case():
         snn.FirstOrderLowPass(3 * 26 * 26, 4), nn.Linear(3 * 26 * 26, 10), snn.SpikingNeuron(4),
     )  # fmt: skip
     images = torch.randint(256, (SAMPLES, 28, 28), dtype=torch.uint8)
-    images[:, 0, 0] = torch.arange(SAMPLES)  # the pixel says which one it is
+    images[:, 0, 0] = torch.arange(SAMPLES)  # the pixel identifies the sample
     return net, ImageSplit(images, torch.randint(10, (SAMPLES,)), lambda batch, _: copy(batch, 6), (1, 28, 28))
 
 

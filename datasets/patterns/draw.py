@@ -1,4 +1,4 @@
-"""Draw the ten pictures beside this file, 300x300, white on black: python datasets/patterns/draw.py"""
+"""Draw the ten pictures next to this file, 300x300, white on black: python datasets/patterns/draw.py"""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ _ratio = list_of(
 _angle = number("a number of degrees, 0 to 180", lambda v: 0 <= v <= 180)
 
 KEYS = {  # with this probability: crop, rotate, crop, rotate
-    "RandomApply": {"probability": Key(0.5, fraction, "that an image is augmented: cropped and rotated, twice")},
+    "RandomApply": {"probability": Key(0.5, fraction, "probability that an image is cropped and rotated, twice")},
     "RandomResizedCrop": {
         "size": Key([28, 28], _image_size, "size of the images"),
         "scale": Key([0.85, 1.0], _scale, "smallest and largest share of the area"),

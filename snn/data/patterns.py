@@ -32,11 +32,11 @@ KEYS = {
         for part in ("train", "dev", "test")
     },
     "corruption": {
-        "probability": Key(0.4, fraction, "that a sample is modified: jittered, silenced or both"),
-        "jitter_probability": Key(0.7, fraction, "that the spikes of a modified sample move in time"),
+        "probability": Key(0.4, fraction, "probability that a sample is modified: jittered, silenced or both"),
+        "jitter_probability": Key(0.7, fraction, "probability that the spikes of a modified sample move in time"),
         "jitter_std": Key(1.0, not_negative, "standard deviation of the move, in steps"),
-        "silence_probability": Key(0.5, fraction, "that part of a modified sample is silent"),
-        "block_probability": Key(0.5, fraction, "that the silent part is a block; else it is whole trains"),
+        "silence_probability": Key(0.5, fraction, "probability that part of a modified sample is silent"),
+        "block_probability": Key(0.5, fraction, "probability that the silent part is a block, not whole trains"),
         "block_size": Key(40, count, "size of the block, in trains and in steps"),
         "rows": Key(40, count, "number of silent trains"),
         "noise": Key(0.005, fraction, "probability of an added spike at each place of every sample"),

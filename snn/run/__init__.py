@@ -1,1 +1,1 @@
-"""Runs: one pass, training, what it leaves and how it goes on, and the command line."""
+"""Runs: one pass, training, what a run saves and how it resumes, and the command line."""
