@@ -181,7 +181,7 @@ def test_files_that_are_refused(tmp_path, content, words):
 
 @pytest.mark.parametrize("path", ["nowhere.yaml", "."])
 def test_a_config_file_that_can_not_be_read(tmp_path, path):
-    with pytest.raises(UserError, match="--config_file must name a YAML file"):
+    with pytest.raises(UserError, match="must name a YAML file"):
         resolve(config_file=tmp_path / path)
 
 
@@ -233,12 +233,20 @@ def test_a_checkpoint_from_before_a_key_counts_as_the_default():
     [
         ("hyperparameters.surrogate=Sigmoid", "Gaussian or FastSigmoid or ATan, or module.Class"),
         ("hyperparameters.surrogate=nowhere.Sigmoid", "No module named 'nowhere'"),
-        ("hyperparameters.surrogate=os.system", "os has no such class"),
-        ("hyperparameters.surrogate=snn.Layer", "snn has no such class"),
+        ("hyperparameters.surrogate=os.sytem", "os has no sytem"),
+        ("hyperparameters.surrogate=os.system", "os.system is no subclass of Surrogate"),
+        ("hyperparameters.surrogate=snn.Layer", "snn.Layer is no subclass of Surrogate"),
+        ("hyperparameters.neuron=[1]", "SpikingNeuron, or module.Class"),
+        ("hyperparameters.neuron.x=1", "SpikingNeuron, or module.Class"),
         ("hyperparameters.neuron=torch.nn.Linear", "your own subclass of Layer"),
         ("hyperparameters.neuron=snn.DualExpFilter", "a class with a class method from_config"),
         ("hyperparameters.synapse_type=snn.SpikingNeuron", "your own subclass of Synapse"),
-        ("hyperparameters.surrogate_arguments={slope: 3}", "unexpected keyword argument 'slope'"),
+        ("hyperparameters.surrogate_arguments={slope: 3}", "Gaussian takes sigma"),
+        ("hyperparameters.surrogate_arguments={sigma: 0}", "Gaussian needs sigma > 0, got 0"),
+        ("hyperparameters.surrogate_arguments={sigma: -1}", "Gaussian needs sigma > 0, got -1"),
+        ("hyperparameters.surrogate_arguments={sigma: abc}", "Gaussian needs sigma > 0, got 'abc'"),
+        ("hyperparameters.surrogate_arguments={sigma: null}", "Gaussian needs sigma > 0, got None"),
+        ("hyperparameters.surrogate_arguments={sigma: 1.0e-300}", "is not allowed"),
         ("hyperparameters.surrogate_arguments=3", "a mapping, such as"),
         ("optimizer.coefficients_lr_factor=0", "a number above 0"),
     ],

@@ -1,16 +1,22 @@
 """User-defined layers, tasks and options: they train, are recorded, drawn and saved, or refused in one line."""
 
 import math
+import types
 
 import pytest
 import torch
 from test_config import resolve
 from test_health import make_trainer
+from test_training import make_split
 from torch import nn
 
 import snn
 from snn import config
+from snn.base.keys import Key, positive
 from snn.checkpoint import published
+from snn.config.settings import keys_of
+from snn.data import datasets
+from snn.data.base import dataset_keys
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.run import optimizers
@@ -235,3 +241,69 @@ def test_a_checkpoint_from_before_there_were_groups_resumes(folder):
     config.check_resumed(again.config, saved["config"], 1, warn=lambda _: None)
     again.fit()
     assert len(again.history) == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [({"thta": {"lr_factor": 2}}, "no parameter 'thta'; there are theta"), ({"theta": {"lr_facto": 2}}, "use a dict"),
+     ({"theta": 10}, "10 of theta; use a dict with lr_factor and weight_decay")],
+)  # fmt: skip
+def test_options_that_an_optimizer_does_not_have(options, message):
+    layer = TrainedThreshold(4)
+    layer.optimizer_options = options
+    with pytest.raises(ValueError, match=message):
+        optimizers.make_optimizer(resolve()[0], make_net(layer))
+
+
+def dataset(**names):
+    module = types.ModuleType("mine")
+    made = {"NAMES": ("mine",), "KEYS": {"dataset": dataset_keys(("mine",))}, "load": lambda *_: ({}, "")} | names
+    for name, value in made.items():
+        if value is not None:
+            setattr(module, name, value)
+    return module
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ({"load": None}, "mine has no load"),
+        ({"NAMES": None}, "NAMES is None; it must be a tuple"),
+        ({"NAMES": "mine"}, "NAMES is 'mine'; it must be a tuple"),
+        ({"NAMES": ("mnist",)}, "the name mnist in NAMES is taken"),
+        ({"KEYS": None}, "KEYS needs a section 'dataset'"),
+        ({"KEYS": {"datset": {}}}, "KEYS needs a section 'dataset'"),
+    ],
+)
+def test_a_dataset_that_lacks_something(names, message, monkeypatch):
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    with pytest.raises(snn.UserError, match=message):
+        datasets.add(dataset(**names))
+
+
+@pytest.mark.parametrize(
+    "loaded, message",
+    [
+        ({}, r"load must return \(splits by name, note\), not dict"),
+        (({"train": make_split(3), "dev": make_split(0), "test": make_split(1)}, ""), "its split dev has no sample"),
+        (({"train": make_split(3), "test": make_split(1)}, ""), "its split dev is NoneType, not a Split"),
+    ],
+)
+def test_a_dataset_that_loads_something_else(loaded, message, monkeypatch):
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    datasets.add(dataset(load=lambda *_: loaded, KEYS={"dataset": dataset_keys(("mine",)), "hyperparameters": {
+        "gain": Key(1, positive, "of its own group")}}))  # fmt: skip
+    settings, _ = resolve()
+    with pytest.raises(snn.UserError, match=message):
+        datasets.load(settings | {"dataset": {"name": "mine"}}, torch.device("cpu"), (3,))
+    keys = dict(keys_of(config.schema_of({"dataset": {"name": "mine"}})))
+    assert {"hyperparameters.gain", "hyperparameters.length"} <= keys.keys()
+
+
+def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    saved = torch.load("checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    saved["config"]["hyperparameters"]["neuron"] = "gone.Neuron"
+    torch.save(saved, "gone.pt")
+    with pytest.raises(snn.UserError, match="checkpoint gone.pt: the network .*No module named 'gone'"):
+        snn.load("gone.pt")

@@ -231,7 +231,7 @@ def test_a_training_that_is_finished_says_so(run):
     before = files_in(run.folder / "checkpoint")
     again = run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 1})
     assert run.status == 0
-    assert "snn_mlp_1 is finished: all 1 epochs are done" in again
+    assert again[1].startswith("snn_mlp_1 is finished: all 1 epochs are done; --set hyperparameters.epoch=N")
     assert again[-1] == lines[-1]
     assert files_in(run.folder / "checkpoint") == before
 

@@ -10,6 +10,7 @@ import torch
 from scripts import ROOT
 from test_kernels import fast_kernels
 
+import snn
 from snn.kernels import reference, surrogates
 from snn.kernels.surrogates import ATan, FastSigmoid, Gaussian, Surrogate, m
 
@@ -83,15 +84,27 @@ def test_one_of_ones_own_runs_in_every_kernel(kernels):
 FACTOR = 2.0
 
 
-class WithAGlobal(Triangle):
-    @staticmethod
-    def gradient(x, width, scale, half):
-        return FACTOR * x
+def with_gradient(gradient, values=(1.0, 1.0, 1.0)):
+    return type("Mine", (Surrogate,), {"gradient": staticmethod(gradient), "constants": values})()
 
 
-def test_what_a_compiled_kernel_would_not_notice_is_refused():
-    with pytest.raises(ValueError, match=r"WithAGlobal.gradient uses FACTOR; it may use its arguments and m.exp2"):
-        gradient(fast_kernels("cpu"), 1.0, WithAGlobal())
+@pytest.mark.parametrize(
+    "surrogate, message",
+    [
+        (with_gradient(lambda x, a, b, c: FACTOR * x), r"uses FACTOR; it may use its arguments and m.exp2"),
+        (with_gradient(lambda x, a, b, c: 0.5 * x), r"uses the number 0.5; .*: return it from `constants`"),
+        (with_gradient(lambda x, a, b, c: m.tanh(x)), r"uses tanh; it may"),
+        (with_gradient(lambda x, a, b, c: a if x < b else c), "Mine fails: RuntimeError: Boolean value of Tensor"),
+        (with_gradient(lambda x, a, b, c: a * x, (1.0,)), "Mine fails: TypeError"),
+        (with_gradient(lambda x, a, b, c: a / x), "must return one finite number for each x"),
+        (with_gradient(lambda x, a, b, c: a), "must return one finite number for each x"),
+        (with_gradient(lambda x, a, b, c: a * x, (1.0, math.inf, 0.0)), "must be three finite numbers"),
+        (Surrogate(), "Surrogate fails: NotImplementedError"),
+    ],
+)
+def test_what_a_kernel_can_not_compute_is_refused_at_once(surrogate, message):
+    with pytest.raises(ValueError, match=message):
+        snn.SpikingNeuron(4, surrogate=surrogate)
 
 
 CHANGED = """
@@ -101,7 +114,7 @@ from snn.kernels.surrogates import Gaussian, m
 class Changed(Gaussian):
     @staticmethod
     def gradient(x, peak, exponent, _):
-        return {formula}
+        return {formula} + _ * x
 
 x = torch.full((1, 1, 3), 1.3, requires_grad=True)
 snn.SpikingNeuron(4, surrogate=Changed({sigma}))(x)[0].sum().backward()

@@ -20,7 +20,10 @@ def load_trained(path, network=None):
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
     settings = config.completed(checkpoint["config"])
-    net = (network or network_of(settings["experiment_name"].removesuffix("-demo"), path))(settings)
+    try:
+        net = (network or network_of(settings["experiment_name"].removesuffix("-demo"), path))(settings)
+    except ValueError as error:
+        raise UserError(f"checkpoint {path}: the network of its config can't be made: use {error}") from None
     load_model(net, checkpoint, path)
     return net.eval()
 

@@ -13,7 +13,6 @@ import yaml
 
 from snn.base.errors import UserError
 from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key
-from snn.base.names import find_class
 from snn.config.schema import EVERYWHERE
 from snn.data import datasets
 from snn.kernels import surrogates
@@ -38,7 +37,16 @@ def schema_of(config):
     name = get(config, "dataset.name")
     if not isinstance(name, str) or name not in datasets.TABLE:
         raise UserError(f"config: dataset.name: {name!r} is not allowed; use {' or '.join(datasets.TABLE)}")
-    return EVERYWHERE | datasets.TABLE[name].KEYS
+    return _merged(EVERYWHERE, datasets.TABLE[name].KEYS)
+
+
+def _merged(schema, more):
+    """Return a schema with the keys of another one added, group by group."""
+    merged = dict(schema)
+    for name, entry in more.items():
+        both = isinstance(entry, dict) and isinstance(schema.get(name), dict)
+        merged[name] = _merged(schema[name], entry) if both else entry
+    return merged
 
 
 def keys_of(schema, prefix=""):
@@ -55,7 +63,9 @@ def read(path):
     try:
         settings = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise UserError(f"config {path}: {error.strerror}; --config_file must name a YAML file") from None
+        raise UserError(
+            f"config {path}: {error.strerror}; --config_file, or the config_file of main, must name a YAML file"
+        ) from None
     except UnicodeDecodeError:
         raise UserError(f"config {path}: not a text file; --config_file must name a YAML file") from None
     except yaml.YAMLError as error:
@@ -89,13 +99,15 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     def lay_over(settings, source):
         _lay_over(config, settings, source, warn, schema, sources)
 
-    demo_settings = own.pop("demo", {})
+    demo_settings = own.pop("demo", None)
     lay_over(own, str(default_file))
     if config_file:
         settings = read(config_file)
         demo_settings = settings.pop("demo", demo_settings)
         lay_over(settings, str(config_file))
     if demo:
+        if demo_settings is None:
+            raise UserError(f"--demo: {default_file} has no section demo, which says what to change for it")
         lay_over(demo_settings, "--demo")
         lay_over({"experiment_name": f"{config['experiment_name']}-demo", "test_checkpoint_path": ""}, "--demo")
     for override in overrides:
@@ -131,7 +143,7 @@ def defaults(schema):
 
 def completed(saved):
     """Return a checkpoint's config, with the defaults of keys that were added since."""
-    schema = EVERYWHERE | getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {})
+    schema = _merged(EVERYWHERE, getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {}))
     config = copy.deepcopy(saved)
     _lay_over(config, defaults(schema), "default", lambda _: None, schema, {}, only_missing=True)
     return config
@@ -200,13 +212,11 @@ def check(config, schema=None):
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
     _check_above("hyperparameters.filter_tau_m", p["filter_tau_m"], "hyperparameters.filter_tau_s", p["filter_tau_s"])
     _check_above("scheduler.CyclicLR.max_lr", cyclic["max_lr"], "scheduler.CyclicLR.base_lr", cyclic["base_lr"])
-    surrogate = find_class(p["surrogate"], surrogates.Surrogate, surrogates.BUILT_IN)
     try:
-        surrogate(**p["surrogate_arguments"])
-    except (TypeError, ValueError) as error:
+        surrogates.make(p["surrogate"], p["surrogate_arguments"])
+    except ValueError as error:
         raise UserError(
-            f"config: hyperparameters.surrogate_arguments: {p['surrogate_arguments']!r} is not allowed ({error}); "
-            f"{p['surrogate']} is {surrogate.__doc__.splitlines()[0]}"
+            f"config: hyperparameters.surrogate_arguments: {p['surrogate_arguments']!r} is not allowed: {error}"
         ) from None
     return config
 

@@ -1,5 +1,40 @@
 """The datasets, by the names that `dataset.name` may have."""
 
+from snn.base.errors import UserError
 from snn.data import gesture, images, nmnist, patterns
+from snn.data.base import Split
 
 TABLE = {name: dataset for dataset in (images, nmnist, gesture, patterns) for name in dataset.NAMES}
+
+
+def add(dataset):
+    """Add a module as `snn.data.base` describes it. Raises UserError if it lacks something, or takes another's name."""
+    called = getattr(dataset, "__name__", repr(dataset))
+    names, keys = getattr(dataset, "NAMES", None), getattr(dataset, "KEYS", None)
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"dataset {called}: NAMES is {names!r}; it must be a tuple of names, such as ('{called}',)")
+    if not isinstance(keys, dict) or not isinstance(keys.get("dataset"), dict):
+        raise UserError(f"dataset {called}: KEYS needs a section 'dataset', such as dataset_keys(NAMES)")
+    if not callable(getattr(dataset, "load", None)):
+        raise UserError(f"dataset {called} has no load(config, device, shape)")
+    for name in names:
+        if TABLE.get(name, dataset) is not dataset:
+            raise UserError(f"dataset {called}: the name {name} in NAMES is taken: use another one")
+        TABLE[name] = dataset
+
+
+def load(config, device, shape):
+    """Return the splits of the config's dataset, and a note on them for the end of the test line.
+
+    Raises UserError if its module gives something else, or a split has no sample.
+    """
+    name = config["dataset"]["name"]
+    loaded = TABLE[name].load(config, device, shape)
+    if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
+        raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
+    for part in ("train", "dev", "test"):
+        split = loaded[0].get(part)
+        if not isinstance(split, Split) or not len(split):
+            what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
+            raise UserError(f"dataset {name}: its split {part} {what}")
+    return loaded

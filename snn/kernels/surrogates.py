@@ -4,10 +4,12 @@ A surrogate is a small dataclass whose formula is written once and runs in every
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
 
 import torch as m  # each compiled kernel replaces m with its own functions
+
+from snn.base.names import find_class
 
 
 class Surrogate:
@@ -33,16 +35,59 @@ def formula(gradient, functions):
 
     Raises ValueError if it uses anything else: a compiled kernel would freeze that value at compile time.
     """
-    code = gradient.__code__
-    others = set(code.co_names) - {"m", "exp2", "abs", "sqrt"}
-    if others or code.co_freevars:
-        names = ", ".join(sorted(others | set(code.co_freevars)))
-        raise ValueError(f"{gradient.__qualname__} uses {names}; it may use its arguments and m.exp2, m.abs, m.sqrt")
+    code, allowed = gradient.__code__, "; it may use its arguments and m.exp2, m.abs, m.sqrt"
+    others = {*code.co_names, *code.co_freevars} - {"m", "exp2", "abs", "sqrt"}
+    if others:
+        raise ValueError(f"{gradient.__qualname__} uses {', '.join(sorted(others))}{allowed}")
+    numbers = [constant for constant in code.co_consts if isinstance(constant, (int, float))]
+    if numbers:
+        raise ValueError(f"{gradient.__qualname__} uses the number {numbers[0]}{allowed}: return it from `constants`")
     return FunctionType(code, {"m": functions}, gradient.__name__)
 
 
+def checked(surrogate):
+    """Return a surrogate; raise ValueError that says what is wrong if a kernel can't compute with it."""
+    name = type(surrogate).__name__
+    try:
+        constants = [float(constant) for constant in surrogate.constants]
+        values = formula(surrogate.gradient, m)(m.linspace(-2, 2, 9), *constants)
+    except ValueError:
+        raise
+    except Exception as error:  # somebody else's formula raises anything
+        raise ValueError(f"{name} fails: {type(error).__name__}: {' '.join(str(error).split())}") from None
+    if len(constants) != 3 or not all(map(math.isfinite, constants)):
+        raise ValueError(f"{name}.constants is {constants}; it must be three finite numbers, 0 for an unused one")
+    if not (m.is_tensor(values) and values.shape == (9,) and values.isfinite().all()):
+        raise ValueError(f"{name}.gradient must return one finite number for each x")
+    return surrogate
+
+
+def make(name, arguments):
+    """Return the surrogate that a config names, built in or "module.Class", with these arguments.
+
+    Raises ValueError that says what is allowed.
+    """
+    kind = find_class(name, Surrogate, BUILT_IN)
+    try:
+        surrogate = kind(**arguments)
+    except TypeError:
+        names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+        raise ValueError(f"{kind.__name__} takes {', '.join(names) or 'other arguments'}") from None
+    return checked(surrogate)
+
+
+class _Positive(Surrogate):
+    """A surrogate whose fields must be above 0."""
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"{type(self).__name__} needs {field.name} > 0, got {value!r}")
+
+
 @dataclass(frozen=True)
-class Gaussian(Surrogate):
+class Gaussian(_Positive):
     """exp(-x^2 / (2 sigma^2)) / (sqrt(2 pi) sigma): the paper's (Fang et al. 2020, section 3)."""
 
     sigma: float = 0.4
@@ -57,7 +102,7 @@ class Gaussian(Surrogate):
 
 
 @dataclass(frozen=True)
-class FastSigmoid(Surrogate):
+class FastSigmoid(_Positive):
     """1 / (1 + slope |x|)^2: SuperSpike (Zenke, Ganguli 2018, equation 5)."""
 
     slope: float = 25.0
@@ -73,7 +118,7 @@ class FastSigmoid(Surrogate):
 
 
 @dataclass(frozen=True)
-class ATan(Surrogate):
+class ATan(_Positive):
     """alpha / 2 / (1 + (pi / 2 alpha x)^2): PLIF (Fang, Yu et al. 2021, equation 12)."""
 
     alpha: float = 2.0

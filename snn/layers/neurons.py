@@ -2,7 +2,6 @@
 
 import math
 
-from snn.base.names import find_class
 from snn.kernels import kernels_for, surrogates
 from snn.layers.layer import Layer
 
@@ -34,14 +33,15 @@ class SpikingNeuron(Layer):
         super().__init__()
         if not tau_m > 0:
             raise ValueError(f"SpikingNeuron needs tau_m > 0, got {tau_m}")
-        self.tau_m, self.membrane_filter, self.threshold, self.surrogate = tau_m, membrane_filter, threshold, surrogate
+        self.tau_m, self.membrane_filter, self.threshold = tau_m, membrane_filter, threshold
+        self.surrogate = surrogates.checked(surrogate)
         self.decay = math.exp(-1 / tau_m)
 
     @classmethod
     def from_config(cls, hyperparameters):
         """Return the neuron that a config's `hyperparameters` describe."""
         p = hyperparameters
-        surrogate = find_class(p["surrogate"], surrogates.Surrogate, surrogates.BUILT_IN)(**p["surrogate_arguments"])
+        surrogate = surrogates.make(p["surrogate"], p["surrogate_arguments"])
         return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)
 
     def forward(self, x, state=None):

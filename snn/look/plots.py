@@ -199,7 +199,8 @@ def _draw_counts(axis, spikes, label):
     colors[answer] = BLUE if answer == label else ORANGE
     axis.bar(range(len(counts)), counts, color=colors)
     axis.set(xlabel="class", ylabel="output spikes", xticks=range(len(counts)), ylim=(0, max(1, 1.05 * counts.max())))
-    axis.set_title(f"label {label}, answer {answer}", fontsize=10)
+    answered = f"answer {answer}" if counts.max() else "no output spike"
+    axis.set_title(f"label {label}, {answered}", fontsize=10)
 
 
 def picture(axis, x):

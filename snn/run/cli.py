@@ -33,16 +33,18 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         network: from a config to the network.
         task: what the network is trained for, a `snn.tasks.base.Task`; None means Classification.
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
-        config_file: the experiment's YAML, if it is not in configs/.
+        config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
     Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 130 or 143 if
     SIGINT or SIGTERM stopped it.
     """
-    if dataset:
-        datasets.TABLE.update(dict.fromkeys(dataset.NAMES, dataset))
-    own_config = Path(config_file or CONFIGS / f"{experiment}.yaml")
+    own_config = CONFIGS / f"{experiment}.yaml"
+    if config_file:
+        own_config = Path(sys.modules["__main__"].__file__).parent / config_file
     args = _parse(experiment, own_config, argv)
     try:
+        if dataset:
+            datasets.add(dataset)
         with ranks.started():
             _run(own_config, network, task or Classification(), args)
     except UserError as error:
@@ -100,8 +102,7 @@ def _run(own_config, network, task, args):
     if ranks.rank():  # the ranks share the network, but not its dropout
         torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
     with ranks.one_first():
-        dataset = datasets.TABLE[settings["dataset"]["name"]]
-        splits, note = dataset.load(settings, device, net.input_shape)
+        splits, note = datasets.load(settings, device, getattr(net, "input_shape", None))
 
     run_folder = None
     if args.train:
@@ -130,7 +131,7 @@ def _announce(trainer, device):
     sizes = ", ".join(f"{len(split)} {part}" for part, split in trainer.splits.items())
     print(f"{name} on {device}: {sizes}{shared}")
     if done >= p["epoch"]:
-        print(f"{name} is finished: all {done} epochs are done")
+        print(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
 
 
 def _test(net, network, splits, settings, task, inspect, run_folder):

@@ -5,6 +5,8 @@ from torch.optim import lr_scheduler
 
 from snn.layers.synapses import coefficient_names
 
+OPTIONS = {"lr_factor", "weight_decay"}  # that a layer may ask for
+
 
 def make_optimizer(config, net):
     """Return the optimizer that the config names, over the trained parameters.
@@ -13,6 +15,7 @@ def make_optimizer(config, net):
     and `optimizer.coefficients_lr_factor` for synapses' coefficients. A group keeps its `lr_factor`, its learning rate
     as a multiple of the config's.
     """
+    _check_options(net)
     settings, coefficients, groups = config["optimizer"], coefficient_names(net), {}
     choice = settings["optimizer_choice"]
     for name, parameter in net.named_parameters():
@@ -29,6 +32,20 @@ def make_optimizer(config, net):
         for options, parameters in groups.items()
     ]
     return getattr(torch.optim, choice)(groups, lr=lr, fused=True)
+
+
+def _check_options(net):
+    """Raise ValueError if a layer's `optimizer_options` name what it or the optimizer does not have."""
+    for name, layer in net.named_modules():
+        own = dict(layer.named_parameters(recurse=False))
+        for parameter, options in getattr(layer, "optimizer_options", {}).items():
+            where = f"optimizer_options of layer {name} ({type(layer).__name__})"
+            if parameter not in own:
+                raise ValueError(f"{where}: no parameter {parameter!r}; there are {', '.join(own) or 'none'}")
+            if not isinstance(options, dict) or not options.keys() <= OPTIONS:
+                raise ValueError(
+                    f"{where}: {options!r} of {parameter}; use a dict with {' and '.join(sorted(OPTIONS))}"
+                )
 
 
 def learning_rate(optimizer):
