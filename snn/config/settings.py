@@ -100,7 +100,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         _lay_over(config, settings, source, warn, schema, sources)
 
     demo_settings = own.pop("demo", None)
-    lay_over(own, str(default_file))
+    lay_over(own, _shown(default_file))
     if config_file:
         settings = read(config_file)
         demo_settings = settings.pop("demo", demo_settings)
@@ -128,6 +128,12 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} takes effect here; the published code always used {published}")
     return config
+
+
+def _shown(path):
+    """Return a path as people read it: relative to the current folder if it is inside."""
+    path = Path(path).resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def defaults(schema):
