@@ -137,7 +137,7 @@ def test_a_disk_too_full_for_the_run_folder(run):
         run("snn_mlp_1", "--train")
     assert run.status == 2
     assert run.err.splitlines()[-1].startswith("error: runs/snn_mlp_1/") and "File too large" in run.err
-    assert not (run.folder / "checkpoint").exists()
+    assert not (run.folder / "checkpoint/snn_mlp_1").exists()
 
 
 def test_a_disk_that_tensorboard_finds_full_is_one_note(folder, monkeypatch, capsys):

@@ -113,7 +113,7 @@ def test_demo_writes_beside_the_real_results(run):
     lines = run("snn_mlp_1", "--demo", settings=settings)
     assert run.status == 0, run.err
     assert lines[-1].endswith("embedded digits")
-    assert [path.name for path in (run.folder / "checkpoint").iterdir()] == ["snn_mlp_1-demo"]
+    assert [path.name for path in (run.folder / "checkpoint").glob("[!.]*")] == ["snn_mlp_1-demo"]
     assert [path.name for path in (run.folder / "runs").iterdir()] == ["snn_mlp_1-demo"]
     assert run("snn_mlp_1", "--demo", "--test", settings=settings)[-1] == lines[-1]
 

@@ -37,7 +37,7 @@ def written_beside(path, keep=None):
 def remove_unfinished(folder):
     """Delete the temporary files that killed processes left in a folder."""
     for path in Path(folder).glob(".*"):
-        if re.fullmatch(r"\..+\.\d+", path.name) and path.is_file():
+        if re.fullmatch(r"\.(last|best)\.pt\.\d+", path.name) and path.is_file():
             with suppress(OSError):  # it may stay: it does no harm
                 path.unlink()
 
@@ -77,6 +77,10 @@ def folder_built_beside(path):
             folder = Path(beside, path.name)
             folder.mkdir()
             yield folder
-            os.rename(folder, path)
+            try:
+                os.rename(folder, path)
+            except OSError:
+                if not path.is_dir():  # else another process was faster, and its folder is whole too
+                    raise
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from None

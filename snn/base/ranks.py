@@ -28,6 +28,12 @@ def started():
     Raises LostRank in place of the library's error when another rank is gone.
     """
     if not launched():
+        for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+            if os.environ.get(name, "1").strip() not in ("", "1"):
+                raise UserError(
+                    f"{name} is {os.environ[name]}, but torchrun did not start this process: start torchrun on each "
+                    f"machine, or unset {name} to run one process"
+                )
         yield
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)

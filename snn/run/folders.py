@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import platform
 import sys
 import time
@@ -30,6 +31,13 @@ def new_run_folder(experiment):
             raise UserError(f"the run folder {folder} can't be made: {error.strerror}") from None
         return folder
     raise UserError(f"the run folder {folder} already exists: try again in a second")
+
+
+def own_run_folder(saved, experiment):
+    """Return the run folder that a checkpoint names if it is one of its experiment's in runs/; else None."""
+    folder = Path(str(saved))
+    is_own = folder.parts[:-1] == ("runs", experiment) and folder.name == str(saved).rpartition(os.sep)[2] != ".."
+    return folder if is_own and not folder.is_symlink() else None
 
 
 def move_aside(folder):

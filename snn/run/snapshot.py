@@ -4,7 +4,6 @@ import sys
 import time
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import torch
 from torch.optim import lr_scheduler
@@ -13,6 +12,7 @@ from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.layers.state import map_tensors
+from snn.run import folders
 from snn.run.loop import Counts
 
 
@@ -52,7 +52,10 @@ def restore(trainer, saved):
     """
     running = saved["running"]
     trainer.history, trainer.best_model = saved["history"], saved["best_model"]
-    trainer.run_folder, trainer.owns_folder = Path(saved["run_folder"]), True
+    trainer.owns_folder = True
+    trainer.run_folder = folders.own_run_folder(saved["run_folder"], trainer.config["experiment_name"])
+    if trainer.run_folder is None:
+        _note(f"the checkpoint's run folder {str(saved['run_folder'])[:100]} is not one in runs/: this makes a new one")
     trainer.lr, trainer.seconds = running["lr"], running["seconds"]
     trainer.optimizer.load_state_dict(saved["optimizer"])
     if trainer.scheduler:

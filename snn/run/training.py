@@ -1,7 +1,7 @@
 """Training: epoch by epoch, saved so that a run can stop at any batch and resume as if it had not stopped."""
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from torch.optim import lr_scheduler
@@ -10,6 +10,7 @@ from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import remove_unfinished
+from snn.base.owner import owned
 from snn.layers.synapses import stabilize, unstable_filters
 from snn.look import health, inspection
 from snn.look.board import Board
@@ -63,7 +64,7 @@ class Trainer:
         Raises Stopped after SIGINT or SIGTERM, and UserError if a loss or gradient is not finite or a file can't be
         written. The last checkpoint is complete in all these cases.
         """
-        with signals.noted() as self.noted, self._run_files() as board:
+        with signals.noted() as self.noted, self._owned(), self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
                 self._epoch(epoch, board)
         self.net.load_state_dict(self.best_model)
@@ -76,6 +77,9 @@ class Trainer:
             self.watch.check()
         except health.NotFinite as failure:
             raise UserError(self._where_not_finite(epoch, failure.batch)) from None
+        spoilt = [name for name, value in self.net.named_parameters() if not value.isfinite().all()]
+        if spoilt:  # by the last step, whose gradient was finite
+            raise UserError(f"epoch {epoch}: {spoilt[0]} is not finite after the last step; {self._kept()}")
         dev = self._pass("dev", epoch, self.net)
         if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
             self.scheduler.step()
@@ -154,6 +158,12 @@ class Trainer:
     def _kept(self):
         last = self.folder / "last.pt"
         return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this run yet"
+
+    def _owned(self):
+        """Own the checkpoints' folder during the run; one that can't be written is found before the first batch."""
+        if ranks.rank() or not self.config["save_checkpoint"]:
+            return nullcontext()
+        return owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)")
 
     @contextmanager
     def _run_files(self):
