@@ -8,16 +8,15 @@ python -m snn.report results/                    the runs that the README report
 import argparse
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from snn import config
+from snn.base import yamls
 from snn.base.errors import UserError
 from snn.base.files import shipped, written_beside
-from snn.look import plots
 
 CONFIGS = shipped("configs")
 
@@ -60,7 +59,7 @@ def read_run(folder):
     Raises UserError for files that are broken.
     """
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        settings = yamls.load((folder / "config.yaml").read_text(), "config.yaml")
         if settings["experiment_name"] != Path(settings["experiment_name"]).name:
             raise ValueError(f"experiment_name {settings['experiment_name']} can't name a file")
         with open(folder / "metrics.csv") as file:
@@ -69,7 +68,9 @@ def read_run(folder):
             raise ValueError("metrics.csv has no epoch")
         run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
         run["row"] = _row(run)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error, yaml.YAMLError) as error:
+    except UserError as error:
+        raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{folder} holds no readable run ({reason}): move it away, or name other folders") from None
     return run
@@ -163,6 +164,9 @@ def main(argv=None):
         print(text, end="")
         with written_beside(out / "table.md") as file:
             file.write(text.encode())
+        os.environ["MPLBACKEND"] = "Agg"  # as in snn.run.cli
+        from snn.look import plots  # imports matplotlib, which takes a second
+
         by_name = {}
         for run in runs:
             by_name.setdefault(run["config"]["experiment_name"], []).append(run)

@@ -41,7 +41,8 @@ def string(value):
 
 
 def file_name(value):
-    if not isinstance(value, str) or not value or Path(value).name != value:
+    is_name = isinstance(value, str) and value and Path(value).name == value and value.isprintable()
+    if not is_name or value.startswith("."):
         raise ValueError("a valid folder name")
     return value
 

@@ -7,10 +7,13 @@ section (--demo), the checkpoint to evaluate (for what defines the network), --s
 import copy
 import difflib
 import json
+import re
+import reprlib
 from pathlib import Path
 
 import yaml
 
+from snn.base import yamls
 from snn.base.errors import UserError
 from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key
 from snn.config.schema import EVERYWHERE
@@ -36,7 +39,7 @@ def schema_of(config):
     """Return the keys of a config with its dataset, nested as in the YAML. Raises UserError for an unknown dataset."""
     name = get(config, "dataset.name")
     if not isinstance(name, str) or name not in datasets.TABLE:
-        raise UserError(f"config: dataset.name: {name!r} is not allowed; use {' or '.join(datasets.TABLE)}")
+        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {' or '.join(datasets.TABLE)}")
     return _merged(EVERYWHERE, datasets.TABLE[name].KEYS)
 
 
@@ -61,17 +64,14 @@ def keys_of(schema, prefix=""):
 def read(path):
     """Return the settings in a YAML file, as nested dicts."""
     try:
-        settings = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text()
     except OSError as error:
         raise UserError(
             f"config {path}: {error.strerror}; --config_file, or the config_file of main, must name a YAML file"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"config {path}: not a text file; --config_file must name a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"config {path}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    settings = yamls.load(text, f"config {path}")
     if not isinstance(settings, dict):
         raise UserError(f"config {path}: holds no keys; see configs/snn_mlp_1.yaml")
     return settings
@@ -116,10 +116,9 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
             raise UserError(f"--set {override}: write key=value, such as --set hyperparameters.epoch=1")
         if isinstance(get(schema, key), dict):
             raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(get(schema, key))} in it")
-        try:
-            settings = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {override}: the value is not YAML") from None
+        quoted = value.lstrip().startswith(("'", '"', "[", "{"))
+        has_hash = re.search(r"(^|\s)#", value) and not quoted  # it would begin a comment
+        settings = value if has_hash else yamls.load(value, f"--set {override[:100]}")
         for name in reversed(key.split(".")):
             settings = {name: settings}
         lay_over(settings, "--set")
@@ -222,7 +221,7 @@ def check(config, schema=None):
         surrogates.make(p["surrogate"], p["surrogate_arguments"])
     except ValueError as error:
         raise UserError(
-            f"config: hyperparameters.surrogate_arguments: {p['surrogate_arguments']!r} is not allowed: {error}"
+            f"config: hyperparameters.surrogate_arguments: {_short(p['surrogate_arguments'])} is not allowed: {error}"
         ) from None
     return config
 
@@ -256,7 +255,9 @@ def _write(config, schema, sources, lines, prefix):
 def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_missing=False):
     """Overlay `settings` on `config`, key by key; an unknown key is an error."""
     if not isinstance(settings, dict):
-        raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'}: keys and values expected, got {settings!r}")
+        raise UserError(
+            f"{source}: {prefix.rstrip('.') or 'the file'}: keys and values expected, got {_short(settings)}"
+        )
     for key, value in settings.items():
         if not prefix and key in UNUSED:
             warn(f"{source}: {key} has no effect here: {UNUSED[key]}")
@@ -281,7 +282,7 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_m
 def _check(config, schema, prefix=""):
     """Return a copy of `config` in which every value is checked."""
     if not isinstance(config, dict):
-        raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {config!r}")
+        raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {_short(config)}")
     for key in config:
         if key not in schema:
             raise UserError(f"config: {prefix}{key}: {_unknown(key, schema)}")
@@ -295,8 +296,15 @@ def _check(config, schema, prefix=""):
             try:
                 checked[key] = entry.check(config[key])
             except ValueError as error:
-                raise UserError(f"config: {prefix}{key}: {config[key]!r} is not allowed; use {error}") from None
+                raise UserError(f"config: {prefix}{key}: {_short(config[key])} is not allowed; use {error}") from None
     return checked
+
+
+def _short(value):
+    """Return a value as in Python, cut where it is long."""
+    shortened = reprlib.Repr()
+    shortened.maxstring = shortened.maxother = 100
+    return shortened.repr(value)
 
 
 def _check_above(larger_key, larger, smaller_key, smaller):

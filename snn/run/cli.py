@@ -1,6 +1,7 @@
 """The command line that every experiment's script shares."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -38,6 +39,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 130 or 143 if
     SIGINT or SIGTERM stopped it.
     """
+    os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
     own_config = CONFIGS / f"{experiment}.yaml"
     if config_file:
         own_config = Path(sys.modules["__main__"].__file__).parent / config_file
@@ -217,6 +219,8 @@ def _parse(experiment, own_config, argv):
     if not (args.train or args.test or args.inspect or args.show):
         parser.print_help(sys.stderr)
         parser.error("nothing to do: add --train, --test, --inspect, --show or --demo")
+    if args.checkpoint == "" or args.config_file == "" or args.device == "":
+        parser.error("an option has an empty value: give it one, or leave it out")
     if args.resume and not args.train:
         parser.error("--resume continues a run: add --train")
     if args.checkpoint and args.train:
