@@ -177,7 +177,7 @@ def test_bad_arrays(tmp_path, content, message):
         (image(np.zeros((300, 300))), "0.png is blank"),
         (image(np.full((300, 300), 9)), "0.png is blank"),
         (image(np.ones((200, 300))), "0.png has 300 x 200 pixels, not 300 x 300"),
-        (b"\x89PNG\r\n", "0.png is not a readable picture"),
+        (b"\x89PNG\r\n", "0.png is not a readable PNG picture"),
         (None, "holds no .png files"),
     ],
 )

@@ -123,7 +123,7 @@ def load_model(net, checkpoint, path):
     Raises UserError that names the first tensor that is missing, unknown or of another shape.
     """
     if published.is_published(checkpoint):
-        net.load_state_dict(published.to_model(checkpoint, net, path))
+        net.load_state_dict(_finite(published.to_model(checkpoint, net, path), path))
         return
     own, model = net.state_dict(), checkpoint["model"]
     for name in own.keys() | model.keys():
@@ -136,4 +136,12 @@ def load_model(net, checkpoint, path):
         else:
             continue
         raise UserError(f"checkpoint {path} {problem}: it is of another network; use the config it was trained with")
-    net.load_state_dict(model)
+    net.load_state_dict(_finite(model, path))
+
+
+def _finite(model, path):
+    """Return weights; raise UserError that names the first tensor with values that are not finite."""
+    for name, value in model.items():
+        if not value.isfinite().all():
+            raise UserError(f"checkpoint {path}: {name} has values that are not finite: name another with --checkpoint")
+    return model

@@ -63,6 +63,8 @@ class RandomAugment:
 
     def __call__(self, images, generator):
         chosen = torch.rand(len(images), generator=generator, device=images.device) < self.probability
+        if not len(images) or (not images.is_cuda and not chosen.any()):
+            return images
         if images.is_cuda:  # selecting the chosen images would wait for the device
             return torch.where(chosen[:, None, None], self._crop_and_rotate_twice(images, generator), images)
         images[chosen] = self._crop_and_rotate_twice(images[chosen], generator)

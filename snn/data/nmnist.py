@@ -4,6 +4,7 @@ Format as published, https://www.garrickorchard.com/datasets/n-mnist: Train.zip 
 with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polarity, 23 bits of microseconds.
 """
 
+import sys
 import zipfile
 import zlib
 from functools import partial
@@ -123,4 +124,8 @@ FORMAT = events.Format(
 
 def load(config, device, shape=SHAPE):
     """Return the splits and a note, as `snn.data.events.load` does."""
+    length = config["hyperparameters"]["length"]
+    used = MILLISECONDS // length * length
+    if 0 < used < MILLISECONDS:
+        print(f"note: {length} bins of {used // length} ms use the first {used} of {MILLISECONDS} ms", file=sys.stderr)
     return events.load(config, device, FORMAT)

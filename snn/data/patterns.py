@@ -162,11 +162,16 @@ def _of_drawing(file, length):
     A mask keeps every third row of every fifth column; the first row shifts by one between those columns.
     """
     try:
-        pixels = np.asarray(Image.open(file).convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} is not a readable picture: {' '.join(str(error).split())}") from None
-    if pixels.shape != (TRAINS, length):
-        raise UserError(f"{file} has {pixels.shape[1]} x {pixels.shape[0]} pixels, not {length} x {TRAINS}")
+        with Image.open(file, formats=["PNG"]) as image:  # never a decoder that the content chooses
+            if image.size != (length, TRAINS):
+                raise UserError(f"{file} has {image.width} x {image.height} pixels, not {length} x {TRAINS}")
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+                raise UserError(f"{file} has transparent pixels: save it without transparency")
+            pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB").convert("L"))
+    except UserError:
+        raise
+    except Exception as error:  # a decoder raises anything
+        raise UserError(f"{file} is not a readable PNG picture: {' '.join(str(error).split())[:200]}") from None
     row, column = np.indices(pixels.shape)
     spikes = (pixels > pixels.max() / 2) & (column % 5 == 0) & (row % 3 == column // 5 % 3)
     if not spikes.any() or pixels.min() == pixels.max():

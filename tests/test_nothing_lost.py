@@ -1,0 +1,273 @@
+"""Two runs at once, folders that are not ours, values that are not finite, YAML's surprises: refused, or right."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scripts import ROOT, TINY, files_in, words_of
+from test_config import resolve
+from test_health import make_trainer
+
+from snn.base import files, owner, yamls
+from snn.base.errors import UserError
+from snn.data import augment, nmnist, patterns
+from snn.run import snapshot
+
+ADVICE = "or choose another name"
+
+
+class TestOwner:
+    def test_a_second_run_is_refused_until_the_first_ends(self, tmp_path):
+        with owner.owned(tmp_path / "a", ADVICE):
+            with pytest.raises(
+                UserError, match=rf"belongs to a run that is at work \(process {os.getpid()} on .*{ADVICE}"
+            ):
+                with owner.owned(tmp_path / "a", ADVICE):
+                    pass
+            with owner.owned(tmp_path / "b", ADVICE):
+                pass
+        with owner.owned(tmp_path / "a", ADVICE):
+            pass
+
+    @pytest.mark.parametrize("locks", [True, False])
+    def test_the_claim_ends_with_a_killed_process(self, tmp_path, locks, monkeypatch):
+        code = f"""
+import time
+from snn.base import owner
+{"" if locks else "owner._lock = lambda file: None"}
+with owner.owned({str(tmp_path / "a")!r}, ""):
+    print("owned", flush=True)
+    time.sleep(60)
+"""
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "owned\n"
+        if not locks:
+            monkeypatch.setattr(owner, "_lock", lambda file: None)
+        with pytest.raises(UserError, match=f"process {process.pid} on"), owner.owned(tmp_path / "a", ADVICE):
+            pass
+        process.kill()
+        process.wait()
+        with owner.owned(tmp_path / "a", ADVICE):
+            pass
+
+    def test_without_locks_another_machines_claim_holds(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(owner, "_lock", lambda file: None)
+        (tmp_path / ".a.owner").write_text('{"host": "elsewhere", "pid": 1}')
+        with pytest.raises(UserError, match=r"process 1 on elsewhere.*or delete .*\.a\.owner if that run has ended"):
+            with owner.owned(tmp_path / "a", ADVICE):
+                pass
+        (tmp_path / ".a.owner").write_text("[not an owner")
+        with owner.owned(tmp_path / "a", ADVICE):
+            pass
+
+    def test_a_folder_that_can_not_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "link").symlink_to("/nowhere/else")
+        for place in ("file", "link"):
+            with pytest.raises(UserError, match="can't be written"), owner.owned(tmp_path / place / "a", ADVICE):
+                pass
+
+
+def test_two_runs_of_one_experiment_at_once(tmp_path):
+    """The second ends with one line and changes nothing; the first goes on."""
+    settings = words_of(TINY | {"hyperparameters.epoch": 200})
+    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        while not first.stdout.readline().startswith("epoch 0"):
+            pass
+        second = subprocess.run([*command, "--set", "pytorch_seed=3"], cwd=tmp_path, capture_output=True, text=True)
+        assert second.returncode == 2 and "belongs to a run that is at work" in second.stderr.splitlines()[-1]
+        assert "--set experiment_name=NAME" in second.stderr.splitlines()[-1]
+        assert len(list(tmp_path.glob("runs/snn_mlp_1/*"))) == 1 and first.poll() is None
+    finally:
+        first.send_signal(signal.SIGTERM)
+        first.wait()
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_ranks_that_torchrun_did_not_start(run, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    run("snn_mlp_1", "--train")
+    assert run.status == 2 and f"{name} is 2, but torchrun did not start this process" in run.err
+    assert files_in(run.folder) == {}
+
+
+def test_a_folder_that_another_process_makes_at_the_same_time(tmp_path):
+    with files.folder_built_beside(tmp_path / "made") as folder:
+        (folder / "slow").write_text("")
+        with files.folder_built_beside(tmp_path / "made") as other:
+            (other / "fast").write_text("")
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "fast"]
+
+
+def test_only_unfinished_checkpoints_are_removed(tmp_path):
+    for name in (".last.pt.12", ".best.pt.7", ".notes.2024", ".last.pt", "last.pt.3"):
+        (tmp_path / name).write_text("")
+    files.remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".notes.2024", ".last.pt", "last.pt.3"}
+
+
+@pytest.mark.parametrize(
+    "folder", ["/elsewhere", "runs/other/x", "runs/snn_mlp_1/..", "../runs/snn_mlp_1/x", ".", "", "runs"]
+)
+def test_a_checkpoints_run_folder_is_not_trusted(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(tmp_path)
+    trainer.fit()
+    saved = torch.load(trainer.folder / "last.pt", weights_only=True)
+    before = files_in(tmp_path)
+    again = make_trainer(tmp_path, "hyperparameters.epoch=2")
+    snapshot.restore(again, saved | {"run_folder": folder})
+    assert again.run_folder is None and "is not one in runs/" in capsys.readouterr().err
+    snapshot.restore(again, saved)
+    assert again.run_folder == trainer.run_folder and files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "a\\nb", "", "/"])
+def test_names_that_name_no_folder_of_ours(name):
+    with pytest.raises(UserError, match="experiment_name"):
+        resolve(f'experiment_name="{name}"')
+
+
+class TestYAML:
+    @pytest.mark.parametrize(
+        "typed, value",
+        [("010", 10), ("1:30", "1:30"), ("no", "no"), ("2026-13-45", "2026-13-45"), ("1e-4", 1e-4), (".5", 0.5),
+         ("-3", -3), ("true", True), ("", None), ("~", None), ("[1, x]", [1, "x"]), ("0x10", "0x10"),
+         ("1_000", "1_000")],
+    )  # fmt: skip
+    def test_what_is_typed_is_taken(self, typed, value):
+        assert yamls.load(f"a: {typed}", "x") == {"a": value}
+
+    @pytest.mark.parametrize(
+        "text, message",
+        [
+            ("a: 1\nb: 2\na: 3", "x, line 3: not YAML: key a is there twice"),
+            ("a: &b 1\nc: *b", r"x, line 2: not YAML: alias \*b is not supported"),
+            ("a: !!int abc", "x: not YAML: ValueError"),
+            ("a: " + "[" * 3000, "x: not YAML: RecursionError"),
+            ("1: 2", "key 1 is not a name"),
+            ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+            ("a: !!timestamp 2026-13-45", "x"),
+        ],
+    )
+    def test_what_is_refused(self, text, message):
+        with pytest.raises(UserError, match=message) as error:
+            yamls.load(text, "x")
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+    def test_aliases_do_not_fill_the_memory(self, tmp_path):
+        file = tmp_path / "bomb.yaml"
+        file.write_text("a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi")))  # fmt: skip
+        with pytest.raises(UserError, match="alias"):
+            resolve(config_file=file)
+
+    def test_a_hash_in_a_value_that_is_set(self):
+        assert resolve("checkpoint_base_path=run #2")[0]["checkpoint_base_path"] == "run #2"
+        assert resolve("checkpoint_base_path='run #2' # two")[0]["checkpoint_base_path"] == "run #2"
+
+    def test_long_values_are_cut_in_messages(self):
+        with pytest.raises(UserError) as error:
+            resolve("precision=" + "x" * 5000)
+        assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--config_file", "--device"])
+def test_an_empty_option(run, option):
+    run("snn_mlp_1", "--test", option, "")
+    assert run.status == 2 and "an option has an empty value" in run.err
+
+
+def test_weights_that_are_not_finite_give_no_result(run, trained, tmp_path):
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    saved["model"]["1.weight"][3, 4] = torch.nan
+    torch.save(saved, tmp_path / "nan.pt")
+    run("snn_mlp_1", "--test", "--checkpoint", str(tmp_path / "nan.pt"))
+    assert run.status == 2 and "1.weight has values that are not finite" in run.err and "accuracy" not in run.out
+
+
+def test_a_last_step_that_spoils_the_weights_is_not_saved(folder):
+    trainer = make_trainer(folder, "checkpoint_every=4")
+    step = trainer._step
+
+    def spoil(loss, batch):
+        step(loss, batch)
+        if batch.number == 4:
+            with torch.no_grad():
+                trainer.net[1].weight[0, 0] = torch.inf
+
+    trainer._step = spoil
+    with pytest.raises(UserError, match=r"epoch 0: 1.weight is not finite after the last step; .*last.pt is kept"):
+        trainer.fit()
+    kept = torch.load(trainer.folder / "last.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+@pytest.mark.parametrize("count, probability", [(0, 0.5), (1, 0.0), (5, 0.0), (1, 1e-6)])
+def test_augmenting_nothing(count, probability):
+    transform = resolve()[0]["transform"] | {"RandomApply": {"probability": probability}}
+    images = torch.rand(count, 28, 28) * 255
+    again = augment.RandomAugment(transform)(images.clone(), torch.Generator().manual_seed(0))
+    assert torch.equal(again, images)
+
+
+@pytest.mark.parametrize("settings", [{"transform.RandomApply.probability": 0}, {"dataset.train_size": 257}])
+def test_a_batch_in_which_no_image_is_augmented_trains(run, settings):
+    run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 1, "hyperparameters.length": 4})
+    assert run.status == 0, run.err
+
+
+def test_a_notebooks_backend_trains(tmp_path):
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    command = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | {"hyperparameters.epoch": 1})]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and "note: no picture" not in result.stderr, result.stderr
+
+
+class TestPictures:
+    def drawing(self):
+        return np.kron(np.random.default_rng(0).integers(0, 2, (30, 30)) * 200, np.ones((10, 10))).astype(np.uint8)
+
+    def read(self, tmp_path, image, **options):
+        image.save(tmp_path / "0.png", "PNG", **options)
+        return patterns.read(tmp_path, 300)
+
+    def test_every_mode_gives_the_same_pattern(self, tmp_path):
+        grey = self.drawing()
+        expected = self.read(tmp_path, Image.fromarray(grey))
+        assert expected.sum() > 500
+        for image in (
+            Image.fromarray(grey.astype(np.uint16) * 257), Image.fromarray(grey).convert("RGB"),
+            Image.fromarray(grey).convert("P"), Image.fromarray(grey).convert("RGBA"),
+            Image.fromarray(grey).convert("LA"),
+            Image.fromarray(grey > 100),
+        ):  # fmt: skip
+            assert torch.equal(self.read(tmp_path, image), expected), image.mode
+
+    def test_transparency_is_refused(self, tmp_path):
+        image = Image.fromarray(self.drawing()).convert("RGBA")
+        image.putalpha(128)
+        with pytest.raises(UserError, match="0.png has transparent pixels"):
+            self.read(tmp_path, image)
+
+    def test_another_format_under_that_name_is_not_decoded(self, tmp_path):
+        content = io.BytesIO()
+        Image.fromarray(self.drawing()).save(content, "EPS")
+        (tmp_path / "0.png").write_bytes(content.getvalue())
+        with pytest.raises(UserError, match="0.png is not a readable PNG picture"):
+            patterns.read(tmp_path, 300)
+
+
+def test_time_that_bins_leave_out_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(nmnist.events, "load", lambda *_: None)
+    for length, note in ((30, ""), (40, "note: 40 bins of 7 ms use the first 280 of 300 ms\n")):
+        nmnist.load({"hyperparameters": {"length": length}}, "cpu")
+        assert capsys.readouterr().err == note
