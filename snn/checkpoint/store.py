@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import checked_entry, written_beside
 from snn.checkpoint import published
 
@@ -43,10 +43,8 @@ def load(path, experiment=None):
     if digest.exists() and digest.read_bytes().split()[:1] != [sha256(path).encode()]:
         raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the one in {digest.name}; get both again")
     file = _unzipped(path)
-    try:
+    with reading(f"{path} is not a checkpoint or is cut short: name another with --checkpoint"):
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load may raise anything on bad bytes
-        raise UserError(f"{path} is not a checkpoint or is cut short: name another with --checkpoint") from None
     if published.is_published(checkpoint):
         return checkpoint
     if not _is_ours(checkpoint):
@@ -77,9 +75,10 @@ def sha256(path):
 
 def _unzipped(path):
     """Return what torch.load should read: the file itself (torch.save writes zips too), or the only file in a zip."""
+    broken = f"checkpoint {path} can't be unpacked: {{reason}}"
     if not zipfile.is_zipfile(path):
         return path
-    with zipfile.ZipFile(path) as archive:
+    with reading(broken), zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if any(name.endswith("data.pkl") for name in names):
             return path
@@ -88,10 +87,7 @@ def _unzipped(path):
                 f"checkpoint {path} is a zip of {len(names)} files, one is expected: unpack it and name one"
             )
         checked_entry(path, names[0])
-        try:
-            return io.BytesIO(archive.read(names[0]))
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise UserError(f"checkpoint {path} can't be unpacked: {error}") from None
+        return io.BytesIO(archive.read(names[0]))
 
 
 def load_to_resume(folder, experiment, warn=print):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from snn.base.errors import reading
 from snn.base.files import shipped
 
 FILE = shipped("datasets") / "digits" / "digits.npz"
@@ -17,7 +18,7 @@ def read():
 
     Returns ((train and dev images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
     """
-    with np.load(FILE) as file:
+    with reading(f"{FILE} is damaged ({{reason}}): get the project again"), np.load(FILE) as file:
         images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
     images = F.interpolate(images[:, None].float(), (28, 28), mode="bilinear")[:, 0].mul(255 / 16).round().byte()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))

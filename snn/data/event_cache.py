@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import written_beside
 
 FOLDER = Path("data/cache")
@@ -59,7 +59,7 @@ def paths(dataset, sources, skip_bad):
     """Return the cache files {"train": path, "test": path} of a dataset that is read from the files `sources`."""
     seen = hashlib.sha256(f"{VERSION} {skip_bad}".encode())
     for source in sources:
-        status = os.stat(source)
+        status = os.stat(source, follow_symlinks=os.path.exists(source))  # a dangling link fails when it is read
         seen.update(f"{source} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
     return {part: FOLDER / f"{dataset}_{part}_{seen.hexdigest()[:16]}.h5" for part in ("train", "test")}
 
@@ -188,18 +188,20 @@ def _first_of_milliseconds(event_time, place):
 
 def read(path, columns):
     """Return these columns of a cache; raise UserError if it is cut short or of another version."""
-    broken = f"cache {path} (%s): delete it to build it again"
-    try:
-        with h5py.File(path) as file:
-            if file.attrs["version"] != VERSION:
-                raise UserError(broken % f"of version {file.attrs['version']}, not {VERSION}")
-            strings = {key: [string.decode() for string in file[key][:]] for key in STRINGS}
-            cached = Cached(
-                {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],
-                strings["subject"], int(file.attrs["skipped"]),
-            )  # fmt: skip
-    except (KeyError, OSError, ValueError) as error:
-        raise UserError(broken % f"cut short or not a cache: {error}") from None
-    if any(len(column) != cached.offsets[-1] for column in cached.columns.values()):
-        raise UserError(broken % "its columns differ in length")
+    with (
+        reading(f"cache {path} (cut short or damaged: {{reason}}): delete it to build it again"),
+        h5py.File(path, locking=False) as file,
+    ):
+        if file.attrs["version"] != VERSION:
+            raise ValueError(f"of version {file.attrs['version']}, not {VERSION}")
+        strings = {key: [string.decode() for string in file[key][:]] for key in STRINGS}
+        cached = Cached(
+            {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],
+            strings["subject"], int(file.attrs["skipped"]),
+        )  # fmt: skip
+        offsets, lengths = cached.offsets, {len(column) for column in cached.columns.values()}
+        if lengths - {offsets[-1]} or offsets[0] or (np.diff(offsets) < 1).any():
+            raise ValueError("its offsets do not fit its columns")
+        if not len(offsets) - 1 == len(cached.labels) == len(cached.names) or (cached.labels < 0).any():
+            raise ValueError("its labels do not fit its recordings")
     return cached

@@ -8,12 +8,11 @@ userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; cl
 import re
 import struct
 import tarfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import checked_entry, read_bytes
 from snn.base.keys import NETWORK, Key, choice
 from snn.data import events, simulated_gesture
@@ -33,6 +32,8 @@ PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"
 SHAPE = (2, 128, 128)  # polarity, x, y
 CLASSES = 11
+ROWS = 12  # of a label file: class 8 occurs twice
+CLOCK_RESET = 500  # microseconds back, to where the recording began or before
 DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 VERSION_LINE, END_OF_HEADER = b"#!AER-DAT3.1\r\n", b"#!END-HEADER\r\n"
@@ -71,7 +72,7 @@ def recordings(root):
         for name, part in missing.items():
             yield part, UserError(f"{name} is not in {root}, and {LISTS[part]} lists it")
 
-    return 12 * len(split_of), each()
+    return ROWS * len(split_of), each()
 
 
 def bin_widths(durations, length, encoding):
@@ -130,11 +131,22 @@ def _clips(name, data, tables):
     if not match:
         raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
     time, words = decode(data, name)
-    if (np.diff(time) < 0).any():
+    back = np.diff(time)
+    reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
+    reset[:10] = False  # the first packets may come in another order
+    if reset.any():
+        n = int(reset.argmax())
+        raise UserError(
+            f"{name}: event {n + 1} is at {time[n + 1]} us, after {time[n]} us: the camera's clock was reset"
+        )
+    if (back < 0).any():
         order = time.argsort(kind="stable")
         time, words = time[order], words[order]
-    for row, line in enumerate(tables[label_file].decode("ascii", "replace").splitlines(), 1):
-        if line.strip() and not line.startswith("class"):
+    lines = _lines(tables[label_file])
+    if all(line.startswith("class") for line in lines):
+        raise UserError(f"{label_file}: it has no row; {ROWS} are expected")
+    for row, line in enumerate(lines, 1):
+        if not line.startswith("class"):
             try:
                 label, start, end = _parse_row(line)
             except ValueError as error:
@@ -167,10 +179,15 @@ def _split_of(root, tables):
     for part, list_name in LISTS.items():
         if list_name not in tables:
             raise UserError(f"DVS128 Gesture in {root} lacks {list_name}: get it from {PAGE} again")
-        for line in tables[list_name].decode("ascii", "replace").splitlines():
-            if line.strip():
-                split_of[line.strip()] = part
+        for line in _lines(tables[list_name]):
+            if split_of.setdefault(line, part) != part:
+                raise UserError(f"{line} is in both {LISTS['train']} and {LISTS['test']}: delete one of the lines")
     return split_of
+
+
+def _lines(table):
+    """Return the lines of a text file's bytes that are not empty; a byte-order mark is no part of the first."""
+    return [line.strip() for line in table.decode("utf-8-sig", "replace").splitlines() if line.strip()]
 
 
 def _files(root, suffixes):
@@ -179,16 +196,14 @@ def _files(root, suffixes):
     if files[0].name != ARCHIVE:
         yield from ((file.name, read_bytes(file)) for file in files if file.suffix in suffixes)
         return
-    try:
-        with tarfile.open(files[0], "r|gz") as archive:
-            for entry in archive:
-                name = checked_entry(files[0], entry.name)
-                if entry.issym() or entry.islnk():
-                    checked_entry(files[0], entry.linkname)
-                if entry.isfile() and name.endswith(suffixes):
-                    yield PurePosixPath(name).name, archive.extractfile(entry).read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{files[0]} is not a tar.gz or is cut short ({error}): get it from {PAGE} again") from None
+    broken = f"{files[0]} is not a tar.gz or is cut short ({{reason}}): get it from {PAGE} again"
+    with reading(broken), tarfile.open(files[0], "r|gz") as archive:
+        for entry in archive:
+            name = checked_entry(files[0], entry.name)
+            if entry.issym() or entry.islnk():
+                checked_entry(files[0], entry.linkname)
+            if entry.isfile() and name.endswith(suffixes):
+                yield PurePosixPath(name).name, archive.extractfile(entry).read()
 
 
 FORMAT = events.Format(

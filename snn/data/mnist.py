@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 
 TRAIN_DEV = (50_000, 10_000)
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -29,14 +29,13 @@ def read(root, download=True):
     parts = []
     for train, count in ((True, sum(TRAIN_DEV)), (False, 10_000)):
         files = root / "MNIST" / "raw" / ("train" if train else "t10k")
-        broken = f"MNIST is broken, {files}-* (%s): delete these files to download them again"
-        try:
+        broken = f"MNIST is broken, {files}-* ({{reason}}): delete these files to download them again"
+        with reading(broken):
             part = datasets.MNIST(root, train=train)
-        except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(broken % (" ".join(str(error).split()) or "cut short")) from None
         images, labels = part.data, part.targets
         if images.shape != (count, 28, 28) or labels.shape != (count,) or labels.max() > 9:
-            raise UserError(broken % f"{list(images.shape)} images, {list(labels.shape)} labels")
+            shapes = f"{list(images.shape)} images, {list(labels.shape)} labels"
+            raise UserError(broken.replace("{reason}", shapes))
         parts.append((images, labels))
     return parts
 

@@ -6,13 +6,12 @@ with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polar
 
 import sys
 import zipfile
-import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import checked_entry, read_bytes
 from snn.base.keys import NETWORK, Key, choice
 from snn.data import events, simulated_nmnist
@@ -96,10 +95,8 @@ def _entries(root, part):
     files = _files(root, part)
     if files[0].suffix == ".bin":
         return [(str(file), partial(read_bytes, file)) for file in files]
-    try:
+    with reading(f"{files[0]} is not a zip archive or is cut short ({{reason}}): get it from {PAGE} again"):
         archive = zipfile.ZipFile(files[0])
-    except zipfile.BadZipFile:
-        raise UserError(f"{files[0]} is not a zip archive or is cut short: get it from {PAGE} again") from None
     names = [PurePosixPath(checked_entry(files[0], name)) for name in archive.namelist()]
     names = sorted(name for name in names if name.suffix == ".bin" and name.parent.name in set("0123456789"))
     if not names:
@@ -107,10 +104,8 @@ def _entries(root, part):
 
     def reader(name):
         def read():
-            try:
+            with reading(f"{files[0]}/{name}: {{reason}}: get the archive from {PAGE} again, or unpack it yourself"):
                 return archive.read(str(name))
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-                raise UserError(f"{files[0]}/{name}: {error}: get the archive from {PAGE} again") from None
 
         return read
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from snn.base import ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import shipped
 from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, string
 from snn.data.base import Split, dataset_keys
@@ -153,7 +153,7 @@ def read(path, length):
         spikes = np.stack([_of_drawing(file, length) for file in files])
     else:
         spikes = _of_array(path, length)
-    return torch.from_numpy(spikes).float().transpose(1, 2).contiguous()
+    return torch.from_numpy(np.array(spikes)).float().transpose(1, 2).contiguous()
 
 
 def _of_drawing(file, length):
@@ -161,17 +161,13 @@ def _of_drawing(file, length):
 
     A mask keeps every third row of every fifth column; the first row shifts by one between those columns.
     """
-    try:
-        with Image.open(file, formats=["PNG"]) as image:  # never a decoder that the content chooses
-            if image.size != (length, TRAINS):
-                raise UserError(f"{file} has {image.width} x {image.height} pixels, not {length} x {TRAINS}")
-            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-                raise UserError(f"{file} has transparent pixels: save it without transparency")
-            pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB").convert("L"))
-    except UserError:
-        raise
-    except Exception as error:  # a decoder raises anything
-        raise UserError(f"{file} is not a readable PNG picture: {' '.join(str(error).split())[:200]}") from None
+    broken = f"{file} is not a readable PNG picture: {{reason}}"
+    with reading(broken), Image.open(file, formats=["PNG"]) as image:  # never a decoder that the content chooses
+        if image.size != (length, TRAINS):
+            raise UserError(f"{file} has {image.width} x {image.height} pixels, not {length} x {TRAINS}")
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            raise UserError(f"{file} has transparent pixels: save it without transparency")
+        pixels = np.asarray(image if image.mode.startswith("I") else image.convert("RGB").convert("L"))
     row, column = np.indices(pixels.shape)
     spikes = (pixels > pixels.max() / 2) & (column % 5 == 0) & (row % 3 == column // 5 % 3)
     if not spikes.any() or pixels.min() == pixels.max():
@@ -180,12 +176,8 @@ def _of_drawing(file, length):
 
 
 def _of_array(path, length):
-    try:
-        spikes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"dataset.patterns: {path} is neither a folder of .png files nor a .npy file ({error})"
-        ) from None
+    with reading(f"dataset.patterns: {path} is neither a folder of .png files nor a .npy file ({{reason}})"):
+        spikes = np.load(path, allow_pickle=False, mmap_mode="r")  # its size is seen before it is read
     shape = list(getattr(spikes, "shape", []))  # an .npz has none
     if len(shape) != 3 or shape[1:] != [TRAINS, length] or not shape[0]:
         raise UserError(f"dataset.patterns: {path} holds {shape}; [P, {TRAINS}, {length}] is needed")
