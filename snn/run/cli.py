@@ -14,6 +14,7 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
 from snn.base.memory import keep_freed_memory
+from snn.base.output import lasting
 from snn.data import datasets
 from snn.look import inspection
 from snn.look.board import Board
@@ -43,24 +44,35 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     own_config = CONFIGS / f"{experiment}.yaml"
     if config_file:
         own_config = Path(sys.modules["__main__"].__file__).parent / config_file
-    args = _parse(experiment, own_config, argv)
-    try:
-        if dataset:
-            datasets.add(dataset)
-        with ranks.started():
-            _run(own_config, network, task or Classification(), args)
-    except UserError as error:
-        sys.exit(_complain(error))
-    except ranks.LostRank as error:
-        _complain(f"{error}: see its own message, above or below; {_how_to_go_on(args)}")
-        sys.exit(1)
-    except Stopped as stop:
-        if ranks.rank() == 0:
-            print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
-        sys.exit(128 + stop.number)
-    except KeyboardInterrupt:
-        print("\ninterrupted; --train --resume continues a run from its last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    with lasting():
+        args = _parse(experiment, own_config, argv)
+        try:
+            if dataset:
+                datasets.add(dataset)
+            with ranks.started():
+                _run(own_config, network, task or Classification(), args)
+        except UserError as error:
+            sys.exit(_complain(error))
+        except ranks.LostRank as error:
+            _complain(f"{error}: see its own message, above or below; {_how_to_go_on(args)}")
+            sys.exit(1)
+        except Stopped as stop:
+            if ranks.rank() == 0:
+                print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
+            sys.exit(128 + stop.number)
+        except KeyboardInterrupt:
+            print("\ninterrupted; --train --resume continues a run from its last checkpoint", file=sys.stderr)
+            sys.exit(130)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            lower = "set hyperparameters.batch_size or hyperparameters.length lower"
+            sys.exit(_complain(f"out of memory: {lower}; the last checkpoint is whole"))
+
+
+def _is_out_of_memory(error):
+    """Whether it is Python's or torch's error for that; torch's allocator on the CPU has no class of its own."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _how_to_go_on(args):

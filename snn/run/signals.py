@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a run finishes its batch, saves, and stops."""
+"""SIGINT, SIGTERM and SIGHUP, of a terminal that closes: a run finishes its batch, saves, and stops."""
 
 import signal
 from contextlib import contextmanager
@@ -16,7 +16,10 @@ class Stopped(Exception):
 
 @contextmanager
 def noted():
-    """In the block, SIGINT and SIGTERM only put their number in `.signal`; a second Ctrl-C interrupts at once."""
+    """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once.
+
+    A SIGHUP that is ignored, as nohup has it, stays ignored.
+    """
     seen = SimpleNamespace(signal=0)
 
     def note(number, _):
@@ -24,7 +27,8 @@ def noted():
             raise KeyboardInterrupt
         seen.signal = number
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {n: signal.signal(n, note) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield seen
     finally:

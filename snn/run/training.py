@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 
 from snn import checkpoint
 from snn.base import ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, reading
 from snn.base.files import remove_unfinished
 from snn.base.owner import owned
 from snn.layers.synapses import stabilize, unstable_filters
@@ -46,7 +46,8 @@ class Trainer:
         self.seconds = 0  # that the current epoch took before it was resumed
         self.owns_folder = False  # whether the checkpoints in the folder are this run's
         if resume_from:
-            snapshot.restore(self, resume_from)
+            with reading(f"{self.folder / 'last.pt'} can't be resumed ({{reason}}): --test may still evaluate it"):
+                snapshot.restore(self, resume_from)
         self.parallel = ranks.parallel(net)
 
     @property

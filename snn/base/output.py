@@ -1,0 +1,52 @@
+"""Standard output and errors that may go away: a closed pipe or terminal, a log on a full disk."""
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+
+
+class _Lasting:
+    """A stream whose writes never fail: once the real one does, the rest goes nowhere."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text):
+        try:
+            return self.stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self.stream.encoding
+            return self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError):
+            self._give_up()
+        return len(text)
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def _give_up(self):
+        """Send the stream to nowhere; Python flushes it once more when it ends."""
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+        self.stream = open(os.devnull, "w")
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def lasting():
+    """Print in the block without ever failing: output that is gone ends no run."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Lasting(stream or open(os.devnull, "w")) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
