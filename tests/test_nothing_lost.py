@@ -18,7 +18,7 @@ from test_health import make_trainer
 
 from snn.base import files, owner, yamls
 from snn.base.errors import UserError
-from snn.data import augment, nmnist, patterns
+from snn.data import augment, digits, nmnist, patterns
 from snn.run import snapshot
 
 ADVICE = "or choose another name"
@@ -334,3 +334,92 @@ class TestReaders:
             file[column][1] = value
         with pytest.raises(UserError, match="cut short or damaged: its (labels|offsets) do not fit"):
             load("snn_conv_1_nmnist", ".")
+
+
+class TestOutput:
+    TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | {"hyperparameters.epoch": 3})]
+
+    def check(self, folder):
+        (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
+        assert len(file.read_text().splitlines()) == 4
+        assert torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)["epoch"] == 2
+
+    @pytest.mark.parametrize("ending", ["| head -1", "> /dev/full", "2>&-", ">&-", "> /dev/full 2>&1"])
+    def test_output_that_is_gone_ends_no_run(self, tmp_path, ending):
+        command = f"{' '.join(map(str, self.TRAIN))} {ending}"
+        result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert "Traceback" not in result.stderr and "error:" not in result.stderr
+        self.check(tmp_path)
+
+    def test_an_encoding_without_the_characters(self, tmp_path):
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        folder = tmp_path / "\u03b1"
+        folder.mkdir()
+        command = [*self.TRAIN, "--set", f"checkpoint_base_path={folder}"]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0 and "\\u03b1/snn_mlp_1/best.pt" in result.stdout, result.stderr
+
+    def test_a_terminal_that_closes_saves_and_stops(self, tmp_path):
+        settings = words_of(TINY | {"hyperparameters.epoch": 300})
+        command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not process.stdout.readline().startswith("epoch 0"):
+            pass
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate()
+        assert process.returncode == 128 + signal.SIGHUP and "stopped at epoch" in err
+
+
+def test_out_of_memory_is_one_line(run, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr("snn.run.loop.run_epoch", fail)
+    run("snn_mlp_1", "--train")
+    assert run.status == 2 and run.err.splitlines()[-1].startswith(
+        "error: out of memory: set hyperparameters.batch_size"
+    )
+
+
+def test_moments_of_another_shape_are_not_resumed(run, trained):
+    import shutil
+
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    last = run.folder / "checkpoint/snn_mlp_1/last.pt"
+    saved = torch.load(last, weights_only=True)
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    torch.save(saved, last)
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+    assert run.status == 2 and "can't be resumed (the optimizer's exp_avg has shape [3], not [784])" in run.err
+
+
+class TestOtherData:
+    def test_images(self, run):
+        run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+        before = files_in(run.folder / "checkpoint")
+        with pytest.MonkeyPatch.context() as patch:
+            (images, labels), test = digits.read()
+            patch.setattr(digits, "read", lambda: ((images, (labels + 1) % 10), test))
+            run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+        assert run.status == 2 and "the split train holds other samples" in run.err
+        assert files_in(run.folder / "checkpoint") == before
+        run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+        assert run.status == 0, run.err
+
+    def test_recordings(self, folder):
+        """Another root with the same recordings is the same data; one recording more is not."""
+        for root in ("a", "b"):
+            write_nmnist(folder / root, some_nmnist(12))
+        a, b = (load("snn_conv_1_nmnist", root) for root in ("a", "b"))
+        assert all(a[part].fingerprint() == b[part].fingerprint() for part in a)
+        write_nmnist(folder / "b", {"Train/9/00099.bin": [(3, 3, 1, 5)]})
+        more = load("snn_conv_1_nmnist", "b")
+        assert a["train"].fingerprint() != more["train"].fingerprint()
+        assert a["test"].fingerprint() == more["test"].fingerprint()
+
+    def test_patterns(self):
+        made = [
+            patterns.PatternSplit((torch.arange(24).view(2, 3, 4) % k == 0).float(), torch.rand(2, 3, 4), 5, {})
+            for k in (2, 2, 3)
+        ]
+        assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()

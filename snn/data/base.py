@@ -8,8 +8,14 @@ A module of `snn.data`, or your own module, is a dataset if it has
                                      of the test line ("" for none); shape is the network's input shape at one step
 """
 
+import hashlib
+
+import torch
+
 from snn.base import ranks
 from snn.base.keys import PLACE, Key, choice, size, string
+
+END = 100_000  # values at each end of a tensor that a fingerprint looks at
 
 
 class Split:
@@ -25,6 +31,13 @@ class Split:
         """
         raise NotImplementedError
 
+    def fingerprint(self):
+        """Return a short string that is another one for other data, for checkpoints: of what a split holds as integers.
+
+        Of large tensors both ends count, to take no time; sums of floats differ from machine to machine.
+        """
+        return fingerprint(len(self), *(value for _, value in sorted(vars(self).items()) if torch.is_tensor(value)))
+
     def batches(self, batch_size, generator, shuffle=False):
         """Yield (x, targets) until every sample has come once; the last batch may be smaller.
 
@@ -36,6 +49,17 @@ class Split:
         """Yield the batch of each share, an index tensor; override this to make several batches at once."""
         for indices in shares:
             yield self.batch(indices, generator)
+
+
+def fingerprint(number, *tensors):
+    """Return a hash of a number and of tensors, of floating-point ones the shape alone."""
+    seen = hashlib.sha256(str(number).encode())
+    for tensor in tensors:
+        seen.update(str(list(tensor.shape)).encode())
+        if not tensor.is_floating_point():
+            flat = tensor.flatten()
+            seen.update(torch.cat([flat[:END], flat[-END:]]).cpu().numpy().tobytes())
+    return seen.hexdigest()[:16]
 
 
 def dataset_keys(names, **others):

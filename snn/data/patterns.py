@@ -11,7 +11,7 @@ from snn.base import ranks
 from snn.base.errors import UserError, reading
 from snn.base.files import shipped
 from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, string
-from snn.data.base import Split, dataset_keys
+from snn.data.base import Split, dataset_keys, fingerprint
 from snn.layers.synapses import DualExpFilter
 
 SHIPPED = shipped("datasets") / "patterns"
@@ -60,6 +60,9 @@ class PatternSplit(Split):
 
     def __len__(self):
         return self.size
+
+    def fingerprint(self):
+        return fingerprint(self.size, self.patterns.bool())
 
     def batch(self, indices, generator):
         """Return x and targets, both `[T, B, N]`."""

@@ -37,6 +37,7 @@ def capture(trainer):
         "history": trainer.history,
         "best_model": trainer.best_model,
         "run_folder": str(trainer.run_folder),
+        "data": {name: split.fingerprint() for name, split in trainer.splits.items()},
         "running": {
             "counts": {name: counts.total() for name, counts in trainer.counts.items()},
             "lr": trainer.lr,
@@ -48,8 +49,14 @@ def capture(trainer):
 def restore(trainer, saved):
     """Bring a new Trainer to the state in the checkpoint `saved`.
 
-    Raises UserError for one from the middle of an epoch on a device of another type.
+    Raises UserError for one of other data, and for one from the middle of an epoch on a device of another type.
     """
+    for name, split in trainer.splits.items():
+        if saved.get("data", {}).get(name, split.fingerprint()) != split.fingerprint():
+            raise UserError(
+                f"--resume needs the same data, but the split {name} holds other samples than in the checkpoint's run: "
+                "restore the dataset, or leave out --resume to start a new run"
+            )
     running = saved["running"]
     trainer.history, trainer.best_model = saved["history"], saved["best_model"]
     trainer.owns_folder = True
@@ -58,6 +65,10 @@ def restore(trainer, saved):
         _note(f"the checkpoint's run folder {str(saved['run_folder'])[:100]} is not one in runs/: this makes a new one")
     trainer.lr, trainer.seconds = running["lr"], running["seconds"]
     trainer.optimizer.load_state_dict(saved["optimizer"])
+    for parameter, moments in trainer.optimizer.state.items():
+        for name, value in moments.items():
+            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"the optimizer's {name} has shape {list(value.shape)}, not {list(parameter.shape)}")
     if trainer.scheduler:
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true if only dev was left
         trainer.scheduler.load_state_dict(saved["scheduler"])
