@@ -2,8 +2,8 @@
 
 Keys: config (all of it), epoch (the last complete one, from 0), model; and to resume a run: version, optimizer,
 scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a list with one
-entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, running (what the
-unfinished epoch has counted).
+entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, data (a fingerprint of
+each split), running (what the unfinished epoch has counted).
 """
 
 import hashlib
