@@ -149,3 +149,16 @@ def test_a_batch_smaller_than_the_number_of_ranks(run, monkeypatch):
     assert run.status == 2
     assert "error: hyperparameters.batch_size: 1 samples can't be shared by 2 ranks" in run.err
     assert not list(run.folder.iterdir())
+
+
+def test_two_ranks_test_an_associative_memory(tmp_path):
+    """Rank 0 also reports its recall, of all patterns, and the result is that of one process."""
+    sizes = [word for part in ("train", "dev", "test") for word in ("--set", f"dataset.{part}_size=12")]
+    command = [ROOT / "associative_memory.py", "--test", *sizes, "--set", "hyperparameters.batch_size=6"]
+    shared = torchrun(tmp_path, 2, *command)
+    out, err = shared.communicate()
+    own = alone(tmp_path, *command)
+    assert shared.returncode == own.returncode == 0, err
+    figures = [float(text.splitlines()[-1].split()[2].strip(",")) for text in (out, own.stdout)]
+    assert figures[0] == pytest.approx(figures[1], rel=0.5)  # each rank corrupts patterns with its own noise
+    assert len(list(tmp_path.glob("runs/associative_memory/*/recall.png"))) == 2

@@ -126,8 +126,8 @@ def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeyp
     shown, splits, answers = {}, [], []
 
     class Spied(classification._Answers):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, task):
+            super().__init__(task)
             answers.append(self)
 
     def mistakes(inputs, read):

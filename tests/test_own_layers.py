@@ -19,7 +19,9 @@ from snn.data import datasets
 from snn.data.base import dataset_keys
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
-from snn.run import optimizers
+from snn.look import inspection
+from snn.run import loop, optimizers
+from snn.tasks.classification import Classification
 
 
 class Leaky(nn.Module):
@@ -251,7 +253,7 @@ def test_a_checkpoint_from_before_there_were_groups_resumes(folder):
 def test_options_that_an_optimizer_does_not_have(options, message):
     layer = TrainedThreshold(4)
     layer.optimizer_options = options
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(snn.UserError, match=message):
         optimizers.make_optimizer(resolve()[0], make_net(layer))
 
 
@@ -307,3 +309,45 @@ def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
     torch.save(saved, "gone.pt")
     with pytest.raises(snn.UserError, match="checkpoint gone.pt: the network .*No module named 'gone'"):
         snn.load("gone.pt")
+
+
+@pytest.mark.parametrize("threshold", [torch.tensor(0.5), "1", None, True])
+def test_a_threshold_is_a_number(threshold):
+    with pytest.raises(ValueError, match="needs a number as threshold"):
+        snn.SpikingNeuron(4, threshold=threshold)
+
+
+def test_a_state_that_broadcasts_is_recorded():
+    """Also where it has as many features as there are samples."""
+    layer, x = snn.SpikingNeuron(4), torch.rand(5, 6, 6)
+    net = snn.Sequential(layer)
+    state = ((torch.rand(6), torch.rand(6)),)
+    with snn.record(net) as whole:
+        net(x, state)
+    with snn.record(net, samples=slice(0, 2)) as part:
+        net(x, state)
+    assert torch.equal(part.v["0"], whole.v["0"][:, :2])
+
+
+class Everything(Classification):
+    def score(self, y, targets):
+        return len(targets)
+
+
+def test_a_task_of_ones_own_is_inspected_by_its_own_score(trained, folder, monkeypatch):
+    net = make_net(Leaky())
+    split = make_split(12)
+    settings, _ = resolve("hyperparameters.batch_size=5", "hyperparameters.length=5")
+    seen = inspection.view(
+        net, net, split, settings, lambda: torch.Generator(), lambda task: loop.test(net, split, settings, task)
+    )
+    assert inspection.inspect(seen, Everything(), folder).score == 12
+
+
+def test_networks_that_do_not_begin_with_a_synapse():
+    p = resolve()[0]["hyperparameters"]
+    assert snn.Sequential(nn.Linear(784, 10), neuron(p)).input_shape == (784,)
+    assert snn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), synapse(2704, p)).input_shape is None
+    assert snn.Sequential().input_shape is None
+    splits, _ = datasets.load(resolve("dataset.name=digits")[0], torch.device("cpu"), None)
+    assert next(splits["test"].batches(3, torch.Generator()))[0].shape == (25, 3, 1, 28, 28)

@@ -17,7 +17,6 @@ from snn.base.errors import UserError, reading
 from snn.base.files import checked_entry, written_beside
 from snn.checkpoint import published
 
-ROOT = Path(__file__).parents[1]
 VERSION = 2  # of the keys needed to resume a run
 
 

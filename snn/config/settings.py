@@ -196,7 +196,12 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     set_by_hand = {override.partition("=")[0] for override in overrides}
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
-        if entry.of == NETWORK and then is not None and then != now and key not in set_by_hand:
+        if (
+            entry.of == NETWORK
+            and then is not None
+            and then != now
+            and not any(f"{k}.".startswith(f"{key}.") for k in set_by_hand)
+        ):
             warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
             *parents, last = key.split(".")
             get(config, ".".join(parents))[last] = then

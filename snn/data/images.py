@@ -97,6 +97,10 @@ def load(config, device, shape):
     for name, (images, labels) in parts.items():
         size = dataset[f"{name}_size"] or len(images)
         splits[name] = ImageSplit(
-            images[:size].to(device), labels[:size].to(device), encode, shape, None if name == "test" else augment
+            images[:size].to(device),
+            labels[:size].to(device),
+            encode,
+            shape or (1, 28, 28),
+            None if name == "test" else augment,
         )
     return splits, note

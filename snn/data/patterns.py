@@ -70,10 +70,10 @@ class PatternSplit(Split):
         x = corrupt(self.patterns[which], self.corruption, generator)
         return x.transpose(0, 1).contiguous(), self.targets[which].transpose(0, 1).contiguous()
 
-    def batches(self, batch_size, generator, shuffle=False):
+    def batches_of(self, shares, generator):
         if self.seed is not None:
             generator = torch.Generator(self.device).manual_seed(ranks.own_seed(self.seed))
-        return super().batches(batch_size, generator, shuffle)
+        return super().batches_of(shares, generator)
 
 
 def corrupt(patterns, corruption, generator):

@@ -42,20 +42,23 @@ def formula(gradient, functions):
     numbers = [constant for constant in code.co_consts if isinstance(constant, (int, float))]
     if numbers:
         raise ValueError(f"{gradient.__qualname__} uses the number {numbers[0]}{allowed}: return it from `constants`")
-    return FunctionType(code, {"m": functions}, gradient.__name__)
+    return FunctionType(
+        code, {"m": functions, "__name__": gradient.__module__}, gradient.__name__
+    )  # Triton asks for it
 
 
 def checked(surrogate):
     """Return a surrogate; raise ValueError that says what is wrong if a kernel can't compute with it."""
     name = type(surrogate).__name__
     try:
-        constants = [float(constant) for constant in surrogate.constants]
+        constants = list(surrogate.constants)
         values = formula(surrogate.gradient, m)(m.linspace(-2, 2, 9), *constants)
     except ValueError:
         raise
     except Exception as error:  # somebody else's formula raises anything
         raise ValueError(f"{name} fails: {type(error).__name__}: {' '.join(str(error).split())}") from None
-    if len(constants) != 3 or not all(map(math.isfinite, constants)):
+    are_numbers = all(isinstance(constant, (int, float)) and math.isfinite(constant) for constant in constants)
+    if len(constants) != 3 or not are_numbers:  # a tensor would be taken for an array by the compiled loops
         raise ValueError(f"{name}.constants is {constants}; it must be three finite numbers, 0 for an unused one")
     if not (m.is_tensor(values) and values.shape == (9,) and values.isfinite().all()):
         raise ValueError(f"{name}.gradient must return one finite number for each x")

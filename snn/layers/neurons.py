@@ -33,6 +33,8 @@ class SpikingNeuron(Layer):
         super().__init__()
         if not tau_m > 0:
             raise ValueError(f"SpikingNeuron needs tau_m > 0, got {tau_m}")
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+            raise ValueError(f"SpikingNeuron needs a number as threshold, got {threshold!r}")
         self.tau_m, self.membrane_filter, self.threshold = tau_m, membrane_filter, threshold
         self.surrogate = surrogates.checked(surrogate)
         self.decay = math.exp(-1 / tau_m)

@@ -34,8 +34,11 @@ class Sequential(nn.Sequential):
 
     @property
     def input_shape(self):
-        """Shape of the input at one step, that of the first synapse layer; None if there is none."""
-        return next((tuple(layer.shape) for layer in self if isinstance(layer, Synapse)), None)
+        """Shape of the input at one step, if the first layer says it; else None."""
+        first = next(iter(self), None)
+        if isinstance(first, nn.Linear):
+            return (first.in_features,)
+        return tuple(first.shape) if isinstance(first, Synapse) else None
 
     def forward(self, x, state=None):
         if x.dim() < 2 or not len(x):

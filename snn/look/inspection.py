@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from snn.base.files import written_beside
+from snn.look.board import Board
 from snn.look.recorder import record
 
 SAMPLES = 4  # number of test samples to look at
@@ -73,7 +74,11 @@ def inspect(seen, task, folder):
     from snn.look import plots  # imports matplotlib, which takes a second
 
     result, pictures = task.inspect(seen)
-    pictures |= task.report(seen, folder)
+    reported = task.report(seen, folder)
+    if reported:
+        with Board(folder, None) as board:
+            board.add_pictures(reported)
+    pictures |= reported
     trace = vars(seen.trace)
     sample = {what: {name: value[:, 0] for name, value in by_layer.items()} for what, by_layer in trace.items()}
     if seen.trace.spikes:
@@ -131,7 +136,8 @@ def save_pictures(pictures, folder):
 def _samples(split, batch_size, generator, wanted):
     """Return the samples of a split with these numbers, as a test sees them: input `[T, B, *]` and targets."""
     found, first = {}, 0
-    for x, targets in split.batches(batch_size, generator):
+    everything = torch.arange(len(split), device=split.device).split(batch_size)  # not this rank's share of it
+    for x, targets in split.batches_of(everything, generator):
         for n in wanted:
             if first <= n < first + x.shape[1]:
                 place = n - first

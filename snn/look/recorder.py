@@ -1,6 +1,6 @@
 """Record what layers compute at every step: `with snn.record(net) as trace: net(x)`."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import torch
@@ -76,8 +76,10 @@ def _quantities(layer):
 
 
 def _of_samples(state, x, samples):
-    """Return a state for some of the samples of `x`; the state may broadcast over them."""
-    return state[samples] if state.shape[:1] == x.shape[1:2] else state.expand(x.shape[1:])[samples]
+    """Return the state of some samples of `x`; the state may broadcast over them."""
+    with suppress(RuntimeError):  # of another shape than the input
+        state = state.expand(x.shape[1:])
+    return state[samples]
 
 
 def _states(name, layer, x, state, y):

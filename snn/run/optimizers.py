@@ -3,6 +3,7 @@
 import torch
 from torch.optim import lr_scheduler
 
+from snn.base.errors import UserError
 from snn.layers.synapses import coefficient_names
 
 OPTIONS = {"lr_factor", "weight_decay"}  # that a layer may ask for
@@ -35,17 +36,15 @@ def make_optimizer(config, net):
 
 
 def _check_options(net):
-    """Raise ValueError if a layer's `optimizer_options` name what it or the optimizer does not have."""
+    """Raise UserError if a layer's `optimizer_options` name what it or the optimizer does not have."""
     for name, layer in net.named_modules():
         own = dict(layer.named_parameters(recurse=False))
         for parameter, options in getattr(layer, "optimizer_options", {}).items():
             where = f"optimizer_options of layer {name} ({type(layer).__name__})"
             if parameter not in own:
-                raise ValueError(f"{where}: no parameter {parameter!r}; there are {', '.join(own) or 'none'}")
+                raise UserError(f"{where}: no parameter {parameter!r}; there are {', '.join(own) or 'none'}")
             if not isinstance(options, dict) or not options.keys() <= OPTIONS:
-                raise ValueError(
-                    f"{where}: {options!r} of {parameter}; use a dict with {' and '.join(sorted(OPTIONS))}"
-                )
+                raise UserError(f"{where}: {options!r} of {parameter}; use a dict with {' and '.join(sorted(OPTIONS))}")
 
 
 def learning_rate(optimizer):

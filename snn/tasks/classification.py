@@ -34,7 +34,7 @@ class Classification(Task):
     def inspect(self, view):
         from snn.look import plots  # imports matplotlib, which takes a second
 
-        answered = _Answers()
+        answered = _Answers(self)
         result = view.test(answered)
         labels, answers, margins = (torch.cat(values) for values in answered.found)
         x, y, label = view.x, view.y, int(view.targets[0])
@@ -67,10 +67,11 @@ class Classification(Task):
 
 
 class _Answers(Classification):
-    """Keeps each sample's label, its answer, and the output spikes of the label minus the answer's."""
+    """A task that also keeps each sample's label, answer, and the output spikes of the label less the answer's."""
 
-    def __init__(self):
-        self.found = [], [], []
+    def __init__(self, task):
+        self.task, self.found = task, ([], [], [])
+        self.loss, self.summary = task.loss, task.summary
 
     def score(self, y, targets):
         counts = y.sum(0)
@@ -78,4 +79,4 @@ class _Answers(Classification):
         margins = counts.gather(1, targets[:, None])[:, 0] - most
         for kept, values in zip(self.found, (targets, answers, margins)):
             kept.append(values.cpu())
-        return (answers == targets).sum()
+        return self.task.score(y, targets)
