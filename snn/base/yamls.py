@@ -7,7 +7,7 @@ import yaml
 from snn.base.errors import UserError
 
 
-class _Loader(yaml.SafeLoader):
+class _SafeLoader(yaml.SafeLoader):
     """YAML 1.2's numbers, booleans and null; every other plain value is a string. No aliases, no key twice.
 
     YAML 1.1, PyYAML's own, reads 010 as 8, 1:30 as 90, `no` as false and 2026-11-25 as a date.
@@ -50,11 +50,11 @@ for tag, pattern, first in (
     ),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
 ):
-    _Loader.add_implicit_resolver(
+    _SafeLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), [*first, ""] if tag == "null" else list(first)
     )
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
+_SafeLoader.add_constructor("tag:yaml.org,2002:int", _SafeLoader.construct_integer)
+_SafeLoader.add_constructor("tag:yaml.org,2002:float", _SafeLoader.construct_number)
 
 
 def load(text, source):
@@ -65,7 +65,7 @@ def load(text, source):
     Raises UserError with the line if it is no YAML, names a key twice, or has an alias.
     """
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        return yaml.load(text, _SafeLoader)
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
     except Exception as error:  # tags such as !!int abc raise anything, deep nesting a RecursionError

@@ -92,7 +92,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     """
     own = read(default_file)
     schema = schema_of(own)
-    config = defaults(schema)
+    config = _filled({}, schema)
     sources = {} if sources is None else sources
     sources.update({key: "default" for key, _ in keys_of(schema)})
 
@@ -135,22 +135,19 @@ def _shown(path):
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def defaults(schema):
-    """Return a config of a schema's defaults, without the keys that have none."""
-    config = {}
-    for name, entry in schema.items():
-        if not isinstance(entry, Key):
-            config[name] = defaults(entry)
-        elif entry.default is not REQUIRED:
-            config[name] = copy.deepcopy(entry.default)
-    return config
-
-
 def completed(saved):
     """Return a checkpoint's config, with the defaults of keys that were added since."""
     schema = _merged(EVERYWHERE, getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {}))
-    config = copy.deepcopy(saved)
-    _lay_over(config, defaults(schema), "default", lambda _: None, schema, {}, only_missing=True)
+    return _filled(copy.deepcopy(saved), schema)
+
+
+def _filled(config, schema):
+    """Return `config` with the schema's default for each key that it lacks and that has one."""
+    for name, entry in schema.items():
+        if not isinstance(entry, Key):
+            config[name] = _filled(config[name] if isinstance(config.get(name), dict) else {}, entry)
+        elif entry.default is not REQUIRED:
+            config.setdefault(name, copy.deepcopy(entry.default))
     return config
 
 
@@ -257,7 +254,7 @@ def _write(config, schema, sources, lines, prefix):
             _write(config[name], entry, sources, lines, f"{prefix}{name}.")
 
 
-def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_missing=False):
+def _lay_over(config, settings, source, warn, schema, sources, prefix=""):
     """Overlay `settings` on `config`, key by key; an unknown key is an error."""
     if not isinstance(settings, dict):
         raise UserError(
@@ -278,8 +275,8 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix="", only_m
         if not isinstance(schema[key], Key):
             if not isinstance(config.get(key), dict):
                 config[key] = {}
-            _lay_over(config[key], value, source, warn, schema[key], sources, f"{prefix}{key}.", only_missing)
-        elif not (only_missing and key in config):
+            _lay_over(config[key], value, source, warn, schema[key], sources, f"{prefix}{key}.")
+        else:
             config[key] = value
             sources[prefix + key] = source
 

@@ -74,11 +74,7 @@ def inspect(seen, task, folder):
     from snn.look import plots  # imports matplotlib, which takes a second
 
     result, pictures = task.inspect(seen)
-    reported = task.report(seen, folder)
-    if reported:
-        with Board(folder, None) as board:
-            board.add_pictures(reported)
-    pictures |= reported
+    pictures |= report(seen, task, folder)
     trace = vars(seen.trace)
     sample = {what: {name: value[:, 0] for name, value in by_layer.items()} for what, by_layer in trace.items()}
     if seen.trace.spikes:
@@ -113,6 +109,15 @@ def inspect(seen, task, folder):
     captions = save_pictures(pictures, folder)
     _write_page(folder, seen.config["experiment_name"], f"On the test set: {task.summary(result)}.", captions)
     return result
+
+
+def report(seen, task, folder):
+    """Let a task report on a View to a run's folder; return its pictures, which TensorBoard has then too."""
+    pictures = task.report(seen, folder)
+    if pictures:
+        with Board(folder, None) as board:
+            board.add_pictures(pictures)
+    return pictures
 
 
 def save_pictures(pictures, folder):

@@ -17,7 +17,6 @@ from snn.base.memory import keep_freed_memory
 from snn.base.output import lasting
 from snn.data import datasets
 from snn.look import inspection
-from snn.look.board import Board
 from snn.run import folders, loop
 from snn.run.signals import Stopped
 from snn.run.training import Trainer
@@ -37,8 +36,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
-    Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 130 or 143 if
-    SIGINT or SIGTERM stopped it.
+    Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 128 plus the
+    signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
     """
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
     own_config = CONFIGS / f"{experiment}.yaml"
@@ -164,10 +163,7 @@ def _test(net, network, splits, settings, task, inspect, run_folder):
         print(f"look at {run_folder / 'index.html'}")
         return result, run_folder
     result = seen.test(task)
-    pictures = task.report(seen, run_folder)
-    inspection.save_pictures(pictures, run_folder)
-    with Board(run_folder, None) as board:
-        board.add_pictures(pictures)
+    inspection.save_pictures(inspection.report(seen, task, run_folder), run_folder)
     return result, run_folder
 
 

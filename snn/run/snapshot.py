@@ -37,7 +37,7 @@ def capture(trainer):
         "history": trainer.history,
         "best_model": trainer.best_model,
         "run_folder": str(trainer.run_folder),
-        "data": {name: split.fingerprint() for name, split in trainer.splits.items()},
+        "data": trainer.data,
         "running": {
             "counts": {name: counts.total() for name, counts in trainer.counts.items()},
             "lr": trainer.lr,
@@ -51,8 +51,8 @@ def restore(trainer, saved):
 
     Raises UserError for one of other data, and for one from the middle of an epoch on a device of another type.
     """
-    for name, split in trainer.splits.items():
-        if saved.get("data", {}).get(name, split.fingerprint()) != split.fingerprint():
+    for name, fingerprint in trainer.data.items():
+        if saved.get("data", {}).get(name, fingerprint) != fingerprint:
             raise UserError(
                 f"--resume needs the same data, but the split {name} holds other samples than in the checkpoint's run: "
                 "restore the dataset, or leave out --resume to start a new run"

@@ -31,6 +31,7 @@ class Trainer:
     def __init__(self, net, splits, config, task, resume_from=None):
         self.net, self.splits, self.config, self.task = net, splits, config, task
         self.device = next(net.parameters()).device
+        self.data = {name: split.fingerprint() for name, split in splits.items()}
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
         self.run_folder = None
         self.optimizer = make_optimizer(config, net)
@@ -62,8 +63,8 @@ class Trainer:
     def fit(self):
         """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights.
 
-        Raises Stopped after SIGINT or SIGTERM, and UserError if a loss or gradient is not finite or a file can't be
-        written. The last checkpoint is complete in all these cases.
+        Raises Stopped after SIGINT, SIGTERM or SIGHUP, and UserError if a loss or gradient is not finite or
+        a file can't be written. The last checkpoint is complete in all these cases.
         """
         with signals.noted() as self.noted, self._owned(), self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
