@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snn import config
-from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.files import shipped, written_beside
+from snn.base.files import read_bytes, reading, shipped, user_path, written_beside
 
 CONFIGS = shipped("configs")
 
@@ -59,20 +58,18 @@ def read_run(folder):
     Raises UserError for files that are broken.
     """
     try:
-        settings = yamls.load((folder / "config.yaml").read_text(), "config.yaml")
-        if settings["experiment_name"] != Path(settings["experiment_name"]).name:
-            raise ValueError(f"experiment_name {settings['experiment_name']} can't name a file")
-        with open(folder / "metrics.csv") as file:
-            metrics = [{key: float(value) for key, value in line.items()} for line in csv.DictReader(file)]
-        if not metrics:
-            raise ValueError("metrics.csv has no epoch")
-        run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
-        run["row"] = _row(run)
+        with reading("{reason}"):
+            settings = config.read(folder / "config.yaml")
+            if settings["experiment_name"] != Path(settings["experiment_name"]).name:
+                raise ValueError(f"experiment_name {settings['experiment_name']} can't name a file")
+            lines = read_bytes(folder / "metrics.csv").decode().splitlines()
+            metrics = [{key: float(value) for key, value in line.items()} for line in csv.DictReader(lines)]
+            if not metrics:
+                raise ValueError("metrics.csv has no epoch")
+            run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
+            run["row"] = _row(run)
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(f"{folder} holds no readable run ({reason}): move it away, or name other folders") from None
     return run
 
 
@@ -80,7 +77,7 @@ def _result(file):
     """Return a result.json with every value of its type; empty if there is none yet."""
     if not file.exists():
         return {}
-    result = json.loads(file.read_text())
+    result = json.loads(read_bytes(file))
     return {
         "best_epoch": int(result["best_epoch"]),
         "test": float(result["test"]),
@@ -151,8 +148,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m snn.report", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="run folders, or folders that contain some at any depth")
-    parser.add_argument("--out", type=Path, help="folder for table.md and the curves; default: the first folder")
+    parser.add_argument(
+        "folders", nargs="+", type=user_path, help="run folders, or folders that contain some at any depth"
+    )
+    parser.add_argument("--out", type=user_path, help="folder for table.md and the curves; default: the first folder")
     args = parser.parse_args(argv)
     try:
         found = sorted({file.parent for folder in args.folders for file in folder.rglob("metrics.csv")})

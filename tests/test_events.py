@@ -270,7 +270,7 @@ class TestCache:
         (path,) = folder.glob("data/cache/nmnist_train_*.h5")
         with h5py.File(path, "r+") as file:
             file.attrs["version"] = 99
-        with pytest.raises(UserError, match="of version 99, not 1.: delete it"):
+        with pytest.raises(UserError, match="of version 99, not 2.: delete it"):
             load("snn_conv_1_nmnist", ".")
 
     def test_many_recordings_are_written_in_pieces(self, folder, monkeypatch):
@@ -306,8 +306,8 @@ class TestSimulated:
     def test_nmnist_goes_through_the_reader(self, folder, monkeypatch):
         monkeypatch.setattr(simulated_nmnist, "TRAIN", 5)
         monkeypatch.setattr(simulated_nmnist, "TEST", 2)
-        simulated_nmnist.write("made")
-        simulated_nmnist.write("again")
+        simulated_nmnist.write(folder / "made")
+        simulated_nmnist.write(folder / "again")
         files = sorted(Path("made").rglob("*.bin"))
         assert len(files) == 7
         assert all(file.read_bytes() == Path("again", *file.parts[1:]).read_bytes() for file in files)

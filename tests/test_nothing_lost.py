@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -102,18 +103,38 @@ def test_ranks_that_torchrun_did_not_start(run, monkeypatch, name):
 
 
 def test_a_folder_that_another_process_makes_at_the_same_time(tmp_path):
-    with files.folder_built_beside(tmp_path / "made") as folder:
+    with files.made_beside(tmp_path / "made") as folder:
+        folder.mkdir()
         (folder / "slow").write_text("")
-        with files.folder_built_beside(tmp_path / "made") as other:
-            (other / "fast").write_text("")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made/fast").write_text("")
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "fast"]
 
 
-def test_only_unfinished_checkpoints_are_removed(tmp_path):
-    for name in (".last.pt.12", ".best.pt.7", ".notes.2024", ".last.pt", "last.pt.3"):
+def test_only_what_killed_processes_of_ours_left_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here, other = socket.gethostname(), os.getppid()
+    keep = [".notes.2024", ".last.pt.12", f".last.pt.unfinished-{here}-{other}", f".a.unfinished-elsewhere-{ended.pid}",
+            f"last.pt.unfinished-{here}-{ended.pid}"]  # fmt: skip
+    for name in (*keep, f".last.pt.unfinished-{here}-{ended.pid}"):
         (tmp_path / name).write_text("")
-    files.remove_unfinished(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".notes.2024", ".last.pt", "last.pt.3"}
+    (tmp_path / f".nmnist.unfinished-{here}-{ended.pid}/Train").mkdir(parents=True)
+    with files.written_beside(tmp_path / "new"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {*keep, "new"}
+
+
+def test_leftovers_of_killed_runs_are_gone_after_the_next(run):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    name = f".x.unfinished-{socket.gethostname()}-{ended.pid}"
+    places = [run.folder / place / name for place in ("data/cache", "runs/snn_conv_1_nmnist/2026", ".")]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("")
+    run("snn_conv_1_nmnist", "--train", settings={"hyperparameters.epoch": 1, "hyperparameters.length": 4})
+    assert run.status == 0 and not any(map(os.path.lexists, places)), run.err
 
 
 @pytest.mark.parametrize(

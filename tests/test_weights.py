@@ -50,7 +50,7 @@ def test_weights_that_are_not_as_their_digest_says(trained, tmp_path):
     content = bytearray(target.read_bytes())
     content[len(content) // 2] ^= 1
     target.write_bytes(content)
-    with pytest.raises(UserError, match="snn_mlp_1.pt is damaged"):
+    with pytest.raises(UserError, match=r"its SHA-256 is not the one in snn_mlp_1.pt.sha256"):
         checkpoint.load(target)
 
 

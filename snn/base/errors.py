@@ -1,7 +1,5 @@
 """The one exception for a mistake that the user can fix."""
 
-from contextlib import contextmanager
-
 LONGEST = 500  # letters of a message
 
 
@@ -15,22 +13,3 @@ class UserError(Exception):
     def __init__(self, message):
         line = "".join(letter if letter.isprintable() else "?" for letter in str(message))
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 150]} ... {line[-145:]}")
-
-
-@contextmanager
-def reading(message):
-    """Turn whatever a library raises on a file that it can't read into a UserError.
-
-    Libraries raise more on bad bytes than they document. Keep the block small: a fault of ours in it would be blamed on
-    the file.
-
-    Args:
-        message: the error's, with {reason} for what the library says.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise UserError(message.replace("{reason}", reason)) from None

@@ -1,59 +1,67 @@
-"""Files that are either complete or absent."""
+"""Reading files in one way, and writing files that are either complete or absent."""
 
 import os
 import re
-import tempfile
+import shutil
+import socket
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from snn.base.errors import UserError
+from snn.base.owner import is_alive
+
+LARGEST = 1 << 28  # bytes of a file or an archive's entry that is read whole: ten times the largest recording
 
 
 @contextmanager
-def written_beside(path, keep=None):
-    """Yield a temporary binary file next to `path`, to write and read; flush it to disk, then rename it to `path`.
+def reading(message, file=None, at_most=None):
+    """Turn whatever a library raises on a file that it can't read into a UserError.
 
-    If anything fails, the file that was at `path` stays untouched; on success it moves to `keep`, if given. Raises
-    UserError if the file can't be written.
+    Libraries raise more on bad bytes than they document. Keep the block small: a fault of ours in it would be blamed on
+    the file.
+
+    Args:
+        message: the error's, with {reason} for what the library says.
+        file: that the block reads. It must be an ordinary one: opening a pipe could wait for ever.
+        at_most: bytes that it may have; None for no limit.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(beside, "w+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if keep and path.exists():
-                os.replace(path, keep)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+        if file is not None:
+            status = os.stat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is not an ordinary file")
+            check_size(status.st_size, at_most)
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(message.replace("{reason}", _reason(error))) from None
 
 
-def remove_unfinished(folder):
-    """Delete the temporary files that killed processes left in a folder."""
-    for path in Path(folder).glob(".*"):
-        if re.fullmatch(r"\.(last|best)\.pt\.\d+", path.name) and path.is_file():
-            with suppress(OSError):  # it may stay: it does no harm
-                path.unlink()
+def _reason(error):
+    """Return why a file can't be read, on one line; some libraries' errors say nothing by themselves."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text file (UTF-8)"
+    said = f"no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split())[:150] or type(error).__name__
 
 
-def shipped(name):
-    """Return a folder that ships, such as "configs": next to the package in a clone, inside it when installed."""
-    package = Path(__file__).parents[1]
-    return package / name if (package / name).is_dir() else package.parent / name
+def check_size(size, at_most=LARGEST):
+    """Raise ValueError if a file has more bytes than are read; look before reading, also at an archive's entry."""
+    if at_most is not None and size > at_most:
+        raise ValueError(f"it has {size:,} bytes, and at most {at_most:,} are read")
 
 
-def read_bytes(path):
+def read_bytes(path, at_most=LARGEST):
     """Return a file's bytes; raise UserError if it can't be read."""
-    try:
+    with reading(f"{path} can't be read: {{reason}}", path, at_most):
         return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
+
+
+def user_path(path):
+    """Return a path that a person typed: ~ is the home folder. Every path from outside comes through here."""
+    return Path(os.path.expanduser(path))
 
 
 def checked_entry(archive, name):
@@ -65,22 +73,79 @@ def checked_entry(archive, name):
 
 
 @contextmanager
-def folder_built_beside(path):
-    """Yield a temporary folder next to `path` to fill; on success rename it to `path`.
+def unfinished(path):
+    """Yield the path of a file or folder to make next to `path`; what is there in the end is deleted.
 
-    Raises UserError if it can't be written.
+    What killed processes left there is deleted first. Raises UserError for an OSError in the block.
     """
     path = Path(path)
+    beside = path.with_name(f".{path.name}.unfinished-{socket.gethostname()}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-            folder = Path(beside, path.name)
-            folder.mkdir()
-            yield folder
-            try:
-                os.rename(folder, path)
-            except OSError:
-                if not path.is_dir():  # else another process was faster, and its folder is whole too
-                    raise
+        remove_unfinished(path.parent)
+        _remove(beside)  # of an earlier process with this number
+        try:
+            yield beside
+        finally:
+            _remove(beside)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def made_beside(path, keep=None):
+    """Yield the path of a file or folder to make; then flush it to disk, and rename it to `path`.
+
+    If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given. A
+    folder that another process made there meanwhile stays: it is complete too. Raises UserError if it can't be written.
+    """
+    with unfinished(path) as beside:
+        yield beside
+        if beside.is_dir():
+            try:
+                os.rename(beside, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+            return
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, keep)
+        os.replace(beside, path)
+
+
+@contextmanager
+def written_beside(path, keep=None):
+    """Yield a temporary binary file, to write and read, that becomes `path` as `made_beside` says."""
+    with made_beside(Path(path), keep) as beside, open(beside, "w+b") as file:
+        yield file
+
+
+def check_writable(folder):
+    """Raise UserError if there is something at a folder's path in which no file can be written."""
+    if os.path.lexists(folder):
+        with unfinished(Path(folder) / "file") as file:
+            file.touch()
+
+
+def remove_unfinished(folder):
+    """Delete the temporary files and folders that killed processes of this machine left in a folder."""
+    for path in Path(folder).glob(".*.unfinished-*"):
+        match = re.fullmatch(r"\..+\.unfinished-(.+)-(\d{1,9})", path.name)
+        if match and match[1] == socket.gethostname() and not is_alive(int(match[2])):
+            _remove(path)
+
+
+def _remove(path):
+    with suppress(OSError):  # what can't be deleted does no harm
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def shipped(name):
+    """Return a folder that ships, such as "configs": next to the package in a clone, inside it when installed."""
+    package = Path(__file__).parents[1]
+    return package / name if (package / name).is_dir() else package.parent / name

@@ -1,6 +1,7 @@
 """Config keys: each has a default, a check of its value, and a help text."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,17 @@ def string(value):
     if not isinstance(value, str):
         raise ValueError("a string")
     return value
+
+
+def typed_path(value):
+    """A path as typed; an empty one stays empty."""
+    value = string(value)
+    try:
+        if b"\0" in os.fsencode(value):
+            raise ValueError
+    except ValueError:
+        raise ValueError("a path") from None
+    return os.path.expanduser(value)
 
 
 def file_name(value):

@@ -84,6 +84,18 @@ def _lives(owner):
     return owner.get("host") != socket.gethostname() or _started(owner.get("pid")) == owner.get("started", 0)
 
 
+def is_alive(pid):
+    """Whether a process of this machine is there; True where that can't be seen."""
+    if os.name == "posix":  # elsewhere, signal 0 ends a process
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass  # it is another user's
+    return True
+
+
 def _started(pid):
     """When a process of this machine began, in the system's clock ticks; None if it is not there."""
     try:

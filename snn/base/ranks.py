@@ -113,6 +113,21 @@ def parallel(net):
     return DistributedDataParallel(net, bucket_cap_mb=25, gradient_as_bucket_view=True)
 
 
+def check_same(values):
+    """Raise UserError on all ranks if one's value of a key is not rank 0's; all ranks must call it with the same keys.
+
+    Ranks that train with different settings give wrong results, or wait for each other for ever.
+    """
+    if ranks() == 1:
+        return
+    of_all = [None] * ranks()
+    dist.all_gather_object(of_all, values)
+    for number, others in enumerate(of_all):
+        for key, value in others.items():
+            if value != of_all[0][key]:
+                raise UserError(f"rank {number} has {key} {value}, rank 0 {of_all[0][key]}: start all ranks alike")
+
+
 def total(tensor):
     """Return the sum of the ranks' tensors."""
     if ranks() > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn import config
 from snn.base.errors import UserError
-from snn.base.files import shipped, written_beside
+from snn.base.files import shipped, user_path, written_beside
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model, save, sha256
 from snn.checkpoint.trained import network_of
@@ -63,7 +63,9 @@ def release(source, target, half=False):
     if not own.exists():
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
-    coefficients = coefficient_names(network_of(name, source)(settings))
+    net = network_of(name, source)(settings)
+    load_model(net, checkpoint, source)
+    coefficients = coefficient_names(net)
     model = {
         parameter: value.half() if half and parameter not in coefficients else value
         for parameter, value in checkpoint["model"].items()
@@ -80,8 +82,8 @@ def main(argv=None):
         text = function.__doc__.splitlines()[0].replace("`", "")
         command = commands.add_parser(function.__name__, help=text, description=text)
         command.set_defaults(function=function)
-        command.add_argument("source", metavar="IN")
-        command.add_argument("target", metavar="OUT")
+        command.add_argument("source", metavar="IN", type=user_path)
+        command.add_argument("target", metavar="OUT", type=user_path)
     commands.choices["convert"].add_argument(
         "--experiment", help="experiment of a public-code checkpoint, if its file name does not contain it"
     )

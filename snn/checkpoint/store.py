@@ -13,11 +13,14 @@ from pathlib import Path
 
 import torch
 
-from snn.base.errors import UserError, reading
-from snn.base.files import checked_entry, written_beside
+from snn.base.errors import UserError
+from snn.base.files import check_size, checked_entry, read_bytes, reading, user_path, written_beside
 from snn.checkpoint import published
 
 VERSION = 2  # of the keys needed to resume a run
+TO_RESUME = {
+    "optimizer", "scheduler", "device", "random", "preserved", "history", "best_model", "run_folder", "running",
+}  # fmt: skip
 
 
 def save(path, checkpoint, keep=None):
@@ -35,15 +38,14 @@ def load(path, experiment=None):
         experiment: name of the experiment it must be of; None takes any. The public code's do not record it.
     Raises UserError if it is missing, cut short, no checkpoint, of another experiment, or does not match its .sha256.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
-    digest = Path(f"{path}.sha256")
-    if digest.exists() and digest.read_bytes().split()[:1] != [sha256(path).encode()]:
-        raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the one in {digest.name}; get both again")
-    file = _unzipped(path)
-    with reading(f"{path} is not a checkpoint or is cut short: name another with --checkpoint"):
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another with --checkpoint", path):
+        digest = Path(f"{path}.sha256")
+        if digest.exists() and read_bytes(digest).split()[:1] != [sha256(path).encode()]:
+            raise ValueError(f"its SHA-256 is not the one in {digest.name}")
+        checkpoint = torch.load(_unzipped(path), map_location="cpu", weights_only=True)
     if published.is_published(checkpoint):
         return checkpoint
     if not _is_ours(checkpoint):
@@ -74,19 +76,21 @@ def sha256(path):
 
 def _unzipped(path):
     """Return what torch.load should read: the file itself (torch.save writes zips too), or the only file in a zip."""
-    broken = f"checkpoint {path} can't be unpacked: {{reason}}"
     if not zipfile.is_zipfile(path):
         return path
-    with reading(broken), zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if any(name.endswith("data.pkl") for name in names):
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if any(entry.filename.endswith("data.pkl") for entry in entries):
+            check_size(sum(entry.file_size for entry in entries), path.stat().st_size)  # torch.save compresses nothing
+            damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
+            if damaged:
+                raise ValueError(f"its part {damaged} is damaged")
             return path
-        if len(names) != 1:
-            raise UserError(
-                f"checkpoint {path} is a zip of {len(names)} files, one is expected: unpack it and name one"
-            )
-        checked_entry(path, names[0])
-        return io.BytesIO(archive.read(names[0]))
+        if len(entries) != 1:
+            raise ValueError(f"it is a zip of {len(entries)} files, one is expected: unpack it and name one")
+        checked_entry(path, entries[0].filename)
+        check_size(entries[0].file_size)
+        return io.BytesIO(archive.read(entries[0]))
 
 
 def load_to_resume(folder, experiment, warn=print):
@@ -99,17 +103,25 @@ def load_to_resume(folder, experiment, warn=print):
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no run to resume; leave out --resume")
     try:
-        checkpoint = load(path, experiment)
+        return _load_whole(path, experiment), path
     except UserError as error:
         if path == previous or not previous.exists():
             raise
         warn(f"{error}; resuming from {previous}, the one before")
-        path, checkpoint = previous, load(previous, experiment)
+        return _load_whole(previous, experiment), previous
+
+
+def _load_whole(path, experiment):
+    """Read a checkpoint that a run can resume from."""
+    checkpoint = load(path, experiment)
     version = checkpoint.get("version")
     if version != VERSION:
         why = f"is of version {version}, not {VERSION}" if version else "holds weights only"
         raise UserError(f"checkpoint {path} {why}: evaluate it with --test, or start a new run without --resume")
-    return checkpoint, path
+    missing = TO_RESUME - checkpoint.keys()
+    if missing or not isinstance(checkpoint["history"], list):
+        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(missing)) or 'a history'}: start a new run")
+    return checkpoint
 
 
 def load_model(net, checkpoint, path):

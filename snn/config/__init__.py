@@ -7,10 +7,13 @@ from snn.config.settings import (
     completed,
     follow_checkpoint,
     get,
+    read,
     resolve,
     schema_of,
+    shared,
 )  # fmt: skip
 
 __all__ = [
-    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "resolve", "schema_of",
+    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "read", "resolve",
+    "schema_of", "shared",
 ]  # fmt: skip

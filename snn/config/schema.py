@@ -16,6 +16,7 @@ from snn.base.keys import (
     number,
     positive,
     string,
+    typed_path,
 )  # fmt: skip
 from snn.base.names import find_class
 from snn.kernels.surrogates import BUILT_IN, Surrogate
@@ -105,6 +106,6 @@ EVERYWHERE = {
     },
     "save_checkpoint": Key(True, boolean, "false: write no checkpoints", PLACE),
     "checkpoint_every": Key(0, integer(0), "also save every N batches; 0: only after every epoch", PLACE),
-    "checkpoint_base_path": Key("checkpoint", string, "folder of <experiment_name>/best.pt and last.pt", PLACE),
-    "test_checkpoint_path": Key("", string, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
+    "checkpoint_base_path": Key("checkpoint", typed_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
+    "test_checkpoint_path": Key("", typed_path, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
 }  # fmt: skip

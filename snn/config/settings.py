@@ -15,7 +15,8 @@ import yaml
 
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key
+from snn.base.files import read_bytes, reading, user_path
+from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, typed_path
 from snn.config.schema import EVERYWHERE
 from snn.data import datasets
 from snn.kernels import surrogates
@@ -32,6 +33,7 @@ FIXED_IN_PUBLISHED_CODE = {
     "mnist_config.max_rate": 1,
     "transform.RandomResizedCrop.interpolation": "bilinear",
 }
+LARGEST = 1 << 20  # bytes of a config
 MILESTONES = "scheduler.MultiStepLR.milestones"
 
 
@@ -63,14 +65,9 @@ def keys_of(schema, prefix=""):
 
 def read(path):
     """Return the settings in a YAML file, as nested dicts."""
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise UserError(
-            f"config {path}: {error.strerror}; --config_file, or the config_file of main, must name a YAML file"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"config {path}: not a text file; --config_file must name a YAML file") from None
+    path = user_path(path)
+    with reading(f"config {path}: {{reason}}; --config_file, or the config_file of main, must name a YAML file", path):
+        text = read_bytes(path, LARGEST).decode("utf-8-sig")
     settings = yamls.load(text, f"config {path}")
     if not isinstance(settings, dict):
         raise UserError(f"config {path}: holds no keys; see configs/snn_mlp_1.yaml")
@@ -117,8 +114,10 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if isinstance(get(schema, key), dict):
             raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(get(schema, key))} in it")
         quoted = value.lstrip().startswith(("'", '"', "[", "{"))
-        has_hash = re.search(r"(^|\s)#", value) and not quoted  # it would begin a comment
-        settings = value if has_hash else yamls.load(value, f"--set {override[:100]}")
+        is_path = getattr(get(schema, key), "check", None) is typed_path
+        has_hash = re.search(r"(^|\s)#", value)  # it would begin a comment
+        as_typed = (is_path or has_hash) and not quoted
+        settings = value if as_typed else yamls.load(value, f"--set {override[:100]}")
         for name in reversed(key.split(".")):
             settings = {name: settings}
         lay_over(settings, "--set")
@@ -175,6 +174,12 @@ def check_resumed(config, saved, epochs, warn=print):
 
 def _past(milestones, epochs):
     return [milestone for milestone in milestones if milestone <= epochs]
+
+
+def shared(config):
+    """Return the values that must be the same on all ranks of a run, by key: all but where each finds its data."""
+    elsewhere = ("device", "dataset.root")
+    return {key: get(config, key) for key, _ in keys_of(schema_of(config)) if key not in elsewhere}
 
 
 def changed(config, own):

@@ -13,7 +13,7 @@ import hashlib
 import torch
 
 from snn.base import ranks
-from snn.base.keys import PLACE, Key, choice, size, string
+from snn.base.keys import PLACE, Key, choice, size, typed_path
 
 END = 100_000  # values at each end of a tensor that a fingerprint looks at
 
@@ -75,4 +75,4 @@ def dataset_keys(names, **others):
 
 def root_key(default, holds):
     """Return the key `dataset.root`."""
-    return Key(default, string, f"the folder that holds {holds}", PLACE)
+    return Key(default, typed_path, f"the folder that holds {holds}", PLACE)

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from snn.base.errors import reading
-from snn.base.files import shipped
+from snn.base.files import reading, shipped
 
 FILE = shipped("datasets") / "digits" / "digits.npz"
 TRAIN_DEV = (1257, 180)

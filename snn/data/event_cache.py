@@ -20,15 +20,16 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from snn.base.errors import UserError, reading
-from snn.base.files import written_beside
+from snn.base.errors import UserError
+from snn.base.files import check_size, made_beside, reading
 
 FOLDER = Path("data/cache")
-VERSION = 1
+VERSION = 2
 COLUMNS = {"time": np.int32, "place": np.uint16, "first": bool}
 STRINGS = ("name", "subject", "light")
 CHUNK = 1 << 18  # events compressed together
 PENDING = 1 << 22  # events written together
+MOST_COMPRESSED = 1100  # bytes that one of deflate can hold
 
 
 class Recording(NamedTuple):
@@ -78,7 +79,7 @@ def build(files, recordings, total, shape, skip_bad, title):
     print(f"{title}: reading the recordings, on first use only", flush=True)
     with ExitStack() as stack:
         writers = {
-            part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
+            part: stack.enter_context(_Writer(stack.enter_context(made_beside(path)), shape))
             for part, path in files.items()
         }
         for part, recording in tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=None):
@@ -102,22 +103,16 @@ def build(files, recordings, total, shape, skip_bad, title):
 class _Writer:
     """Appends recordings to a cache."""
 
-    def __init__(self, file, shape):
+    def __init__(self, path, shape):
         self.shape = shape
         self.offsets, self.labels, self.strings = [0], [], {key: [] for key in STRINGS}
         self.pending, self.skipped = {key: [] for key in COLUMNS}, 0
-        self.file = h5py.File(file, "w")
+        self.file = h5py.File(path, "w", locking=False)  # by path: HDF5 crashes when a Python file's disk is full
         for key, dtype in COLUMNS.items():
             self.file.create_dataset(
-                key,
-                (0,),
-                dtype,
-                maxshape=(None,),
-                chunks=(CHUNK,),
-                compression="gzip",
-                compression_opts=1,
+                key, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), compression="gzip", compression_opts=1,
                 shuffle=True,
-            )
+            )  # fmt: skip
 
     def __enter__(self):
         return self
@@ -125,10 +120,10 @@ class _Writer:
     def __exit__(self, exception, *_):
         if exception is None:
             self._flush()
-            self.file["offsets"] = np.array(self.offsets, np.int64)
-            self.file["label"] = np.array(self.labels, np.int64)
-            for key, strings in self.strings.items():
-                self.file[key] = np.array(strings, "S")
+            others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
+            others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
+            for key, values in others.items():
+                self.file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
             self.file.attrs.update(version=VERSION, skipped=self.skipped)
         self.file.close()
 
@@ -189,11 +184,12 @@ def _first_of_milliseconds(event_time, place):
 def read(path, columns):
     """Return these columns of a cache; raise UserError if it is cut short or of another version."""
     with (
-        reading(f"cache {path} (cut short or damaged: {{reason}}): delete it to build it again"),
+        reading(f"cache {path} (cut short or damaged: {{reason}}): delete it to build it again", path),
         h5py.File(path, locking=False) as file,
     ):
         if file.attrs["version"] != VERSION:
             raise ValueError(f"of version {file.attrs['version']}, not {VERSION}")
+        check_size(sum(column.nbytes for column in file.values()), MOST_COMPRESSED * path.stat().st_size)
         strings = {key: [string.decode() for string in file[key][:]] for key in STRINGS}
         cached = Cached(
             {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],

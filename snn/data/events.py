@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch.utils.data import random_split
 
 from snn.base.errors import UserError
+from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, size
 from snn.data import encoders, event_cache
 from snn.data.base import Split, dataset_keys, root_key
 
 SPLIT_SEED = 42
+STAMP = "simulated.txt"  # in a folder of simulated recordings: the number of files and their bytes
 
 
 class Format(NamedTuple):
@@ -95,9 +97,8 @@ def load(config, device, dataset):
     Raises UserError if the dataset is missing, or for a bad recording unless `dataset.skip_bad` is true.
     """
     settings, root, name = config["dataset"], config["dataset"]["root"], dataset.name
-    simulated = settings["name"] != name
-    if simulated and not Path(root).exists():
-        dataset.simulate(root)
+    note = "" if settings["name"] == name else _simulated(dataset, Path(root))
+    remove_unfinished(event_cache.FOLDER)
     files = event_cache.paths(name, dataset.sources(root), settings["skip_bad"])
     if not all(file.exists() for file in files.values()):
         count, recordings = dataset.recordings(root)
@@ -105,7 +106,34 @@ def load(config, device, dataset):
     splits = {}
     for part, file in files.items():
         splits |= _splits_of(part, file, dataset, config, device)
-    return splits, f"simulated {name} recordings" if simulated else ""
+    return splits, note
+
+
+def _simulated(dataset, root):
+    """Simulate recordings in the folder `root` if nothing is there; return what is there, for the test line.
+
+    Raises UserError if only some of the simulated recordings are left.
+    """
+    remove_unfinished(root.parent)
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        print(f"{root} is made, on first use only", flush=True)
+        with made_beside(root) as folder:
+            folder.mkdir()
+            dataset.simulate(folder)
+            extent = _extent(folder)
+            (folder / STAMP).write_text(extent)
+    if not (root / STAMP).exists():
+        return f"the {dataset.name} recordings in {root}"
+    made, found = read_bytes(root / STAMP).decode(errors="replace"), _extent(root)
+    if found != made:
+        raise UserError(f"{root} is not whole: {found} of {made}: delete it, and it is made again")
+    return f"simulated {dataset.name} recordings"
+
+
+def _extent(folder):
+    """Return how much a folder of recordings holds, as text."""
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != STAMP]
+    return f"{len(sizes)} files, {sum(sizes)} bytes"
 
 
 def _splits_of(part, file, dataset, config, device):

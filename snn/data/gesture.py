@@ -5,15 +5,17 @@ trials_to_train.txt and trials_to_test.txt list recordings userNN_LIGHT.aedat (A
 userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; class 8 occurs twice. A row is a clip.
 """
 
+import gzip
 import re
 import struct
+import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from snn.base.errors import UserError, reading
-from snn.base.files import checked_entry, read_bytes
+from snn.base.errors import UserError
+from snn.base.files import check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice
 from snn.data import events, simulated_gesture
 from snn.data.event_cache import Recording
@@ -35,6 +37,7 @@ CLASSES = 11
 ROWS = 12  # of a label file: class 8 occurs twice
 CLOCK_RESET = 500  # microseconds back, to where the recording began or before
 DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
+PADDING = 1 << 20  # bytes that may follow the last entry of an archive
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 VERSION_LINE, END_OF_HEADER = b"#!AER-DAT3.1\r\n", b"#!END-HEADER\r\n"
 PACKET_HEADER = struct.Struct("<hhiiiiii")  # type, source, event size, time offset, overflow, capacity, number, valid
@@ -43,7 +46,7 @@ POLARITY = 1  # the type of packets with polarity events
 
 def sources(root):
     """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
-    root = Path(root).expanduser()
+    root = Path(root)
     if (root / LISTS["train"]).is_file():
         return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv", ".txt"))
     if (root / ARCHIVE).is_file():
@@ -58,6 +61,11 @@ def recordings(root):
     """Return the approximate number of clips, and an iterator over (split, Recording), or (split, UserError) if bad."""
     tables = dict(_files(root, (".csv", ".txt")))
     split_of = _split_of(root, tables)
+    rows = {name: len(_rows(tables[name])) for name in map(_label_file, split_of) if name in tables}
+    few = [f"{name} has {number}" for name, number in rows.items() if 0 < number < ROWS]
+    if few:
+        which = ", ".join(few[:5]) + (", ..." if few[5:] else "")
+        print(f"note: {len(few)} label files have fewer than {ROWS} rows: {which}", file=sys.stderr)
 
     def each():
         missing = dict(split_of)
@@ -124,7 +132,7 @@ def decode(data, name):
 
 def _clips(name, data, tables):
     """Yield the Recording of each row of a recording's label file, or a UserError for a bad row."""
-    label_file = name.removesuffix(".aedat") + "_labels.csv"
+    label_file = _label_file(name)
     if label_file not in tables:
         raise UserError(f"{name}: its label file {label_file} is missing")
     match = re.fullmatch(r"(user\d+)_(\w+)\.aedat", name)
@@ -142,22 +150,30 @@ def _clips(name, data, tables):
     if (back < 0).any():
         order = time.argsort(kind="stable")
         time, words = time[order], words[order]
-    lines = _lines(tables[label_file])
-    if all(line.startswith("class") for line in lines):
+    rows = _rows(tables[label_file])
+    if not rows:
         raise UserError(f"{label_file}: it has no row; {ROWS} are expected")
-    for row, line in enumerate(lines, 1):
-        if not line.startswith("class"):
-            try:
-                label, start, end = _parse_row(line)
-            except ValueError as error:
-                yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
-                continue
-            first, last = np.searchsorted(time, (start, end))
-            word = words[first:last]
-            yield Recording(
-                f"{name} {row:02d}", label - 1, time[first:last], word >> 17 & 0x7FFF, word >> 2 & 0x7FFF,
-                word >> 1 & 1, *match.groups(),
-            )  # fmt: skip
+    for row, line in rows:
+        try:
+            label, start, end = _parse_row(line)
+        except ValueError as error:
+            yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
+            continue
+        first, last = np.searchsorted(time, (start, end))
+        word = words[first:last]
+        yield Recording(
+            f"{name} {row:02d}", label - 1, time[first:last], word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1,
+            *match.groups(),
+        )  # fmt: skip
+
+
+def _label_file(name):
+    return name.removesuffix(".aedat") + "_labels.csv"
+
+
+def _rows(table):
+    """Return (line number, line) of each row of a label file."""
+    return [(number, line) for number, line in enumerate(_lines(table), 1) if not line.startswith("class")]
 
 
 def _parse_row(line):
@@ -197,13 +213,16 @@ def _files(root, suffixes):
         yield from ((file.name, read_bytes(file)) for file in files if file.suffix in suffixes)
         return
     broken = f"{files[0]} is not a tar.gz or is cut short ({{reason}}): get it from {PAGE} again"
-    with reading(broken), tarfile.open(files[0], "r|gz") as archive:
+    # gzip checks the whole file's checksum at its end, which tarfile does not read
+    with reading(broken, files[0]), gzip.open(files[0]) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for entry in archive:
+            check_size(entry.size)
             name = checked_entry(files[0], entry.name)
             if entry.issym() or entry.islnk():
                 checked_entry(files[0], entry.linkname)
             if entry.isfile() and name.endswith(suffixes):
                 yield PurePosixPath(name).name, archive.extractfile(entry).read()
+        check_size(len(content.read(PADDING + 1)), PADDING)
 
 
 FORMAT = events.Format(

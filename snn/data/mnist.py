@@ -1,73 +1,70 @@
 """MNIST (LeCun, Cortes, Burges), in torchvision's folder layout: 60,000 training and 10,000 test images."""
 
+import gzip
+import math
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from snn.base.errors import UserError, reading
+from snn.base.errors import UserError
+from snn.base.files import reading, unfinished
 
 TRAIN_DEV = (50_000, 10_000)
-FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+COUNTS = {"train": sum(TRAIN_DEV), "t10k": 10_000}
+KINDS = {"images-idx3-ubyte": (28, 28), "labels-idx1-ubyte": ()}
+FILES = tuple(f"{part}-{kind}" for part in COUNTS for kind in KINDS)
 BY_HAND = "or put its four files there, or set dataset.root to the folder that holds MNIST/raw; --demo needs no data"
 
 
 def read(root, download=True):
-    """Read MNIST from `root`/MNIST/raw; download it first if it is missing.
+    """Read MNIST from `root`/MNIST/raw, its files unpacked or .gz as distributed; download it first if it is missing.
 
     Returns ((train images, labels), (test images, labels)): uint8 `[N, 28, 28]` and int64 `[N]`.
     Raises UserError if it is missing and can't be downloaded, or if a file is broken.
     """
-    root = Path(root).expanduser()
-    if not _is_in(root):
+    raw = Path(root) / "MNIST" / "raw"
+    if not all(map(os.path.exists, _files(raw))):
         if not download:
-            raise UserError(f"MNIST is not in {root / 'MNIST/raw'}: set dataset.download to true, {BY_HAND}")
-        _download(root)
-    datasets = _torchvision_datasets()
-    parts = []
-    for train, count in ((True, sum(TRAIN_DEV)), (False, 10_000)):
-        files = root / "MNIST" / "raw" / ("train" if train else "t10k")
-        broken = f"MNIST is broken, {files}-* ({{reason}}): delete these files to download them again"
-        with reading(broken):
-            part = datasets.MNIST(root, train=train)
-        images, labels = part.data, part.targets
-        if images.shape != (count, 28, 28) or labels.shape != (count,) or labels.max() > 9:
-            shapes = f"{list(images.shape)} images, {list(labels.shape)} labels"
-            raise UserError(broken.replace("{reason}", shapes))
-        parts.append((images, labels))
-    return parts
+            raise UserError(f"MNIST is not in {raw}: set dataset.download to true, {BY_HAND}")
+        _download(Path(root), raw)
+    files = iter(_files(raw))
+    return [tuple(_read_idx(next(files), (count, *shape)) for shape in KINDS.values()) for count in COUNTS.values()]
 
 
-def _is_in(root):
-    """Whether all four files are present, unpacked."""
-    raw = root / "MNIST" / "raw"
-    return all((raw / name).is_file() for name in FILES)
+def _files(raw):
+    """Return the paths of the four files: unpacked, or else .gz."""
+    return [raw / name if (raw / name).exists() else raw / f"{name}.gz" for name in FILES]
 
 
-def _download(root):
+def _read_idx(file, shape):
+    """Return the tensor in a file of the IDX format, http://yann.lecun.com/exdb/mnist: uint8, labels as int64."""
+    broken = f"MNIST is broken, {file} ({{reason}}): delete it, and MNIST is downloaded again"
+    with reading(broken, file), (gzip.open if file.suffix == ".gz" else open)(file, "rb") as content:
+        header = np.array([0x800 + len(shape), *shape], ">i4").tobytes()
+        data = content.read(len(header) + math.prod(shape) + 1)  # to its end, where gzip checks the checksum
+        if not data.startswith(header) or len(data) != len(header) + math.prod(shape):
+            raise ValueError(f"it does not hold {' x '.join(map(str, shape))} values")
+        values = torch.from_numpy(np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape).copy())
+        if len(shape) == 1 and values.max() > 9:
+            raise ValueError(f"it has the label {values.max()}")
+    return values if len(shape) > 1 else values.long()
+
+
+def _download(root, raw):
     """Download to a temporary folder, then rename: a killed or failed download leaves nothing that looks complete."""
-    datasets = _torchvision_datasets()
-    existed = root.is_dir()
+    datasets, existed = _torchvision_datasets(), root.is_dir()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix="MNIST-", dir=root))
-    except OSError as error:
-        raise UserError(f"MNIST can't be written to {root}: {error.strerror}; set another dataset.root") from None
-    try:
-        print(f"downloading MNIST into {root / 'MNIST'}", flush=True)
-        datasets.MNIST(beside, download=True)
-        (root / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            os.replace(beside / "MNIST" / "raw" / name, root / "MNIST" / "raw" / name)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        where = root / "MNIST" / "raw"
-        raise UserError(f"MNIST is not in {where} and can't be downloaded ({reason}): try again, {BY_HAND}") from None
+        with unfinished(root / "MNIST") as beside:
+            print(f"downloading MNIST into {root / 'MNIST'}", flush=True)
+            with reading(f"MNIST is not in {raw} and can't be downloaded ({{reason}}): try again, {BY_HAND}"):
+                datasets.MNIST(beside, download=True)
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                os.replace(beside / "MNIST" / "raw" / name, raw / name)
     finally:
-        shutil.rmtree(beside)
-        if not existed and not any(root.iterdir()):
+        if not existed and root.is_dir() and not any(root.iterdir()):
             root.rmdir()
 
 

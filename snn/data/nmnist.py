@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from snn.base.errors import UserError, reading
-from snn.base.files import checked_entry, read_bytes
+from snn.base.errors import UserError
+from snn.base.files import check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice
 from snn.data import events, simulated_nmnist
 from snn.data.event_cache import Recording
@@ -26,6 +26,7 @@ PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y
 MILLISECONDS = 300  # length of a recording, for binning
 DEV_SHARE = 10_000 / 60_000  # of the training recordings, in the published split
+DIGITS = set("0123456789")
 OVERFLOW_ROW, OVERFLOW_TIME = 240, 1 << 13  # a row with this y is not an event: it advances time
 
 
@@ -75,12 +76,13 @@ def bin_widths(durations, length, encoding):
 
 def _files(root, part):
     """Return the files of the split `part`: its folder's recordings, or its zip."""
-    root = Path(root).expanduser()
-    folder, archive = root / part, root / f"{part}.zip"
+    folder, archive = Path(root, part), Path(root, f"{part}.zip")
     if folder.is_dir():
         files = sorted(folder.glob("[0-9]/*.bin"))
         if not files:
             raise UserError(f"{folder}: no recordings <digit>/*.bin in it")
+        if archive.is_file():
+            _check_same(folder, files, archive)
         return files
     if archive.is_file():
         return [archive]
@@ -90,26 +92,43 @@ def _files(root, part):
     )
 
 
+def _check_same(folder, files, archive):
+    """Raise UserError if a folder does not hold the recordings of the archive next to it: it may be half unpacked."""
+    differ = f"{folder} and {archive} are both there and differ ({{reason}}): delete the one that is not whole"
+    with reading(differ, archive):
+        packed = {(path.parent.name, path.name): size for path, size in _recordings_in(zipfile.ZipFile(archive))}
+        unpacked = {(file.parent.name, file.name): file.stat().st_size for file in files}
+        if packed != unpacked:
+            same = len(packed.items() & unpacked.items())
+            raise ValueError(f"of {len(packed)} recordings in the archive, {same} are among the {len(unpacked)} files")
+
+
+def _recordings_in(archive):
+    """Return (name, bytes unpacked) of each recording in an open zip."""
+    entries = [(PurePosixPath(checked_entry(archive.filename, e.filename)), e.file_size) for e in archive.infolist()]
+    return sorted(entry for entry in entries if entry[0].suffix == ".bin" and entry[0].parent.name in DIGITS)
+
+
 def _entries(root, part):
     """Return (name, function that reads its bytes) of each recording, in the order of digits and names."""
     files = _files(root, part)
     if files[0].suffix == ".bin":
         return [(str(file), partial(read_bytes, file)) for file in files]
-    with reading(f"{files[0]} is not a zip archive or is cut short ({{reason}}): get it from {PAGE} again"):
+    with reading(f"{files[0]} is not a zip archive or is cut short ({{reason}}): get it from {PAGE} again", files[0]):
         archive = zipfile.ZipFile(files[0])
-    names = [PurePosixPath(checked_entry(files[0], name)) for name in archive.namelist()]
-    names = sorted(name for name in names if name.suffix == ".bin" and name.parent.name in set("0123456789"))
-    if not names:
+        recordings = _recordings_in(archive)
+    if not recordings:
         raise UserError(f"{files[0]}: no recordings <digit>/*.bin in it")
 
-    def reader(name):
+    def reader(name, size):
         def read():
             with reading(f"{files[0]}/{name}: {{reason}}: get the archive from {PAGE} again, or unpack it yourself"):
+                check_size(size)
                 return archive.read(str(name))
 
         return read
 
-    return [(f"{files[0]}/{name}", reader(name)) for name in names]
+    return [(f"{files[0]}/{name}", reader(name, size)) for name, size in recordings]
 
 
 FORMAT = events.Format(

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from snn.base import ranks
-from snn.base.errors import UserError, reading
-from snn.base.files import shipped
-from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, string
+from snn.base.errors import UserError
+from snn.base.files import reading, shipped
+from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, typed_path
 from snn.data.base import Split, dataset_keys, fingerprint
 from snn.layers.synapses import DualExpFilter
 
@@ -24,7 +24,7 @@ KEYS = {
     "encoding": Key("original", choice("original"), "the patterns are already spikes", NETWORK),
     "dataset": dataset_keys(
         NAMES,
-        patterns=Key("", string, _FOLDER),
+        patterns=Key("", typed_path, _FOLDER),
         delay=Key(4, size, "steps by which the output lags the input"),
     )
     | {
@@ -165,7 +165,7 @@ def _of_drawing(file, length):
     A mask keeps every third row of every fifth column; the first row shifts by one between those columns.
     """
     broken = f"{file} is not a readable PNG picture: {{reason}}"
-    with reading(broken), Image.open(file, formats=["PNG"]) as image:  # never a decoder that the content chooses
+    with reading(broken, file), Image.open(file, formats=["PNG"]) as image:  # never a decoder that the content chooses
         if image.size != (length, TRAINS):
             raise UserError(f"{file} has {image.width} x {image.height} pixels, not {length} x {TRAINS}")
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
@@ -179,7 +179,7 @@ def _of_drawing(file, length):
 
 
 def _of_array(path, length):
-    with reading(f"dataset.patterns: {path} is neither a folder of .png files nor a .npy file ({{reason}})"):
+    with reading(f"dataset.patterns: {path} is neither a folder of .png files nor a .npy file ({{reason}})", path):
         spikes = np.load(path, allow_pickle=False, mmap_mode="r")  # its size is seen before it is read
     shape = list(getattr(spikes, "shape", []))  # an .npz has none
     if len(shape) != 3 or shape[1:] != [TRAINS, length] or not shape[0]:

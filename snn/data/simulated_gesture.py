@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from snn.base.files import folder_built_beside
 from snn.data import camera, gesture
 
 SEED = 42
@@ -54,14 +53,14 @@ GESTURES = {
 }
 
 
-def write(root):
-    """Write recordings, label files and trials lists to the folder `root`, which appears only once it is complete."""
+def write(folder):
+    """Write recordings, label files and trials lists to a folder."""
     generator = torch.Generator().manual_seed(SEED)
     people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
-    with folder_built_beside(root) as folder, tqdm(
+    print(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights", flush=True)
+    with tqdm(
         total=len(people) * len(LIGHTS), desc="simulating an event camera", unit="recording", leave=False, disable=None
     ) as bar:  # fmt: skip
-        print(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights into {root}", flush=True)
         names = {"train": [], "test": []}
         for subject, person in people.items():
             for light, brightness in LIGHTS.items():

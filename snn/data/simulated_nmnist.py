@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from snn.base.files import folder_built_beside
 from snn.data import camera, digits
 
 SEED = 42
@@ -15,14 +14,14 @@ CORNERS = torch.tensor([[-2.5, -2.5], [0.0, 2.5], [2.5, -2.5], [-2.5, -2.5]])  #
 BATCH = 100
 
 
-def write(root):
-    """Write Train/<digit>/<number>.bin and Test/... to the folder `root`, which appears only once it is complete."""
+def write(folder):
+    """Write Train/<digit>/<number>.bin and Test/... to a folder."""
     generator = torch.Generator().manual_seed(SEED)
     parts = digits.read()
-    with folder_built_beside(root) as folder, tqdm(
+    print(f"simulating {TRAIN + TEST} recordings of the embedded digits", flush=True)
+    with tqdm(
         total=TRAIN + TEST, desc="simulating an event camera", unit="recording", leave=False, disable=None
     ) as bar:  # fmt: skip
-        print(f"simulating {TRAIN + TEST} recordings of the embedded digits into {root}", flush=True)
         for part, (images, labels), count in zip(("Train", "Test"), parts, (TRAIN, TEST)):
             for digit in range(10):
                 (folder / part / str(digit)).mkdir(parents=True)

@@ -104,6 +104,9 @@ def _run(own_config, network, task, args):
         raise UserError("--inspect runs in one process: leave out torchrun")
     if batch_size < ranks.ranks():
         raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
+    words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
+    epochs = {"epochs done": len(saved["history"]) if args.resume else 0}
+    ranks.check_same(words | epochs | config.shared(settings))
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
     net = network(settings).to(device)

@@ -1,15 +1,15 @@
 """Training: epoch by epoch, saved so that a run can stop at any batch and resume as if it had not stopped."""
 
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.optim import lr_scheduler
 
 from snn import checkpoint
 from snn.base import ranks
-from snn.base.errors import UserError, reading
-from snn.base.files import remove_unfinished
+from snn.base.errors import UserError
+from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.owner import owned
 from snn.layers.synapses import stabilize, unstable_filters
 from snn.look import health, inspection
@@ -32,6 +32,7 @@ class Trainer:
         self.net, self.splits, self.config, self.task = net, splits, config, task
         self.device = next(net.parameters()).device
         self.data = {name: split.fingerprint() for name, split in splits.items()}
+        ranks.check_same(self.data)
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
         self.run_folder = None
         self.optimizer = make_optimizer(config, net)
@@ -161,11 +162,15 @@ class Trainer:
         last = self.folder / "last.pt"
         return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this run yet"
 
+    @contextmanager
     def _owned(self):
         """Own the checkpoints' folder during the run; one that can't be written is found before the first batch."""
         if ranks.rank() or not self.config["save_checkpoint"]:
-            return nullcontext()
-        return owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)")
+            yield
+            return
+        with owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)"):
+            check_writable(self.folder)
+            yield
 
     @contextmanager
     def _run_files(self):
@@ -173,7 +178,8 @@ class Trainer:
         if ranks.rank():
             yield None
             return
-        remove_unfinished(self.folder)
+        for folder in (Path("runs") / self.config["experiment_name"]).glob("*"):
+            remove_unfinished(folder)
         self.run_folder = self.run_folder or folders.new_run_folder(self.config["experiment_name"])
         folders.write_config(self.run_folder, self.config)
         with Board(self.run_folder, len(self.history)) as board:
