@@ -1,6 +1,6 @@
 """The one exception for a mistake that the user can fix."""
 
-LONGEST = 500  # letters of a message
+LONGEST = 390  # letters of a message
 
 
 class UserError(Exception):
@@ -13,3 +13,10 @@ class UserError(Exception):
     def __init__(self, message):
         line = "".join(letter if letter.isprintable() else "?" for letter in str(message))
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 150]} ... {line[-145:]}")
+
+
+def not_written(path, error):
+    """Return the UserError for a path that an OSError kept from being written."""
+    in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+    reason = "a file or a dangling link is in the way" if in_the_way else error.strerror or error
+    return UserError(f"{path} can't be written: {reason}")

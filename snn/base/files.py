@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, not_written
 from snn.base.owner import is_alive
 
 LARGEST = 1 << 28  # bytes of a file or an archive's entry that is read whole: ten times the largest recording
@@ -89,7 +89,7 @@ def unfinished(path):
         finally:
             _remove(beside)
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+        raise not_written(path, error) from None
 
 
 @contextmanager
@@ -122,11 +122,11 @@ def written_beside(path, keep=None):
         yield file
 
 
-def check_writable(folder):
-    """Raise UserError if there is something at a folder's path in which no file can be written."""
-    if os.path.lexists(folder):
-        with unfinished(Path(folder) / "file") as file:
-            file.touch()
+def check_writable(path):
+    """Raise UserError if a file's folder is there, and the file can't be written in it."""
+    if os.path.lexists(Path(path).parent):
+        with unfinished(path) as beside:
+            beside.touch()
 
 
 def remove_unfinished(folder):

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from snn.base.errors import UserError
+from snn.base.errors import UserError, not_written
 
 try:
     import fcntl
@@ -31,7 +31,7 @@ def owned(folder, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+        raise not_written(path, error) from None
     with file:
         other = _read(file)
         locked = _lock(file)
@@ -46,7 +46,7 @@ def owned(folder, advice):
             json.dump(mine | {"started": _started(os.getpid())}, file)
             file.flush()
         except OSError as error:
-            raise UserError(f"{path} can't be written: {error.strerror or error}") from None
+            raise not_written(path, error) from None
         try:
             yield
         finally:

@@ -113,10 +113,9 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
             raise UserError(f"--set {override}: write key=value, such as --set hyperparameters.epoch=1")
         if isinstance(get(schema, key), dict):
             raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(get(schema, key))} in it")
-        quoted = value.lstrip().startswith(("'", '"', "[", "{"))
         is_path = getattr(get(schema, key), "check", None) is typed_path
-        has_hash = re.search(r"(^|\s)#", value)  # it would begin a comment
-        as_typed = (is_path or has_hash) and not quoted
+        has_hash = re.search(r"(^|\s)#", value) and not value.lstrip().startswith(("[", "{"))  # it begins a comment
+        as_typed = (is_path or has_hash) and not value.lstrip().startswith(("'", '"'))
         settings = value if as_typed else yamls.load(value, f"--set {override[:100]}")
         for name in reversed(key.split(".")):
             settings = {name: settings}

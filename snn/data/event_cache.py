@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from snn.base.errors import UserError
-from snn.base.files import check_size, made_beside, reading
+from snn.base.files import check_size, reading, written_beside
 
 FOLDER = Path("data/cache")
 VERSION = 2
@@ -29,6 +29,7 @@ COLUMNS = {"time": np.int32, "place": np.uint16, "first": bool}
 STRINGS = ("name", "subject", "light")
 CHUNK = 1 << 18  # events compressed together
 PENDING = 1 << 22  # events written together
+MEMORY_BLOCK = 1 << 24  # bytes by which a cache grows
 MOST_COMPRESSED = 1100  # bytes that one of deflate can hold
 
 
@@ -79,7 +80,7 @@ def build(files, recordings, total, shape, skip_bad, title):
     print(f"{title}: reading the recordings, on first use only", flush=True)
     with ExitStack() as stack:
         writers = {
-            part: stack.enter_context(_Writer(stack.enter_context(made_beside(path)), shape))
+            part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
             for part, path in files.items()
         }
         for part, recording in tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=None):
@@ -101,31 +102,38 @@ def build(files, recordings, total, shape, skip_bad, title):
 
 
 class _Writer:
-    """Appends recordings to a cache."""
+    """Appends recordings to a cache, which it keeps in memory, compressed: HDF5 crashes when its disk is full."""
 
-    def __init__(self, path, shape):
+    def __init__(self, target, shape):
         self.shape = shape
         self.offsets, self.labels, self.strings = [0], [], {key: [] for key in STRINGS}
         self.pending, self.skipped = {key: [] for key in COLUMNS}, 0
-        self.file = h5py.File(path, "w", locking=False)  # by path: HDF5 crashes when a Python file's disk is full
+        self.target = target
+        self.file = h5py.File(target.name, "w", driver="core", backing_store=False, block_size=MEMORY_BLOCK)
         for key, dtype in COLUMNS.items():
             self.file.create_dataset(
                 key, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), compression="gzip", compression_opts=1,
-                shuffle=True,
+                shuffle=True, fletcher32=True,
             )  # fmt: skip
 
     def __enter__(self):
         return self
 
     def __exit__(self, exception, *_):
-        if exception is None:
-            self._flush()
-            others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
-            others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
-            for key, values in others.items():
-                self.file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
-            self.file.attrs.update(version=VERSION, skipped=self.skipped)
-        self.file.close()
+        with self.file:
+            if exception is None:
+                self._finish()
+
+    def _finish(self):
+        """Write the columns of recordings, then all of it to the target."""
+        self._flush()
+        others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
+        others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
+        for key, values in others.items():
+            self.file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
+        self.file.attrs.update(version=VERSION, skipped=self.skipped)
+        self.file.flush()
+        self.target.write(self.file.id.get_file_image())
 
     def add(self, recording):
         """Append a recording; raise UserError if it has no events or events outside the sensor."""

@@ -105,8 +105,14 @@ def _check_same(folder, files, archive):
 
 def _recordings_in(archive):
     """Return (name, bytes unpacked) of each recording in an open zip."""
-    entries = [(PurePosixPath(checked_entry(archive.filename, e.filename)), e.file_size) for e in archive.infolist()]
-    return sorted(entry for entry in entries if entry[0].suffix == ".bin" and entry[0].parent.name in DIGITS)
+    found = []
+    for entry in archive.infolist():
+        name = PurePosixPath(checked_entry(archive.filename, entry.filename))
+        if name.suffix == ".bin" and name.parent.name in DIGITS:
+            found.append((name, entry.file_size))
+        else:
+            archive.open(entry).close()  # that it has another name is checked, or a damaged one would go unnoticed
+    return sorted(found)
 
 
 def _entries(root, part):

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from snn.base import ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, not_written
 from snn.base.files import written_beside
 
 
@@ -28,7 +28,7 @@ def new_run_folder(experiment):
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"the run folder {folder} can't be made: {error.strerror}") from None
+            raise not_written(folder, error) from None
         return folder
     raise UserError(f"the run folder {folder} already exists: try again in a second")
 

@@ -169,7 +169,7 @@ class Trainer:
             yield
             return
         with owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)"):
-            check_writable(self.folder)
+            check_writable(self.folder / "last.pt")
             yield
 
     @contextmanager
