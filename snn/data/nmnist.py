@@ -26,6 +26,7 @@ PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y
 MILLISECONDS = 300  # length of a recording, for binning
 DEV_SHARE = 10_000 / 60_000  # of the training recordings, in the published split
+END_OF_ZIP = 22  # bytes of its last record, without the comment
 DIGITS = set("0123456789")
 OVERFLOW_ROW, OVERFLOW_TIME = 240, 1 << 13  # a row with this y is not an event: it advances time
 
@@ -105,6 +106,10 @@ def _check_same(folder, files, archive):
 
 def _recordings_in(archive):
     """Return (name, bytes unpacked) of each recording in an open zip."""
+    archive.fp.seek(-END_OF_ZIP - len(archive.comment), 2)
+    count = int.from_bytes(archive.fp.read(END_OF_ZIP)[10:12], "little")  # zipfile does not look at it
+    if count not in (len(archive.infolist()) % 2**16, 2**16 - 1):
+        raise ValueError(f"its directory has {len(archive.infolist())} of {count} entries")
     found = []
     for entry in archive.infolist():
         name = PurePosixPath(checked_entry(archive.filename, entry.filename))
