@@ -383,7 +383,10 @@ class TestOutput:
     def test_a_terminal_that_closes_saves_and_stops(self, tmp_path):
         settings = words_of(TINY | {"hyperparameters.epoch": 300})
         command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup, around the tests, ignores it
+        )  # fmt: skip
         while not process.stdout.readline().startswith("epoch 0"):
             pass
         process.send_signal(signal.SIGHUP)
