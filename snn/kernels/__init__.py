@@ -10,6 +10,8 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
     dual_exp_filter(x, m, s, decay_m, decay_s, gain)         -> y, m[T], s[T]
     dropout(x, p)                                            -> y
 
+A set also says whether it `takes_bf16` sequences (else pass float32), and `fuses`: has `neuron_and_iir` too.
+
 `reference` is the definition, in plain torch, and runs for every device and dtype. `fast` has the compiled ones: `cpu`
 for the CPU, in Numba, and `cuda` for CUDA, in Triton. `operators` has the same functions as operators of torch, for
 torch.compile, torch.export and torch.vmap, which can't look into compiled loops. The choice is made here, by the input
@@ -34,7 +36,7 @@ def kernels_for(x):
 
 def eager_kernels_for(x):
     """Return the fastest kernels for code that torch does not trace or transform."""
-    return _kernels_on(x.device.type) if x.dtype == torch.float32 else reference
+    return _kernels_on(x.device.type) if x.dtype in (torch.float32, torch.bfloat16) else reference
 
 
 @cache

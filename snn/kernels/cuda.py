@@ -13,6 +13,7 @@ import triton.language as tl
 
 from snn.kernels import surrogates
 
+TAKES_BF16 = False
 BLOCK = 256  # features per program
 _surrogate = None  # each copy of _neuron_backward gets a surrogate's formula in its place
 PROGRAMS = 4096  # enough to fill any GPU; beyond that, a backward program sums over several samples
@@ -37,6 +38,7 @@ def _rows(shape):
 
 def dual_exp_iir_forward(x, start, coefficients, psp):
     _dual_exp_iir_forward[_grid(psp.shape)](x, start, coefficients, psp, *psp.shape, *_strides(x, start), BLOCK=BLOCK)
+    return torch.stack([psp[-1], psp[-2] if len(psp) > 1 else start[0].expand_as(psp[0])])
 
 
 @triton.jit
@@ -62,17 +64,17 @@ def _dual_exp_iir_forward(
         psp += batch * features
 
 
-def dual_exp_iir_backward(grad_psp, grad_end, x, psp, start, coefficients, need_x):
+def dual_exp_iir_backward(grad_psp, grad_end, x, psp, start, coefficients, grad_x):
     rows = _rows(psp.shape)
     grid = _grid(psp.shape, rows)
-    grad_x = torch.empty_like(psp) if need_x else None
     grad_start = psp.new_empty(2, *psp.shape[1:])
     sums = psp.new_empty(grid[1], 3, psp.shape[2])
     _dual_exp_iir_backward[grid](
         grad_psp, grad_end, x, psp, start, coefficients, grad_x, grad_start, sums, *psp.shape, *_strides(grad_psp),
-        0 if x is None else _strides(x)[0], *_strides(psp, grad_end, start)[1:], rows, x is not None, need_x, BLOCK,
+        0 if x is None else _strides(x)[0], *_strides(psp, grad_end, start)[1:], rows, x is not None,
+        grad_x is not None, BLOCK,
     )  # fmt: skip
-    return grad_x, grad_start, sums.sum(0)
+    return grad_start, sums.sum(0)
 
 
 @triton.jit
@@ -130,6 +132,7 @@ def _dual_exp_iir_backward(
 
 def first_order_forward(x, start, a1, psp):
     _first_order_forward[_grid(psp.shape)](x, start, a1, psp, *psp.shape, *_strides(x, start[None])[:2], BLOCK=BLOCK)
+    return psp[-1].clone()
 
 
 @triton.jit
@@ -148,17 +151,16 @@ def _first_order_forward(x, start, a1, psp, length, batch, features, x_step, sta
         psp += batch * features
 
 
-def first_order_backward(grad_psp, grad_end, psp, start, a1, need_x):
+def first_order_backward(grad_psp, grad_end, psp, start, a1, grad_x):
     rows = _rows(psp.shape)
     grid = _grid(psp.shape, rows)
-    grad_x = torch.empty_like(psp) if need_x else None
     grad_start = psp.new_empty(psp.shape[1:])
     sums = psp.new_empty(grid[1], psp.shape[2])
     _first_order_backward[grid](
         grad_psp, grad_end, psp, start, a1, grad_x, grad_start, sums, *psp.shape,
-        *_strides(grad_psp, grad_end[None])[:2], _strides(psp, start[None])[1], rows, need_x, BLOCK,
+        *_strides(grad_psp, grad_end[None])[:2], _strides(psp, start[None])[1], rows, grad_x is not None, BLOCK,
     )  # fmt: skip
-    return grad_x, grad_start, sums.sum(0)
+    return grad_start, sums.sum(0)
 
 
 @triton.jit
@@ -226,15 +228,14 @@ def _neuron_forward(
     tl.store(end + batch * features + place, r, inside)
 
 
-def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter, threshold, surrogate):
-    grad_current = torch.empty_like(potential)
+def neuron_backward(grad_spikes, grad_end, potential, decay, membrane_filter, threshold, surrogate, grad_current):
     grad_start = potential.new_empty(2, *potential.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
     _neuron_backward_with(surrogate.gradient)[_grid(potential.shape)](
         grad_spikes, grad_end, potential, grad_current, grad_start, *potential.shape,
         *_strides(grad_spikes, grad_end), decay, kept_decay, threshold, *surrogate.constants, BLOCK,
     )  # fmt: skip
-    return grad_current, grad_start
+    return grad_start
 
 
 def _neuron_backward(

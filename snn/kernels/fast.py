@@ -1,16 +1,21 @@
 """Autograd around the compiled loops: FastKernels(cpu) and FastKernels(cuda) compute what `reference` does, faster.
 
 The autograd Functions here convert tensors to the layout of the loops, and save as little as possible for the backward:
-the neuron's potential, and a synapse filter's output, which the next layer saves anyway.
+what the neuron's backward needs of its potential, and a synapse filter's output, which the next layer saves anyway.
 
-A module of loops has a forward and a backward for each kernel, on contiguous float32 tensors:
+A module of loops has a forward and a backward for each kernel, on contiguous tensors:
 
 - sequences `[T, B, N]`, or `[1, B, N]` if all steps are equal, N being all features in memory order (channels last, if
-  the input is);
-- states and their gradients `[2, B, N]`, or `[2, 1, N]` where they are zero;
-- coefficients and their gradients `[3, N]`: a1, a2, b1. (The first-order filter: one state, one coefficient.)
+  the input is): float32, and where the module sets `TAKES_BF16`, in any mixture with bfloat16;
+- states and their gradients `[2, B, N]`, or `[2, 1, N]` where they are zero, float32;
+- coefficients and their gradients `[3, N]`: a1, a2, b1, float32. (The first-order filter: one state, one coefficient.)
+
+A forward writes its output into a given sequence and returns the final states; a backward writes the input's gradient
+into a given sequence and returns those of the initial states, and of coefficients. Every sum is in float32.
 
 The neuron's threshold and the constants of its surrogate are arguments of each call; they are not compiled in.
+
+Under autocast to bfloat16, sequences are handed over in bfloat16, as the matrix products before and behind take them.
 """
 
 import math
@@ -27,6 +32,8 @@ class FastKernels:
 
     def __init__(self, loops):
         self.loops = loops
+        self.takes_bf16 = loops.TAKES_BF16
+        self.fuses = hasattr(loops, "neuron_iir_forward")
 
     def dual_exp_iir(self, x, psp_1, psp_2, a1, a2, b1):
         return _DualExpIIR.apply(self.loops, x, psp_1, psp_2, a1, a2, b1)
@@ -35,10 +42,16 @@ class FastKernels:
         return _FirstOrderLowPass.apply(self.loops, x, psp_1, a1)
 
     def spiking_neuron(self, current, v, r, decay, membrane_filter, threshold, surrogate):
-        needs_grad = any(tensor is not None and tensor.requires_grad for tensor in (current, v, r))
-        keep = needs_grad and torch.is_grad_enabled()
         constants = decay, membrane_filter, threshold, surrogate
-        return _SpikingNeuron.apply(self.loops, current, v, r, constants, keep)
+        return _SpikingNeuron.apply(self.loops, current, v, r, constants, _keeps(current, v, r))
+
+    def neuron_and_iir(self, current, neuron_states, constants, synapse_states, coefficients):
+        """Run `spiking_neuron` and `dual_exp_iir` on its spikes in one loop; return psp, v[T], r[T], psp[T], psp[T-1].
+
+        The spikes are never written. Only if `fuses`.
+        """
+        keep = _keeps(current, *neuron_states, *synapse_states, *coefficients)
+        return _NeuronAndIIR.apply(self.loops, current, constants, keep, *neuron_states, *synapse_states, *coefficients)
 
     def dual_exp_filter(self, x, m, s, decay_m, decay_s, gain):
         return _DualExpFilter.apply(self.loops, x, m, s, decay_m, decay_s, gain)
@@ -47,11 +60,20 @@ class FastKernels:
         return _Dropout.apply(self.loops, x, p)
 
 
-class _Layout:
-    """The memory layout of a sequence `[T, B, *features]`, with conversions to `[T, B, N]` and back."""
+def _keeps(*tensors):
+    """Whether a backward may follow."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
-    def __init__(self, x):
-        self.shape, self.device = x.shape, x.device
+
+class _Layout:
+    """The memory layout of a sequence `[T, B, *features]`, with conversions to `[T, B, N]` and back.
+
+    `dtype` is that of what the layer returns.
+    """
+
+    def __init__(self, x, loops):
+        self.shape, self.device, self.bf16 = x.shape, x.device, loops.TAKES_BF16
+        self.dtype = torch.bfloat16 if self.bf16 and _autocast_to_bf16(x.device.type) else torch.float32
         self.order = sorted(range(2, x.dim()), key=lambda dim: -x.stride(dim))
         self.in_order = self.order == list(range(2, x.dim()))
         self.flat_shape = (*x.shape[:2], math.prod(x.shape[2:]))
@@ -59,11 +81,16 @@ class _Layout:
     def new_sequence(self):
         """Return an empty sequence in this layout, and the same memory as `[T, B, N]`."""
         if self.in_order:
-            sequence = torch.empty(self.shape, device=self.device)
+            sequence = torch.empty(self.shape, dtype=self.dtype, device=self.device)
             return sequence, sequence.view(self.flat_shape)
         strides = self.unflatten(torch.empty(self.flat_shape, device="meta")).stride()
-        sequence = torch.empty_strided(self.shape, strides, device=self.device)  # not a view: may be changed in place
+        # Not a view: it may be changed in place.
+        sequence = torch.empty_strided(self.shape, strides, dtype=self.dtype, device=self.device)
         return sequence, self._flat(sequence)
+
+    def new_gradient(self, dtype):
+        """Return an empty `[T, B, N]` for the gradient of an input of this dtype."""
+        return torch.empty(self.flat_shape, dtype=dtype, device=self.device)
 
     def flatten(self, sequence):
         """Return a sequence as `[T, B, N]`, or as `[1, B, N]` if it repeats one step; None means zeros."""
@@ -71,7 +98,7 @@ class _Layout:
             sequence = torch.zeros((), device=self.device).expand(self.shape)
         if sequence.stride(0) == 0:
             sequence = sequence[:1]
-        return self._flat(sequence)
+        return self._flat(sequence if self.bf16 and sequence.dtype == torch.bfloat16 else sequence.float())
 
     def flatten_states(self, *states):
         """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, zeros `[len(states), 1, N]`."""
@@ -98,46 +125,72 @@ class _Layout:
         return flat.view(*leading, *(self.shape[dim] for dim in self.order)).permute(*range(len(leading)), *places)
 
 
-class _DualExpIIR(Function):
-    """psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]
+def _autocast_to_bf16(device_type):
+    return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.bfloat16
 
-    The gradient of b1 is the sum of grad x[t], grad being that of psp[t] along all paths. Where the filter starts from
-    zero, psp is linear in b1, so that sum equals the sum of grad_psp[t] psp[t] / b1, and x need not be saved.
+
+def _where(needed, flat, layout):
+    """Return gradients of states as the layer's caller sees them; None where they are not needed."""
+    return [layout.unflatten(gradient) if need else None for gradient, need in zip(flat, needed)]
+
+
+class _B1FromOutput:
+    """The gradient of b1 is the sum of grad x[t], grad being that of psp[t] along all paths.
+
+    Where the filter starts from zero, psp is linear in b1, so that sum equals the sum of grad_psp[t] psp[t] / b1, and x
+    need not be saved.
     """
 
     @staticmethod
+    def prepare(coefficients):
+        """Keep b1 away from 0, in place."""
+        coefficients[2].masked_fill_(coefficients[2].abs() < SMALLEST_B1, SMALLEST_B1)
+
+    @staticmethod
+    def finish(sums, coefficients, psp, grad_end, arrived):
+        """Turn the sum of grad_psp[t] psp[t], in `sums[2]`, into the gradient of b1.
+
+        Args:
+            grad_end: gradients of psp[T] and psp[T-1] as results, `[2, B, N]`; `arrived` says which there are.
+        """
+        for step, there in ((-1, arrived[0]), (-2, arrived[1])):  # they add to grad_psp at the last two steps
+            if there and len(psp) >= -step:
+                sums[2] += (grad_end[-1 - step] * psp[step]).sum(0)
+        sums[2] /= coefficients[2]
+
+
+class _DualExpIIR(Function):
+    """psp[t] = a1 psp[t-1] + a2 psp[t-2] + b1 x[t]"""
+
+    @staticmethod
     def forward(ctx, loops, x, psp_1, psp_2, a1, a2, b1):
-        layout = _Layout(x)
+        layout, ctx.x_dtype = _Layout(x, loops), x.dtype
         from_zero = psp_1 is None and psp_2 is None
         x, start = layout.flatten(x), layout.flatten_states(psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
         if from_zero:
-            coefficients[2].masked_fill_(coefficients[2].abs() < SMALLEST_B1, SMALLEST_B1)
+            _B1FromOutput.prepare(coefficients)
         y, psp = layout.new_sequence()
-        loops.dual_exp_iir_forward(x, start, coefficients, psp)
-        before = psp[-2] if len(psp) > 1 else start[0].expand_as(psp[0])
+        end = loops.dual_exp_iir_forward(x, start, coefficients, psp)
         ctx.save_for_backward(None if from_zero else x, psp, start, coefficients)
         ctx.loops, ctx.layout = loops, layout
         ctx.set_materialize_grads(False)
-        return y, layout.unflatten(psp[-1].clone()), layout.unflatten(before.clone())
+        return y, *layout.unflatten(end)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_psp, grad_last, grad_before):
         x, psp, start, coefficients = ctx.saved_tensors
-        layout, (need_x, need_1, need_2, *_) = ctx.layout, ctx.needs_input_grad[1:]
+        layout, needed = ctx.layout, ctx.needs_input_grad
+        grad_x = layout.new_gradient(ctx.x_dtype) if needed[1] else None
         grad_end = layout.flatten_states(grad_last, grad_before)
-        grad_x, grad_start, sums = ctx.loops.dual_exp_iir_backward(
-            layout.flatten(grad_psp), grad_end, x, psp, start, coefficients, need_x
+        grad_start, sums = ctx.loops.dual_exp_iir_backward(
+            layout.flatten(grad_psp), grad_end, x, psp, start, coefficients, grad_x
         )
         if x is None:
-            for grad, step in ((grad_last, -1), (grad_before, -2)):  # add to grad_psp at the last two steps
-                if grad is not None and len(psp) >= -step:
-                    sums[2] += (grad_end[-1 - step] * psp[step]).sum(0)
-            sums[2] /= coefficients[2]
-        grad_x = layout.unflatten(grad_x) if need_x else None
-        grad_1, grad_2 = (layout.unflatten(g) if need else None for g, need in zip(grad_start, (need_1, need_2)))
-        return None, grad_x, grad_1, grad_2, *layout.unflatten(sums)
+            _B1FromOutput.finish(sums, coefficients, psp, grad_end, (grad_last is not None, grad_before is not None))
+        grad_x = None if grad_x is None else layout.unflatten(grad_x)
+        return None, grad_x, *_where(needed[2:4], grad_start, layout), *layout.unflatten(sums)
 
 
 class _FirstOrderLowPass(Function):
@@ -145,26 +198,27 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, a1):
-        layout = _Layout(x)
+        layout, ctx.x_dtype = _Layout(x, loops), x.dtype
         start, coefficient = layout.flatten_states(psp_1)[0], layout.flatten_coefficients(a1)[0]
         y, psp = layout.new_sequence()
-        loops.first_order_forward(layout.flatten(x), start, coefficient, psp)
+        end = loops.first_order_forward(layout.flatten(x), start, coefficient, psp)
         ctx.save_for_backward(psp, start, coefficient)
         ctx.loops, ctx.layout = loops, layout
         ctx.set_materialize_grads(False)
-        return y, layout.unflatten(psp[-1].clone())
+        return y, layout.unflatten(end)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_psp, grad_last):
         psp, start, coefficient = ctx.saved_tensors
-        layout, (need_x, need_1, _) = ctx.layout, ctx.needs_input_grad[1:]
+        layout, needed = ctx.layout, ctx.needs_input_grad
+        grad_x = layout.new_gradient(ctx.x_dtype) if needed[1] else None
         grad_end = layout.flatten_states(grad_last)[0]
-        grad_x, grad_start, grad_a1 = ctx.loops.first_order_backward(
-            layout.flatten(grad_psp), grad_end, psp, start, coefficient, need_x
+        grad_start, grad_a1 = ctx.loops.first_order_backward(
+            layout.flatten(grad_psp), grad_end, psp, start, coefficient, grad_x
         )
-        grad_x = layout.unflatten(grad_x) if need_x else None
-        return None, grad_x, layout.unflatten(grad_start) if need_1 else None, layout.unflatten(grad_a1)
+        grad_x = None if grad_x is None else layout.unflatten(grad_x)
+        return None, grad_x, *_where(needed[2:3], [grad_start], layout), layout.unflatten(grad_a1)
 
 
 class _SpikingNeuron(Function):
@@ -172,12 +226,12 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, loops, current, v, r, constants, keep):
-        layout = _Layout(current)
+        layout, ctx.current_dtype = _Layout(current, loops), current.dtype
         spikes, flat_spikes = layout.new_sequence()
-        potential, end = loops.neuron_forward(
+        kept, end = loops.neuron_forward(
             layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
         )
-        ctx.save_for_backward(potential)
+        ctx.save_for_backward(kept)
         ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
         ctx.set_materialize_grads(False)
         return spikes, *layout.unflatten(end)
@@ -185,14 +239,51 @@ class _SpikingNeuron(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_spikes, grad_v, grad_r):
-        (potential,) = ctx.saved_tensors
-        layout, (need_v, need_r) = ctx.layout, ctx.needs_input_grad[2:4]
-        grad_end = layout.flatten_states(grad_v, grad_r)
-        grad_current, grad_start = ctx.loops.neuron_backward(
-            layout.flatten(grad_spikes), grad_end, potential, *ctx.constants
+        (kept,) = ctx.saved_tensors
+        layout = ctx.layout
+        grad_current = layout.new_gradient(ctx.current_dtype)
+        grad_start = ctx.loops.neuron_backward(
+            layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, *ctx.constants, grad_current
         )
-        grad_v, grad_r = (layout.unflatten(g) if need else None for g, need in zip(grad_start, (need_v, need_r)))
-        return None, layout.unflatten(grad_current), grad_v, grad_r, None, None
+        grad_states = _where(ctx.needs_input_grad[2:4], grad_start, layout)
+        return None, layout.unflatten(grad_current), *grad_states, None, None
+
+
+class _NeuronAndIIR(Function):
+    """A neuron, and the synapse filter of its spikes."""
+
+    @staticmethod
+    def forward(ctx, loops, current, constants, keep, v, r, psp_1, psp_2, a1, a2, b1):
+        layout, ctx.current_dtype = _Layout(current, loops), current.dtype
+        ctx.from_zero = psp_1 is None and psp_2 is None
+        start = layout.flatten_states(v, r, psp_1, psp_2)
+        coefficients = layout.flatten_coefficients(a1, a2, b1)
+        if ctx.from_zero:
+            _B1FromOutput.prepare(coefficients)
+        y, psp = layout.new_sequence()
+        kept, end = loops.neuron_iir_forward(
+            layout.flatten(current), start, *constants[:3], keep, coefficients, psp
+        )  # fmt: skip
+        ctx.save_for_backward(kept, psp, start, coefficients)
+        ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
+        ctx.set_materialize_grads(False)
+        return y, *layout.unflatten(end)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_psp, *grads):
+        kept, psp, start, coefficients = ctx.saved_tensors
+        layout, (decay, membrane_filter, _, surrogate) = ctx.layout, ctx.constants
+        grad_current = layout.new_gradient(ctx.current_dtype)
+        grad_end = layout.flatten_states(*grads)
+        grad_start, sums = ctx.loops.neuron_iir_backward(
+            layout.flatten(grad_psp), grad_end, kept, psp, start, coefficients, decay, membrane_filter, surrogate,
+            ctx.from_zero, grad_current,
+        )  # fmt: skip
+        if ctx.from_zero:
+            _B1FromOutput.finish(sums, coefficients, psp, grad_end[2:], [grad is not None for grad in grads[2:]])
+        grad_states = _where(ctx.needs_input_grad[4:8], grad_start, layout)
+        return None, layout.unflatten(grad_current), None, None, *grad_states, *layout.unflatten(sums)
 
 
 class _DualExpFilter(Function):
@@ -200,7 +291,7 @@ class _DualExpFilter(Function):
 
     @staticmethod
     def forward(ctx, loops, x, m, s, *constants):
-        layout = _Layout(x)
+        layout = _Layout(x, loops)
         start = layout.flatten_states(m, s)
         y, flat_y = layout.new_sequence()
         end = loops.dual_exp_filter_forward(layout.flatten(x), start, *constants, flat_y)
@@ -211,13 +302,13 @@ class _DualExpFilter(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, grad_m, grad_s):
-        layout, (need_m, need_s) = ctx.layout, ctx.needs_input_grad[2:4]
+        layout = ctx.layout
         grad_end = layout.flatten_states(grad_m, grad_s)
         grad_x, grad_start = ctx.loops.dual_exp_filter_backward(
             layout.flatten(grad_y), grad_end, *ctx.constants, layout.flat_shape
         )
-        grad_m, grad_s = (layout.unflatten(g) if need else None for g, need in zip(grad_start, (need_m, need_s)))
-        return None, layout.unflatten(grad_x), grad_m, grad_s, None, None, None
+        grad_states = _where(ctx.needs_input_grad[2:4], grad_start, layout)
+        return None, layout.unflatten(grad_x), *grad_states, None, None, None
 
 
 class _Dropout(Function):

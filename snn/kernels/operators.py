@@ -21,6 +21,9 @@ KERNELS = {
 }  # fmt: skip
 
 
+takes_bf16 = fuses = False
+
+
 def is_transforming():
     """Whether torch.vmap, torch.func.grad or another torch.func transform is active."""
     return torch._C._functorch.peek_interpreter_stack() is not None

@@ -9,6 +9,8 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+takes_bf16 = fuses = False
+
 
 def _initial(x, *states):
     """Return the initial states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.

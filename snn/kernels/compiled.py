@@ -1,0 +1,250 @@
+"""How a loop over time is compiled for the CPU by Numba, and run by torch's threads.
+
+A thread processes its share of samples and features in blocks of features: states stay in the L1 cache through all
+steps of a block, and in registers through `STEPS` of them. The next steps' values are asked for in time: they are far
+from this step's in memory, and the processor does not guess where. Sequences larger than the caches are written past
+them.
+
+The threads are torch's own OpenMP threads: a second pool would compete with them for the cores, since they keep
+spinning for a while after every matrix product. Where torch has no GNU OpenMP, one thread does all the work.
+"""
+
+import ctypes
+import hashlib
+from collections import namedtuple
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import llvmlite.binding
+import numpy as np
+import torch
+from numba import carray, cfunc, njit
+from numba import types as numba_types
+from numba.extending import intrinsic
+
+from snn.kernels import vectors
+from snn.kernels.vectors import LANES, ZEROS, finish, load, load_all, pointer_of, prefetch, store, store_all
+
+BLOCK = 512  # features
+STEPS = 4  # at a time
+SMALL = 20_000  # values in a sequence; fewer are done before a second thread has started
+LARGE = 2**23  # bytes of a sequence that is written past the caches
+LINE = 64  # bytes of a cache line
+ARRAYS, NUMBERS = 11, 7  # the most that a loop can take
+_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + 1)  # address and shape of each array, numbers, whether it is large
+
+f32 = np.float32
+_KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
+STATES = SUMS = ALL = BACKWARDS = body = None  # each copy of a loop over time gets its own
+_kinds = ()  # each copy of `unpack` gets its own: the number type of each array
+_SOURCES = [Path(file).read_bytes() for file in (__file__, vectors.__file__)]
+
+Array = namedtuple("Array", "pointer step row")  # values to the next step, 0 if all are equal; to the next sample
+Here = namedtuple("Here", "b n first end ahead large like")  # a sample, a feature, steps; `like` as in `vectors`
+
+_openmp = ctypes.CDLL(None)  # the library that torch has loaded
+_parallel = getattr(_openmp, "GOMP_parallel", None)
+if _parallel:
+    _parallel.restype, _parallel.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+_alone = ctypes.CFUNCTYPE(ctypes.c_int)
+_no_openmp = {"omp_get_thread_num": _alone(lambda: 0), "omp_get_num_threads": _alone(lambda: 1)}
+for _name in _no_openmp:
+    _function = getattr(_openmp, _name, _no_openmp[_name])
+    llvmlite.binding.add_symbol(f"snn_{_name}", ctypes.cast(_function, ctypes.c_void_p).value)
+_thread_number = numba_types.ExternalFunction("snn_omp_get_thread_num", numba_types.int32())
+_thread_count = numba_types.ExternalFunction("snn_omp_get_num_threads", numba_types.int32())
+
+
+class Loop:
+    """A function of a task, compiled on its first call with arrays of these precisions; every thread runs it.
+
+    `names` take the place of global names in it: compiled functions and numbers.
+    """
+
+    def __init__(self, function, **names):
+        self.function, self.names, self.compiled = function, names, {}
+
+    def __call__(self, *arguments):
+        """Run the loop on tensors of up to three dimensions (fewer become `[1, *, *]`), then numbers."""
+        tensors = [a for a in arguments if torch.is_tensor(a)]
+        kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
+        compiled = self.compiled.get(kinds) or self._compile(kinds)
+        arrays, aligned = [], True
+        for tensor in tensors:
+            address = tensor.data_ptr()
+            arrays += (address, *(1,) * (3 - tensor.dim()), *tensor.shape)
+            aligned = aligned and address % LINE == 0
+        numbers = arguments[len(tensors) :]
+        sequence = tensors[0]
+        large = aligned and sequence.nbytes >= LARGE and sequence.shape[-1] % (2 * LANES) == 0
+        task = _Task(
+            *arrays, *(0,) * (4 * ARRAYS - len(arrays)), *numbers, *(0,) * (NUMBERS - len(numbers)), large
+        )  # fmt: skip
+        if _parallel and sequence.numel() >= SMALL:
+            _parallel(compiled.address, ctypes.addressof(task), torch.get_num_threads(), 0)
+        else:
+            compiled.ctypes(task)
+
+    def _compile(self, kinds):
+        """Compile the loop for a letter of `_KINDS` for each array.
+
+        The key of Numba's cache is the loop's name and its file's modification time, nothing else: so the name gets a
+        fingerprint of all that is compiled into it.
+        """
+        parts = [kinds, *_SOURCES, self.function.__code__]
+        parts += [value.py_func.__code__ if hasattr(value, "py_func") else value for value in self.names.values()]
+        fingerprint = hashlib.sha256(repr([_content(part) for part in parts]).encode()).hexdigest()[:16]
+        names = self.function.__globals__ | self.names | {"unpack": _unpack_as(kinds)}
+        loop = FunctionType(self.function.__code__, names, self.function.__name__)
+        loop.__qualname__ = f"{loop.__name__}_{fingerprint}"
+        self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(loop)
+        return self.compiled[kinds]
+
+
+def _content(part):
+    return (part.co_code, part.co_names, part.co_consts) if isinstance(part, CodeType) else part
+
+
+@intrinsic
+def _pointer_to(typing_context, kind, address):
+    pointer = numba_types.CPointer(kind.dtype)
+
+    def generate(context, builder, signature, values):
+        return builder.inttoptr(values[1], context.get_value_type(pointer))
+
+    return pointer(kind, address), generate
+
+
+@njit
+def _array(task, k, kind):
+    steps, rows, features = np.int64(task[4 * k + 1]), np.int64(task[4 * k + 2]), np.int64(task[4 * k + 3])
+    step, row = rows * features if steps > 1 else 0, features if rows > 1 else 0
+    return Array(_pointer_to(kind, np.int64(task[4 * k])), step, row)
+
+
+def unpack(task):
+    """Return the shape of the first array, the arrays, the numbers, and whether the first array is large."""
+    task = carray(task, 4 * ARRAYS + NUMBERS + 1)
+    shape = np.int64(task[1]), np.int64(task[2]), np.int64(task[3])
+    arrays = (
+        _array(task, 0, _kinds[0]), _array(task, 1, _kinds[1]), _array(task, 2, _kinds[2]), _array(task, 3, _kinds[3]),
+        _array(task, 4, _kinds[4]), _array(task, 5, _kinds[5]), _array(task, 6, _kinds[6]), _array(task, 7, _kinds[7]),
+        _array(task, 8, _kinds[8]), _array(task, 9, _kinds[9]), _array(task, 10, _kinds[10]),
+    )  # fmt: skip
+    first = 4 * ARRAYS
+    numbers = (
+        f32(task[first]), f32(task[first + 1]), f32(task[first + 2]), f32(task[first + 3]),
+        f32(task[first + 4]), f32(task[first + 5]), f32(task[first + 6]),
+    )  # fmt: skip
+    return shape, arrays, numbers, task[first + NUMBERS] != 0
+
+
+@cache
+def _unpack_as(kinds):
+    """Return `unpack` for arrays of these kinds."""
+    dtypes = {letter: np.dtype(kind.name).type for letter, kind in _KINDS.values()}
+    names = {"_kinds": tuple(dtypes[kind] for kind in kinds.ljust(ARRAYS, "f"))}
+    return njit(FunctionType(unpack.__code__, globals() | names, "unpack"))
+
+
+@njit
+def share(shape):
+    """Return this thread's share of `[T, B, N]`: first and last (exclusive) sample, first and last feature."""
+    _, batch, features = shape
+    threads, me = _thread_count(), _thread_number()
+    if batch >= 4 * threads:  # whole rows: threads that write to the same cache line wait for each other
+        return me * batch // threads, (me + 1) * batch // threads, 0, features
+    lines = -(-features // (2 * LANES))
+    first, last = me * lines // threads * 2 * LANES, (me + 1) * lines // threads * 2 * LANES
+    return 0, batch, min(first, features), min(last, features)
+
+
+@njit
+def exact_number(task, k):
+    """Return a number as it was given, in float64."""
+    return carray(task, 4 * ARRAYS + NUMBERS)[4 * ARRAYS + k]
+
+
+@njit
+def get(sequence, t, here):
+    """Return a sequence's value at step `t`."""
+    return load(sequence.pointer, t * sequence.step + here.b * sequence.row + here.n, here.like)
+
+
+@njit
+def put(sequence, t, here, value):
+    """Set it."""
+    store(sequence.pointer, t * sequence.step + here.b * sequence.row + here.n, value, here.large)
+
+
+@njit
+def ask_ahead(sequence, t, here):
+    """Ask for the value that is needed when the next steps are."""
+    if here.large:
+        prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
+
+
+@njit
+def coefficients_at(c, here):
+    """Return three coefficients of `[3, N]`."""
+    a1, a2 = load(c.pointer, here.n, here.like), load(c.pointer, c.row + here.n, here.like)
+    return a1, a2, load(c.pointer, 2 * c.row + here.n, here.like)
+
+
+def over_time(states, sums=0, backwards=False, **formulas):
+    """Return a decorator that makes a loop over time of a function; `formulas` take the place of global names in it.
+
+    The loop's arrays are a sequence `[T, B, N]`, initial states `[states, B or 1, N]`, final states `[states, B, N]`,
+    sums over the samples `[threads, sums, N]` if there are any, and others.
+
+    function(arrays, numbers, state, here) computes steps `here.first` to `here.end` (exclusive; counting down if
+    `backwards`) of sample `here.b` and of the feature, or vector of features, at `here.n`. `state` is a tuple of the
+    states and of the sums so far; it returns the tuple after these steps. Values are of one type, `here.like`'s.
+    """
+
+    def make(function):
+        body = function
+        if formulas:
+            body = FunctionType(function.__code__, function.__globals__ | formulas, function.__name__)
+        names = {"STATES": states, "SUMS": sums, "ALL": states + sums, "BACKWARDS": backwards}
+        names["body"] = njit(error_model="numpy", forceinline=True)(body)
+        return Loop(_over_time, **names, **formulas)
+
+    return make
+
+
+def _over_time(task):
+    shape, arrays, numbers, large = unpack(task)
+    _, start, end, sums = arrays[:4]
+    first_b, last_b, first, last = share(shape)
+    kept = np.empty(ALL * BLOCK, f32)
+    ahead = -STEPS if BACKWARDS else STEPS
+    for i in range(first, last, BLOCK):
+        features = min(BLOCK, last - i)
+        vectors_end = features - features % LANES
+        kept[STATES * BLOCK :] = 0
+        for b in range(first_b, last_b):
+            for k in range(STATES):
+                for j in range(features):
+                    kept[k * BLOCK + j] = load(start.pointer, k * start.step + b * start.row + i + j, f32(0))
+            for done in range(0, shape[0], STEPS):
+                steps = min(STEPS, shape[0] - done)
+                t = shape[0] - 1 - done if BACKWARDS else done
+                until = t - steps if BACKWARDS else t + steps
+                for j in range(0, vectors_end, LANES):
+                    here = Here(b, i + j, t, until, ahead, large, ZEROS())
+                    state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
+                    store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
+                for j in range(vectors_end, features):
+                    here = Here(b, i + j, t, until, ahead, large, f32(0))
+                    state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
+                    store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
+            for k in range(STATES):
+                for j in range(features):
+                    store(end.pointer, k * end.step + b * end.row + i + j, kept[k * BLOCK + j], False)
+        for k in range(SUMS):
+            for j in range(features):
+                place = _thread_number() * sums.step + k * sums.row + i + j
+                store(sums.pointer, place, kept[(STATES + k) * BLOCK + j], False)
+    finish()

@@ -1,0 +1,279 @@
+"""Vectors of 16 numbers for loops that Numba compiles, so that no compiler has to find out how to vectorise them.
+
+A `Vector` holds float32 and has + - * / with vectors and numbers; one is made by `load`, or as `ZEROS()`. Every
+function here also works on a single float32, in the same words: loops run on vectors, and on numbers for what is left
+at the end.
+
+Memory is a pointer to float32, or to uint16 for bfloat16, and a place counted in values.
+"""
+
+import operator
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import njit
+from numba import types as numba_types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic, models, overload, register_model
+
+LANES = 16
+_HAS_BF16 = bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))  # an instruction that rounds to it
+llvmlite.binding.initialize_native_asmparser()  # for that instruction
+_float, _int, _short = ir.FloatType(), ir.IntType(32), ir.IntType(16)
+
+
+class _Vector(numba_types.Type):
+    def __init__(self):
+        super().__init__(name="Vector")
+
+
+Vector = _Vector()
+_NUMBERS = numba_types.Number, numba_types.Literal
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(_float, LANES))
+
+
+def _same(kind, of):
+    """Return the LLVM type of a scalar, or of a vector of them where `of` is a vector type."""
+    return ir.VectorType(kind, of.count) if isinstance(of, ir.VectorType) else kind
+
+
+def _all(value, like):
+    """Return the LLVM constant `value` as a number, or in every lane where `like` is a vector."""
+    kind = like.element if isinstance(like, ir.VectorType) else like
+    return ir.Constant(like, [ir.Constant(kind, value)] * like.count if isinstance(like, ir.VectorType) else value)
+
+
+def _as_vector(context, builder, value, kind):
+    """Return a vector, or a number in every lane."""
+    if kind == Vector:
+        return value
+    value = context.cast(builder, value, kind, numba_types.float32)
+    one = builder.insert_element(ir.Constant(ir.VectorType(_float, LANES), ir.Undefined), value, _int(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_int, LANES), [_int(0)] * LANES))
+
+
+def _arithmetic(operation, name):
+    @intrinsic
+    def emit(typing_context, a, b):
+        def generate(context, builder, signature, values):
+            values = [_as_vector(context, builder, v, kind) for v, kind in zip(values, signature.args)]
+            return getattr(builder, name)(*values, flags=("contract",))  # may become a fused multiply-add
+
+        return Vector(a, b), generate
+
+    @overload(operation, inline="always")
+    def _(a, b):
+        if Vector in (a, b) and all(kind == Vector or isinstance(kind, _NUMBERS) for kind in (a, b)):
+            return lambda a, b: emit(a, b)
+
+
+for _operation, _name in (
+    (operator.add, "fadd"), (operator.iadd, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):  # fmt: skip
+    _arithmetic(_operation, _name)
+
+
+def _elementwise(emit):
+    """Return an intrinsic of one argument that returns its type; `emit` gets the builder and the LLVM value."""
+
+    @intrinsic
+    def function(typing_context, value):
+        def generate(context, builder, signature, values):
+            return emit(builder, values[0])
+
+        return value(value), generate
+
+    return njit(lambda value: function(value))
+
+
+def _of_llvm(name):
+    def emit(builder, value):
+        of = f"v{LANES}f32" if isinstance(value.type, ir.VectorType) else "f32"
+        kind = ir.FunctionType(value.type, [value.type])
+        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}.{of}"), [value])
+
+    return _elementwise(emit)
+
+
+absolute, square_root = _of_llvm("fabs"), _of_llvm("sqrt")
+
+
+def _emit_whole(builder, value):
+    return builder.sitofp(builder.fptosi(value, _same(_int, value.type)), value.type)
+
+
+def _emit_exponent(builder, value):
+    whole = builder.fptosi(value, _same(_int, value.type))
+    return builder.bitcast(builder.shl(whole, _all(23, whole.type)), value.type)
+
+
+def _emit_step(builder, value):
+    return builder.select(
+        builder.fcmp_ordered(">", value, _all(0.0, value.type)), _all(1.0, value.type), _all(0.0, value.type)
+    )
+
+
+whole = _elementwise(_emit_whole)  # the part before the decimal point
+exponent = _elementwise(_emit_exponent)  # whole numbers from 1 to 254 as the exponents of float32
+step = _elementwise(_emit_step)  # 1 above 0, else 0
+
+
+def _emit_clamp(builder, value, low, high):
+    low, high = _all(low, value.type), _all(high, value.type)
+    value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
+    return builder.select(builder.fcmp_ordered("<", value, high), value, high)
+
+
+in_range_of_exponents = _elementwise(lambda builder, value: _emit_clamp(builder, value, -126.0, 127.0))
+
+
+@intrinsic
+def ZEROS(typing_context):
+    return Vector(), lambda context, builder, signature, values: _all(0.0, ir.VectorType(_float, LANES))
+
+
+def _pointer(builder, pointer, place, lanes):
+    """Return the address of a place, as a pointer to that many values, and their type."""
+    pointer = builder.gep(pointer, [place])
+    kind = pointer.type.pointee
+    if lanes > 1:
+        kind = ir.VectorType(kind, lanes)
+        pointer = builder.bitcast(pointer, kind.as_pointer())
+    return pointer, kind
+
+
+@intrinsic
+def load(typing_context, pointer, place, like):
+    """Return what is at a place, as float32; as a vector or a number, as `like` is."""
+    lanes = LANES if like == Vector else 1
+
+    def generate(context, builder, signature, values):
+        address, kind = _pointer(builder, values[0], values[1], lanes)
+        if pointer.dtype == numba_types.float32:
+            return builder.load(address, align=4)
+        bits = builder.zext(builder.load(address, align=2), _same(_int, kind))
+        return builder.bitcast(builder.shl(bits, _all(16, bits.type)), _same(_float, kind))
+
+    return (Vector if like == Vector else numba_types.float32)(pointer, numba_types.int64, like), generate
+
+
+def _as_bfloat16(builder, value, kind):
+    """Return the bits of the nearest bfloat16, of two the even one."""
+    if _HAS_BF16 and kind != _short:
+        return builder.asm(ir.FunctionType(kind, [value.type]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
+    bits = builder.bitcast(value, _same(_int, kind))
+    odd = builder.and_(builder.lshr(bits, _all(16, bits.type)), _all(1, bits.type))
+    bits = builder.add(bits, builder.add(odd, _all(0x7FFF, bits.type)))
+    return builder.trunc(builder.lshr(bits, _all(16, bits.type)), kind)
+
+
+def _store(past_caches):
+    @intrinsic
+    def emit(typing_context, pointer, place, value):
+        lanes = LANES if value == Vector else 1
+
+        def generate(context, builder, signature, values):
+            address, kind = _pointer(builder, values[0], values[1], lanes)
+            stored, size = values[2], 4
+            if pointer.dtype != numba_types.float32:
+                stored, size = _as_bfloat16(builder, stored, kind), 2
+            if past_caches and lanes > 1:
+                store = builder.store(stored, address, align=size * lanes)
+                store.set_metadata("nontemporal", builder.module.add_metadata([_int(1)]))
+            else:
+                builder.store(stored, address, align=size)
+            return context.get_dummy_value()
+
+        return numba_types.void(pointer, numba_types.int64, value), generate
+
+    return emit
+
+
+_store_cached, _store_streamed = _store(False), _store(True)
+
+
+@njit
+def store(pointer, place, value, past_caches):
+    """Write a vector or a number to a place.
+
+    `past_caches` writes to memory: an ordinary store first reads the cache line that it overwrites. The place must then
+    be at a multiple of the vector's size.
+    """
+    if past_caches:
+        _store_streamed(pointer, place, value)
+    else:
+        _store_cached(pointer, place, value)
+
+
+@intrinsic
+def prefetch(typing_context, pointer, place):
+    """Ask for the cache line at a place, into the L2 cache; the place may be outside the memory."""
+
+    def generate(context, builder, signature, values):
+        address = builder.bitcast(builder.gep(values[0], [values[1]]), ir.IntType(8).as_pointer())
+        kinds = [address.type, _int, _int, _int]
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [address.type], ir.FunctionType(ir.VoidType(), kinds)
+        )
+        builder.call(function, [address, _int(0), _int(2), _int(1)])  # to read, for L2, data
+        return context.get_dummy_value()
+
+    return numba_types.void(pointer, numba_types.int64), generate
+
+
+@intrinsic
+def finish(typing_context):
+    """Make what was written past the caches visible to other threads."""
+
+    def generate(context, builder, signature, values):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return numba_types.void(), generate
+
+
+@intrinsic
+def pointer_of(typing_context, array):
+    """Return a pointer to the first value of a contiguous array of float32."""
+
+    def generate(context, builder, signature, values):
+        return context.make_array(array)(context, builder, values[0]).data
+
+    return numba_types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_all(typing_context, pointer, place, stride, count, like):
+    """Return a tuple of `count` values, each `stride` behind the one before."""
+    kind = Vector if like == Vector else numba_types.float32
+    result = numba_types.UniTuple(kind, count.literal_value)
+
+    def generate(context, builder, signature, values):
+        loaded = []
+        for k in range(count.literal_value):
+            at = builder.add(values[1], ir.IntType(64)(k * stride.literal_value))
+            address, _ = _pointer(builder, values[0], at, LANES if like == Vector else 1)
+            loaded.append(builder.load(address, align=4))
+        return context.make_tuple(builder, result, loaded)
+
+    return result(pointer, numba_types.int64, stride, count, like), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_all(typing_context, pointer, place, stride, tuple_):
+    """Write a tuple as `load_all` reads it."""
+
+    def generate(context, builder, signature, values):
+        for k in range(tuple_.count):
+            at = builder.add(values[1], ir.IntType(64)(k * stride.literal_value))
+            address, _ = _pointer(builder, values[0], at, LANES if tuple_.dtype == Vector else 1)
+            builder.store(builder.extract_value(values[3], k), address, align=4)
+        return context.get_dummy_value()
+
+    return numba_types.void(pointer, numba_types.int64, stride, tuple_), generate
