@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from snn.kernels import kernels_for
+
 
 class Layer(nn.Module):
     """A layer over time: `y, state = layer(x, state=None)`, x `[T, B, *features]`; None starts from zero.
@@ -24,9 +26,10 @@ class Layer(nn.Module):
     output = "y"
     states = ()
     optimizer_options = {}
+    on_kernels = False  # whether `forward` hands its input to a kernel as it is, so that bfloat16 may stay bfloat16
 
     def checked(self, x):
-        """Return the input as the kernels take it: half precision as float32.
+        """Return the input as `forward` takes it: half precision as float32, unless a kernel takes it.
 
         Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step.
         """
@@ -34,11 +37,23 @@ class Layer(nn.Module):
             raise ValueError(
                 f"{type(self).__name__} takes [T, B, *features] with at least one step, got {list(x.shape)}"
             )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            return x.float()
         if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}: pass x.float()")
+        return as_taken(x, self)
+
+
+def as_taken(x, layer):
+    """Return a layer's input: half precision as float32, unless it is bfloat16 and the layer's kernel takes that."""
+    if x.dtype not in (torch.float16, torch.bfloat16):
         return x
+    on_kernels = getattr(type(layer), "on_kernels", False)
+    return x if on_kernels and x.dtype == torch.bfloat16 and kernels_for(x).takes_bf16 else x.float()
+
+
+def is_watched(layer):
+    """Whether hooks see what a layer takes and returns."""
+    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return any(getattr(layer, kind) for kind in hooks)
 
 
 def is_stateful(layer):

@@ -28,6 +28,7 @@ class SpikingNeuron(Layer):
 
     output = "spikes"
     states = ("v", "reset")
+    on_kernels = True
 
     def __init__(self, tau_m, membrane_filter=False, threshold=1.0, surrogate=surrogates.Gaussian(0.4)):
         super().__init__()
@@ -53,6 +54,19 @@ class SpikingNeuron(Layer):
             x, v, r, self.decay, self.membrane_filter, self.threshold, self.surrogate
         )
         return spikes, tuple(state)
+
+    def with_synapse(self, synapse, x, state=None, synapse_state=None):
+        """Run this neuron and the `DualExpIIR` behind it in one loop, where `kernels_for(x).fuses`.
+
+        Shape: current `[T, B, *features]` -> psp of the same shape, this neuron's state, the synapse's state.
+        """
+        x = synapse.checked(self.checked(x))
+        constants = self.decay, self.membrane_filter, self.threshold, self.surrogate
+        coefficients = synapse.a1, synapse.a2, synapse.b1
+        psp, v, r, psp_1, psp_2 = kernels_for(x).neuron_and_iir(
+            x, state or (None, None), constants, synapse_state or (None, None), coefficients
+        )
+        return psp, (v, r), (psp_1, psp_2)
 
     def extra_repr(self):
         membrane = ", membrane_filter=True" if self.membrane_filter else ""

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from snn.base.names import find_class
-from snn.layers.layer import Layer, is_stateful
+from snn.kernels import kernels_for
+from snn.layers.layer import Layer, as_taken, is_stateful, is_watched
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse
 
@@ -18,6 +19,7 @@ class Sequential(nn.Sequential):
     A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
     `[T * B, *]`. Under autocast only these products run in lower precision; filters and potentials stay in float32.
+    A neuron and the synapse behind it run in one loop, without the spikes between them, unless a hook watches one.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -47,21 +49,28 @@ class Sequential(nn.Sequential):
             state = (None,) * len(self)
         elif len(state) != len(self):
             raise ValueError(f"a state of {len(state)} entries for a network of {len(self)} layers")
-        ends = []
-        for layer, start in zip(self, state):
-            if is_stateful(layer):
-                if x.dtype in (torch.bfloat16, torch.float16):  # from products under autocast
-                    x = x.float()
-                x, end = layer(x, start)
+        layers, ends = list(self), []
+        while (n := len(ends)) < len(layers):
+            layer = layers[n]
+            if not is_stateful(layer):
+                x, end = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), [None]
+            elif _in_one_loop(x, *layers[n : n + 2]):
+                x, *end = layer.with_synapse(layers[n + 1], x, *state[n : n + 2])
             else:
-                x, end = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
-            ends.append(end)
-        return x, tuple(ends)
+                x, *end = layer(as_taken(x, layer), state[n])
+            ends += end
+        return x.float() if x.dtype == torch.bfloat16 and is_stateful(layer) else x, tuple(ends)
 
     def step(self, x, state=None):
         """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
         y, state = self(x[None], state)
         return y[0], state
+
+
+def _in_one_loop(x, layer, behind=None):
+    """Whether a neuron and the synapse behind it run in one loop: the paper's types, and no hook on the spikes."""
+    types = type(layer) is SpikingNeuron and type(behind) is DualExpIIR
+    return types and kernels_for(x).fuses and not is_watched(layer) and not is_watched(behind)
 
 
 def synapse(shape, hyperparameters):

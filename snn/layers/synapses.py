@@ -75,6 +75,7 @@ class DualExpIIR(Synapse):
     """
 
     states = ("psp", "psp_before")
+    on_kernels = True
     coefficients = ("a1", "a2", "b1")
 
     def __init__(self, shape, tau_m, tau_s, trainable=True):
@@ -134,6 +135,7 @@ class FirstOrderLowPass(Synapse):
     """
 
     states = ("psp",)
+    on_kernels = True
     coefficients = ("a1",)
 
     def __init__(self, shape, tau, trainable=True):
