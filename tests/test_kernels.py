@@ -35,14 +35,31 @@ def fast(request):
 
 
 GAUSSIAN = snn.surrogates.Gaussian()
-LENGTHS = [1, 2, 3, 12]
+LENGTHS = [1, 2, 3, 13]
 SHAPES = [(1,), (600,), (3, 5, 4)]  # 600: more than a block
+
+
+def neuron_and_iir(of):
+    """Return a neuron and the synapse behind it as one kernel: in one loop, or after each other on the reference."""
+
+    def run(x, v, r, psp_1, psp_2, a1, a2, b1, *constants):
+        if of is not reference:
+            return of.neuron_and_iir(x, (v, r), constants, (psp_1, psp_2), (a1, a2, b1))
+        spikes, *neuron_states = reference.spiking_neuron(x, v, r, *constants)
+        psp, *synapse_states = reference.dual_exp_iir(spikes, psp_1, psp_2, a1, a2, b1)
+        return psp, *neuron_states, *synapse_states
+
+    return run
+
+
+def kernel_of(kernels, name):
+    return name(kernels) if callable(name) else getattr(kernels, name)
 
 
 def check(fast, name, x, states, others, *constants, with_states):
     """Compare the same call of both: outputs, and all gradients for random gradients into every output."""
     results = []
-    for kernel in (getattr(fast, name), getattr(reference, name)):
+    for kernel in (kernel_of(fast, name), kernel_of(reference, name)):
         inputs = [tensor.detach().clone().requires_grad_() for tensor in (*states, *others)]
         # x keeps its layout: an expanded or permuted view stays one
         x_leaf = x.detach().requires_grad_()
@@ -70,6 +87,13 @@ def layouts(length, shape, device):
         yield torch.randn(length, 3, *shape[1:], shape[0], device=device).movedim(-1, 2)
 
 
+of_neurons = pytest.mark.parametrize(
+    "membrane_filter, threshold, surrogate",
+    [(False, 1.0, GAUSSIAN), (True, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.Gaussian(0.7)),
+     (False, 1.2, snn.surrogates.FastSigmoid()), (True, 1.0, snn.surrogates.ATan(3.0))],
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("with_states", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -86,26 +110,20 @@ class TestEqualsReference:
             states, a1 = [torch.randn(3, *shape, device=x.device)], torch.rand(shape, device=x.device)
             check(fast, "first_order_low_pass", x, states, [a1], with_states=with_states)
 
-    @pytest.mark.parametrize(
-        "membrane_filter, threshold, surrogate",
-        [(False, 1.0, GAUSSIAN), (True, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.Gaussian(0.7)),
-         (False, 1.2, snn.surrogates.FastSigmoid()), (True, 1.0, snn.surrogates.ATan(3.0))],
-    )  # fmt: skip
+    @of_neurons
     def test_neuron(self, fast, shape, length, with_states, membrane_filter, threshold, surrogate):
         for x in layouts(length, shape, fast.device):
             states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
-            check(
-                fast,
-                "spiking_neuron",
-                1 + x,
-                states,
-                [],
-                0.7,
-                membrane_filter,
-                threshold,
-                surrogate,
-                with_states=with_states,
-            )
+            constants = 0.7, membrane_filter, threshold, surrogate
+            check(fast, "spiking_neuron", 1 + x, states, [], *constants, with_states=with_states)
+
+    @of_neurons
+    def test_neuron_and_the_synapse_behind_it(self, shape, length, with_states, membrane_filter, threshold, surrogate):
+        for x in layouts(length, shape, "cpu"):
+            states = [torch.randn(3, *shape) for _ in range(4)]
+            coefficients = [0.9 * torch.rand(shape) - 0.45 for _ in range(2)] + [torch.randn(shape)]
+            constants = 0.7, membrane_filter, threshold, surrogate
+            check(fast_kernels("cpu"), neuron_and_iir, 1 + x, states, coefficients, *constants, with_states=with_states)
 
     def test_output_filter(self, fast, shape, length, with_states):
         for x in layouts(length, shape, fast.device):
@@ -118,18 +136,86 @@ def test_long_sequences(fast):
     x = torch.randn(length, 2, 20, device=fast.device)
     a1, a2, b1 = (torch.full((20,), c, device=x.device) for c in (1.1, -0.3, 0.4))
     check(fast, "dual_exp_iir", x, [torch.zeros(2, 20, device=x.device)] * 2, [a1, a2, b1], with_states=False)
-    check(
-        fast,
-        "spiking_neuron",
-        x,
-        [torch.zeros(2, 20, device=x.device)] * 2,
-        [],
-        0.7,
-        True,
-        1.0,
-        GAUSSIAN,
-        with_states=False,
-    )
+    zeros = [torch.zeros(2, 20, device=x.device)] * 2
+    check(fast, "spiking_neuron", x, zeros, [], 0.7, True, 1.0, GAUSSIAN, with_states=False)
+
+
+def test_sequences_that_are_written_past_the_caches():
+    """From 8 MiB on, with features that fill whole cache lines: here 8.5 MiB."""
+    fast, (length, batch, features) = fast_kernels("cpu"), (9, 4, 62_016)
+    x = torch.randn(length, batch, features)
+    states = [torch.randn(batch, features) for _ in range(4)]
+    coefficients = [0.9 * torch.rand(features) - 0.45 for _ in range(3)]
+    check(fast, "dual_exp_iir", x, states[:2], coefficients, with_states=True)
+    check(fast, neuron_and_iir, 1 + x, states, coefficients, 0.7, False, 1.0, GAUSSIAN, with_states=True)
+
+
+class TestBfloat16:
+    """Sequences in bfloat16, as autocast hands them over: computed in float32, rounded once when written."""
+
+    # 600 values: whole vectors, and a rest; the second is written past the caches
+    SHAPES = pytest.mark.parametrize("shape", [(7, 3, 600), (9, 4, 120_000)])
+    CONSTANTS = 0.7, True, 1.0, GAUSSIAN
+
+    def run(self, kernel, x, *arguments):
+        """Return a kernel's output in bfloat16, and the gradients of `x` and of the arguments."""
+        torch.manual_seed(2)
+        leaves = [x.clone().requires_grad_()] + [a.clone().requires_grad_() for a in arguments if torch.is_tensor(a)]
+        tensors = iter(leaves[1:])
+        with torch.autocast("cpu", torch.bfloat16):
+            y = kernel(leaves[0], *(next(tensors) if torch.is_tensor(a) else a for a in arguments))[0]
+        return y, torch.autograd.grad(y, leaves, torch.randn(y.shape).bfloat16().to(y.dtype))
+
+    def compare(self, name, x, *arguments):
+        x = x.bfloat16()
+        y, grads = self.run(kernel_of(fast_kernels("cpu"), name), x, *arguments)
+        expected, expected_grads = self.run(kernel_of(reference, name), x.float(), *arguments)
+        assert y.dtype == grads[0].dtype == torch.bfloat16
+        torch.testing.assert_close(y.float(), expected, rtol=2**-8, atol=1e-6)
+        for mine, wanted in zip(grads, expected_grads):
+            error = (mine.float() - wanted).norm() / wanted.norm()
+            assert error < 2**-8, f"{error:.2e}"
+
+    @SHAPES
+    def test_dual_exp_iir(self, shape):
+        self.compare("dual_exp_iir", torch.randn(shape), None, None, *self.coefficients(shape))
+
+    @SHAPES
+    def test_dual_exp_iir_with_states(self, shape):
+        self.compare("dual_exp_iir", torch.randn(shape), *torch.randn(2, *shape[1:]), *self.coefficients(shape))
+
+    @SHAPES
+    def test_first_order(self, shape):
+        self.compare("first_order_low_pass", torch.randn(shape), None, self.coefficients(shape)[0])
+
+    @SHAPES
+    def test_neuron(self, shape):
+        self.compare("spiking_neuron", 1 + torch.randn(shape), None, None, *self.CONSTANTS)
+
+    @SHAPES
+    def test_neuron_and_the_synapse_behind_it(self, shape):
+        x, coefficients = 1 + torch.randn(shape), self.coefficients(shape)
+        self.compare(neuron_and_iir, x, None, None, None, None, *coefficients, *self.CONSTANTS)
+
+    def coefficients(self, shape):
+        return [0.9 * torch.rand(shape[2:]) - 0.45 for _ in range(3)]
+
+    def test_rounding_is_torchs(self):
+        """In whole vectors and in the rest, which the processor and integer arithmetic round."""
+        halfway = 1 + (2 * torch.arange(40) + 1) / 2**8  # between two of bfloat16
+        x = torch.cat([halfway, torch.randn(500), torch.tensor([0.0, -0.0, torch.inf, -torch.inf, 3.4e38, 1e-30])])
+        for values in (x, x.flip(0)):
+            with torch.autocast("cpu", torch.bfloat16):
+                y, _ = fast_kernels("cpu").first_order_low_pass(values[None, None], None, torch.zeros(values.shape))
+            torch.testing.assert_close(y[0, 0], values.bfloat16(), rtol=0, atol=0)
+
+    def test_dropout(self):
+        x = torch.randn(5, 333).bfloat16()
+        torch.manual_seed(1)
+        y = fast_kernels("cpu").dropout(x, 0.25)
+        torch.manual_seed(1)
+        expected = fast_kernels("cpu").dropout(x.float(), 0.25)
+        torch.testing.assert_close(y, expected.bfloat16(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -236,8 +322,22 @@ def test_a_network_over_several_training_steps(keep_state):
         torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_hooks_see_the_spikes_and_change_nothing(keep_state):
+    """A neuron with a hook runs in a loop of its own, and the network computes the same."""
+    net, seen = make_network(), []
+    x = 3 * torch.rand(12, 6, 2, 8, 8)
+    state = map_tensors(torch.Tensor.detach, net(x)[1]) if keep_state else None
+    expected, expected_end = net(x, state)
+    handle = net[2].register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    y, end = net(x, state)
+    handle.remove()
+    assert set(seen[0].unique().tolist()) == {0, 1}
+    assert torch.equal(y, expected)
+    map_tensors(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5), end, expected_end)
+
+
 def test_evaluation_keeps_no_potential():
-    seen = []
     loops = fast_kernels("cpu").loops
     with mock.patch.object(loops, "neuron_forward", side_effect=loops.neuron_forward) as forward:
         layer = snn.SpikingNeuron(4)

@@ -18,7 +18,7 @@ def spikes_counted(net, counts):
         if output_name(layer) == "spikes":
 
             def add(_, __, output, name=name):
-                spikes = output[0].sum((0, 1))
+                spikes = output[0].sum((0, 1), dtype=torch.float32)  # of bfloat16 only up to 256
                 counts[name] = counts[name] + spikes if name in counts else spikes
 
             handles.append(layer.register_forward_hook(add))

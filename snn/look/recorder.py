@@ -58,7 +58,8 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
             values = _states(name, layer, x.detach()[:, samples], state, y) | values
         for quantity in what:
             if quantity in values:
-                getattr(trace, quantity)[name] = values[quantity][steps].clone()
+                value = values[quantity][steps]
+                getattr(trace, quantity)[name] = value.float() if value.dtype == torch.bfloat16 else value.clone()
 
     handles = [
         there[name].register_forward_hook(lambda *call, name=name: keep(name, *call))
