@@ -5,8 +5,6 @@ python associative_memory.py --train     100 epochs; settings: configs/associati
 python associative_memory.py --test      the best epoch on unseen corrupted patterns
 """
 
-from torch import nn
-
 import snn
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
@@ -17,10 +15,10 @@ def network(config):
     """300-500-200-500-300: a synapse filter before every dense layer, a fixed filter after the last neurons."""
     p = config["hyperparameters"]
     return snn.Sequential(
-        synapse(300, p), nn.Linear(300, 500), neuron(p),
-        synapse(500, p), nn.Linear(500, 200), neuron(p),
-        synapse(200, p), nn.Linear(200, 500), neuron(p),
-        synapse(500, p), nn.Linear(500, 300), neuron(p),
+        synapse(300, p), snn.Linear(300, 500), neuron(p),
+        synapse(500, p), snn.Linear(500, 200), neuron(p),
+        synapse(200, p), snn.Linear(200, 500), neuron(p),
+        synapse(500, p), snn.Linear(500, 300), neuron(p),
         snn.DualExpFilter(p["filter_tau_m"], p["filter_tau_s"]),
     )  # fmt: skip
 

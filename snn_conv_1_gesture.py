@@ -19,8 +19,8 @@ def network(config):
         synapse((2, 128, 128), p), nn.Conv2d(2, 64, 7, stride=3, padding=1), neuron(p),
         synapse((64, 42, 42), p), nn.Conv2d(64, 32, 3, stride=3), neuron(p),
         synapse((32, 14, 14), p), nn.Conv2d(32, 32, 3, padding=1), neuron(p), nn.Flatten(),
-        synapse(32 * 14 * 14, p), nn.Linear(32 * 14 * 14, 256), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(256, p), nn.Linear(256, 11), neuron(p),
+        synapse(32 * 14 * 14, p), snn.Linear(32 * 14 * 14, 256), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(256, p), snn.Linear(256, 11), neuron(p),
     )  # fmt: skip
 
 

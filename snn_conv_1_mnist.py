@@ -22,8 +22,8 @@ def network(config):
         synapse((64, 28, 28), p), nn.MaxPool2d(2),
         synapse((64, 14, 14), p), nn.Conv2d(64, 64, 3, padding=1), neuron(p),
         synapse((64, 14, 14), p), nn.MaxPool2d(2), nn.Flatten(),
-        synapse(64 * 7 * 7, p), nn.Linear(64 * 7 * 7, 512), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(512, p), nn.Linear(512, 10), neuron(p),
+        synapse(64 * 7 * 7, p), snn.Linear(64 * 7 * 7, 512), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(512, p), snn.Linear(512, 10), neuron(p),
     )  # fmt: skip
 
 

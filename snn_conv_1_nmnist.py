@@ -22,8 +22,8 @@ def network(config):
         synapse((64, 34, 34), p), nn.MaxPool2d(2, padding=1),
         synapse((64, 18, 18), p), nn.Conv2d(64, 64, 3, padding=1), neuron(p),
         synapse((64, 18, 18), p), nn.MaxPool2d(2), nn.Flatten(),
-        synapse(64 * 9 * 9, p), nn.Linear(64 * 9 * 9, 256), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(256, p), nn.Linear(256, 10), neuron(p),
+        synapse(64 * 9 * 9, p), snn.Linear(64 * 9 * 9, 256), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(256, p), snn.Linear(256, 10), neuron(p),
     )  # fmt: skip
 
 

@@ -5,8 +5,6 @@ python snn_mlp_1.py --train     MNIST, 100 epochs; settings: configs/snn_mlp_1.y
 python snn_mlp_1.py --test      the best epoch on the test set
 """
 
-from torch import nn
-
 import snn
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
@@ -16,9 +14,9 @@ def network(config):
     """784-500-500-10: a synapse filter before every dense layer, dropout after both hidden ones."""
     p = config["hyperparameters"]
     return snn.Sequential(
-        synapse(784, p), nn.Linear(784, 500), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(500, p), nn.Linear(500, 500), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(500, p), nn.Linear(500, 10), neuron(p),
+        synapse(784, p), snn.Linear(784, 500), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(500, p), snn.Linear(500, 500), neuron(p), snn.Dropout(p["dropout"]),
+        synapse(500, p), snn.Linear(500, 10), neuron(p),
     )  # fmt: skip
 
 

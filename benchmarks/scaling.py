@@ -13,8 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torch import nn
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -30,9 +28,9 @@ FACTORS = (1, 2, 4, 8, 16)
 def make_case(length, batch, width):
     def make():
         return snn.Sequential(
-            snn.DualExpIIR(width, 4, 1), nn.Linear(width, width), snn.SpikingNeuron(4),
-            snn.DualExpIIR(width, 4, 1), nn.Linear(width, width), snn.SpikingNeuron(4),
-            snn.DualExpIIR(width, 4, 1), nn.Linear(width, 10), snn.SpikingNeuron(4),
+            snn.DualExpIIR(width, 4, 1), snn.Linear(width, width), snn.SpikingNeuron(4),
+            snn.DualExpIIR(width, 4, 1), snn.Linear(width, width), snn.SpikingNeuron(4),
+            snn.DualExpIIR(width, 4, 1), snn.Linear(width, 10), snn.SpikingNeuron(4),
         )  # fmt: skip
 
     return Case(make, batch, length, (width,))

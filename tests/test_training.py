@@ -13,6 +13,7 @@ from snn.base.errors import UserError
 from snn.base.files import written_beside
 from snn.data import encoders
 from snn.data.images import ImageSplit
+from snn.kernels.products import cpu_has_bf16
 from snn.layers.state import Preserved
 from snn.run import loop, optimizers
 from snn.tasks.classification import Classification
@@ -129,19 +130,30 @@ class TestWrittenBeside:
 
 
 def test_filters_stay_in_float32_when_products_run_in_less():
-    """Under autocast, as `precision: bf16` sets it on CUDA: dense layers give bfloat16, filters and neurons float32."""
+    """With `precision: bf16`, dense layers take and give bfloat16; states, coefficients and gradients are float32."""
     net, seen = make_net(), []
-    net[1].register_forward_hook(lambda _, __, y: seen.append(y.dtype))
+    net[1].register_forward_hook(lambda _, x, y: seen.extend([x[0].dtype, y.dtype]))
     with torch.autocast("cpu", torch.bfloat16):
         spikes, (psp, _, (v, r)) = net(torch.rand(5, 3, 784))
-    assert seen == [torch.bfloat16]
-    assert {tensor.dtype for tensor in (spikes, psp, v, r)} == {torch.float32}
+    spikes.sum().backward()
+    assert seen == [torch.bfloat16, torch.bfloat16]
+    assert {tensor.dtype for tensor in (spikes, psp[0], v, r)} == {torch.float32}
+    assert {p.grad.dtype for p in net.parameters()} == {torch.float32}
 
 
-def test_precision_is_for_cuda_alone():
-    with loop.matrix_products("bf16", torch.device("cpu")):
-        assert not torch.is_autocast_enabled("cuda")
-    with loop.matrix_products("tf32", torch.device("cpu")):
+def test_precision(monkeypatch, capsys):
+    cpu = torch.device("cpu")
+    with loop.matrix_products("tf32", cpu):
         assert torch.backends.cudnn.allow_tf32
-    with loop.matrix_products("float32", torch.device("cpu")):
-        assert not torch.backends.cudnn.allow_tf32
+    with loop.matrix_products("float32", cpu):
+        assert not torch.backends.cudnn.allow_tf32 and not torch.is_autocast_enabled("cpu")
+    for features, bf16 in (({"avx512bf16": True}, True), ({"bf16": True}, True), ({"avx512f": True}, False)):
+        cpu_has_bf16.cache_clear()
+        monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda features=features: features)
+        for _ in range(3):
+            with loop.matrix_products("bf16", cpu):
+                assert torch.is_autocast_enabled("cpu") == bf16
+    cpu_has_bf16.cache_clear()
+    assert capsys.readouterr().err == (
+        "note: precision bf16: this CPU has no instructions for it; products run in float32\n"
+    )

@@ -53,7 +53,7 @@ EVERYWHERE = {
     "pytorch_seed": Key(2, integer(0, 2**63), "seed of all random numbers"),
     "device": Key("auto", string, "auto, cpu, cuda or cuda:1", PLACE),
     "precision": Key(
-        "float32", choice("float32", "tf32", "bf16"), "for matrix products on CUDA; filters always use float32"
+        "float32", choice("float32", "tf32", "bf16"), "of products: tf32 is for CUDA; filters compute in float32"
     ),
     "states": Key(
         "zero", choice("zero", "preserved"), "at a batch's start: zero, or preserved from the previous batch", NETWORK

@@ -29,7 +29,7 @@ from snn.kernels.fast import FastKernels
 
 def kernels_for(x):
     """Return the fastest kernels that work on tensor `x`."""
-    if torch.compiler.is_compiling() or operators.is_transforming():
+    if operators.are_needed():
         return operators
     return eager_kernels_for(x)
 

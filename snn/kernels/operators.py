@@ -24,6 +24,11 @@ KERNELS = {
 takes_bf16 = fuses = False
 
 
+def are_needed():
+    """Whether torch traces or transforms the code that runs now."""
+    return torch.compiler.is_compiling() or is_transforming()
+
+
 def is_transforming():
     """Whether torch.vmap, torch.func.grad or another torch.func transform is active."""
     return torch._C._functorch.peek_interpreter_stack() is not None

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from snn.base import ranks
+from snn.kernels.products import cpu_has_bf16
 from snn.layers.state import Preserved
 from snn.look import health
 
@@ -122,9 +123,10 @@ def run_epoch(
 
 
 def matrix_products(precision, device):
-    """Return a context in which dense layers and convolutions on CUDA run in that precision; the CPU uses float32."""
+    """Return a context in which dense layers and convolutions run in that precision, where the device has it."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    return torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16" and device.type == "cuda")
+    bf16 = precision == "bf16" and (device.type != "cpu" or cpu_has_bf16())
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def test(net, split, config, task):
