@@ -44,7 +44,7 @@ def neuron_and_iir(of):
 
     def run(x, v, r, psp_1, psp_2, a1, a2, b1, *constants):
         if of is not reference:
-            return of.neuron_and_iir(x, (v, r), constants, (psp_1, psp_2), (a1, a2, b1))
+            return of.neuron_and_iir(x, (v, r), constants, 0, (psp_1, psp_2), (a1, a2, b1))
         spikes, *neuron_states = reference.spiking_neuron(x, v, r, *constants)
         psp, *synapse_states = reference.dual_exp_iir(spikes, psp_1, psp_2, a1, a2, b1)
         return psp, *neuron_states, *synapse_states
@@ -275,13 +275,13 @@ def test_dropout(fast):
     assert torch.equal(fast.dropout(x, 0.3), first)
 
 
-def make_network():
+def make_network(dropout=0.0):
     """Return a convolution and dense network whose weights are large enough for every layer to spike."""
     torch.manual_seed(0)
     net = snn.Sequential(
         snn.DualExpIIR((2, 8, 8), 4, 1), nn.Conv2d(2, 20, 3, padding=1), snn.SpikingNeuron(4),
         snn.DualExpIIR((20, 8, 8), 4, 1), nn.MaxPool2d(2), nn.Flatten(),
-        snn.FirstOrderLowPass(320, 4), nn.Linear(320, 40), snn.SpikingNeuron(4, True),
+        snn.FirstOrderLowPass(320, 4), nn.Linear(320, 40), snn.SpikingNeuron(4, True), snn.Dropout(dropout),
         snn.DualExpIIR(40, 4, 1), nn.Linear(40, 5), snn.SpikingNeuron(4),
     )  # fmt: skip
     with torch.no_grad():
@@ -322,17 +322,48 @@ def test_a_network_over_several_training_steps(keep_state):
         torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("features", [30, 600])
+@pytest.mark.parametrize("with_states", [False, True])
+def test_dropout_between_a_neuron_and_the_synapse_behind_it(features, with_states):
+    """In one loop as in three: the same mask, values and gradients."""
+    fast, x = fast_kernels("cpu"), 1 + torch.randn(9, 3, features)
+    given = [torch.randn(3, features) for _ in range(4)] if with_states else [None] * 4
+    leaves = [x, *(given if with_states else []), *(0.9 * torch.rand(features) - 0.45 for _ in range(3))]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    (v, r, psp_1, psp_2), coefficients, constants = given, leaves[-3:], (0.7, True, 1.0, GAUSSIAN)
+
+    def in_one_loop():
+        return fast.neuron_and_iir(x, (v, r), constants, 0.3, (psp_1, psp_2), coefficients)
+
+    def in_three():
+        spikes, *neuron_states = fast.spiking_neuron(x, v, r, *constants)
+        psp, *synapse_states = fast.dual_exp_iir(fast.dropout(spikes, 0.3), psp_1, psp_2, *coefficients)
+        return psp, *neuron_states, *synapse_states
+
+    results = []
+    for run in (in_one_loop, in_three):
+        torch.manual_seed(5)
+        outputs = run()
+        total = sum((y * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))).sum() for y in outputs)
+        results.append((*outputs, *torch.autograd.grad(total, leaves)))
+    for mine, expected in zip(*results):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("keep_state", [False, True])
 def test_hooks_see_the_spikes_and_change_nothing(keep_state):
     """A neuron with a hook runs in a loop of its own, and the network computes the same."""
-    net, seen = make_network(), []
+    net, seen = make_network(dropout=0.3), []
     x = 3 * torch.rand(12, 6, 2, 8, 8)
     state = map_tensors(torch.Tensor.detach, net(x)[1]) if keep_state else None
+    torch.manual_seed(1)
     expected, expected_end = net(x, state)
-    handle = net[2].register_forward_hook(lambda _, __, output: seen.append(output[0]))
+    handles = [net[k].register_forward_hook(lambda _, __, y: seen.append(y[0])) for k in (2, 8)]
+    torch.manual_seed(1)
     y, end = net(x, state)
-    handle.remove()
-    assert set(seen[0].unique().tolist()) == {0, 1}
+    for handle in handles:
+        handle.remove()
+    assert [set(spikes.unique().tolist()) for spikes in seen] == [{0, 1}] * 2
     assert torch.equal(y, expected)
     map_tensors(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5), end, expected_end)
 

@@ -24,15 +24,15 @@ from numba import types as numba_types
 from numba.extending import intrinsic
 
 from snn.kernels import vectors
-from snn.kernels.vectors import LANES, ZEROS, finish, load, load_all, pointer_of, prefetch, store, store_all
+from snn.kernels.vectors import LANES, ZEROS, finish, load, load_all, mask, pointer_of, prefetch, store, store_all
 
 BLOCK = 512  # features
 STEPS = 4  # at a time
 SMALL = 20_000  # values in a sequence; fewer are done before a second thread has started
 LARGE = 2**23  # bytes of a sequence that is written past the caches
 LINE = 64  # bytes of a cache line
-ARRAYS, NUMBERS = 11, 7  # the most that a loop can take
-_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + 1)  # address and shape of each array, numbers, whether it is large
+ARRAYS, NUMBERS, SEEDS = 11, 7, 3  # the most that a loop can take
+_Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + SEEDS + 1)  # each array's address and shape, numbers, seeds, large
 
 f32 = np.float32
 _KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
@@ -41,7 +41,7 @@ _kinds = ()  # each copy of `unpack` gets its own: the number type of each array
 _SOURCES = [Path(file).read_bytes() for file in (__file__, vectors.__file__)]
 
 Array = namedtuple("Array", "pointer step row")  # values to the next step, 0 if all are equal; to the next sample
-Here = namedtuple("Here", "b n first end ahead large like")  # a sample, a feature, steps; `like` as in `vectors`
+Here = namedtuple("Here", "b n first end ahead large seeds like")  # a sample, a feature, steps; `like` as in `vectors`
 
 _openmp = ctypes.CDLL(None)  # the library that torch has loaded
 _parallel = getattr(_openmp, "GOMP_parallel", None)
@@ -65,8 +65,11 @@ class Loop:
     def __init__(self, function, **names):
         self.function, self.names, self.compiled = function, names, {}
 
-    def __call__(self, *arguments):
-        """Run the loop on tensors of up to three dimensions (fewer become `[1, *, *]`), then numbers."""
+    def __call__(self, *arguments, seeds=(0, 0, 0)):
+        """Run the loop on tensors of up to three dimensions (fewer become `[1, *, *]`), then numbers.
+
+        `seeds` are whole numbers of 32 bits, for `vectors.mask`; numbers become float32.
+        """
         tensors = [a for a in arguments if torch.is_tensor(a)]
         kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
         compiled = self.compiled.get(kinds) or self._compile(kinds)
@@ -79,7 +82,7 @@ class Loop:
         sequence = tensors[0]
         large = aligned and sequence.nbytes >= LARGE and sequence.shape[-1] % (2 * LANES) == 0
         task = _Task(
-            *arrays, *(0,) * (4 * ARRAYS - len(arrays)), *numbers, *(0,) * (NUMBERS - len(numbers)), large
+            *arrays, *(0,) * (4 * ARRAYS - len(arrays)), *numbers, *(0,) * (NUMBERS - len(numbers)), *seeds, large
         )  # fmt: skip
         if _parallel and sequence.numel() >= SMALL:
             _parallel(compiled.address, ctypes.addressof(task), torch.get_num_threads(), 0)
@@ -124,8 +127,8 @@ def _array(task, k, kind):
 
 
 def unpack(task):
-    """Return the shape of the first array, the arrays, the numbers, and whether the first array is large."""
-    task = carray(task, 4 * ARRAYS + NUMBERS + 1)
+    """Return the shape of the first array, the arrays, the numbers, the seeds, and whether the first array is large."""
+    task = carray(task, 4 * ARRAYS + NUMBERS + SEEDS + 1)
     shape = np.int64(task[1]), np.int64(task[2]), np.int64(task[3])
     arrays = (
         _array(task, 0, _kinds[0]), _array(task, 1, _kinds[1]), _array(task, 2, _kinds[2]), _array(task, 3, _kinds[3]),
@@ -137,7 +140,9 @@ def unpack(task):
         f32(task[first]), f32(task[first + 1]), f32(task[first + 2]), f32(task[first + 3]),
         f32(task[first + 4]), f32(task[first + 5]), f32(task[first + 6]),
     )  # fmt: skip
-    return shape, arrays, numbers, task[first + NUMBERS] != 0
+    first += NUMBERS
+    seeds = np.uint32(task[first]), np.uint32(task[first + 1]), np.uint32(task[first + 2])
+    return shape, arrays, numbers, seeds, task[first + SEEDS] != 0
 
 
 @cache
@@ -161,12 +166,6 @@ def share(shape):
 
 
 @njit
-def exact_number(task, k):
-    """Return a number as it was given, in float64."""
-    return carray(task, 4 * ARRAYS + NUMBERS)[4 * ARRAYS + k]
-
-
-@njit
 def get(sequence, t, here):
     """Return a sequence's value at step `t`."""
     return load(sequence.pointer, t * sequence.step + here.b * sequence.row + here.n, here.like)
@@ -183,6 +182,12 @@ def ask_ahead(sequence, t, here):
     """Ask for the value that is needed when the next steps are."""
     if here.large:
         prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
+
+
+@njit
+def mask_at(sequence, t, here, scale):
+    """Return a dropout's mask at step `t`, which depends on the place in a sequence: `scale`, or 0."""
+    return mask(t * sequence.step + here.b * sequence.row + here.n, here.seeds, scale, here.like)
 
 
 @njit
@@ -215,7 +220,7 @@ def over_time(states, sums=0, backwards=False, **formulas):
 
 
 def _over_time(task):
-    shape, arrays, numbers, large = unpack(task)
+    shape, arrays, numbers, seeds, large = unpack(task)
     _, start, end, sums = arrays[:4]
     first_b, last_b, first, last = share(shape)
     kept = np.empty(ALL * BLOCK, f32)
@@ -233,11 +238,11 @@ def _over_time(task):
                 t = shape[0] - 1 - done if BACKWARDS else done
                 until = t - steps if BACKWARDS else t + steps
                 for j in range(0, vectors_end, LANES):
-                    here = Here(b, i + j, t, until, ahead, large, ZEROS())
+                    here = Here(b, i + j, t, until, ahead, large, seeds, ZEROS())
                     state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
                     store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
                 for j in range(vectors_end, features):
-                    here = Here(b, i + j, t, until, ahead, large, f32(0))
+                    here = Here(b, i + j, t, until, ahead, large, seeds, f32(0))
                     state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
                     store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
             for k in range(STATES):

@@ -12,24 +12,11 @@ import math
 from functools import cache
 from types import ModuleType
 
-import numpy as np
 import torch
 from numba import njit
 
 from snn.kernels import surrogates
-from snn.kernels.compiled import (
-    BLOCK,
-    Loop,
-    ask_ahead,
-    coefficients_at,
-    exact_number,
-    f32,
-    get,
-    over_time,
-    put,
-    share,
-    unpack,
-)
+from snn.kernels.compiled import Loop, ask_ahead, coefficients_at, f32, get, mask_at, over_time, put, share, unpack
 from snn.kernels.vectors import (
     LANES,
     ZEROS,
@@ -37,7 +24,7 @@ from snn.kernels.vectors import (
     exponent,
     in_range_of_exponents,
     load,
-    pointer_of,
+    mask,
     square_root,
     step,
     store,
@@ -47,7 +34,6 @@ from snn.kernels.vectors import (
 TAKES_BF16 = True
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f32(math.log(2) ** k / math.factorial(k)) for k in range(7))  # 2^f by powers of f
 _BIAS, _NEAREST = f32(127), f32(127.5)
-u32 = np.uint32
 
 
 def dual_exp_iir_forward(x, start, coefficients, psp):
@@ -205,13 +191,18 @@ def _neuron_backward(arrays, numbers, state, here):
     return to_v, to_r
 
 
-def neuron_iir_forward(current, start, decay, membrane_filter, threshold, keep, coefficients, psp):
-    """Run a neuron and the synapse behind it; their states are `[4, B, N]`: v, r, psp[t-1], psp[t-2]."""
+def neuron_iir_forward(current, start, decay, membrane_filter, threshold, keep, coefficients, dropout, psp):
+    """Run a neuron and the synapse behind it; their states are `[4, B, N]`: v, r, psp[t-1], psp[t-2].
+
+    `dropout` of the spikes between them is a scale and seeds, as for `dropout`; a scale of 0 means none.
+    """
     above = torch.empty_like(psp) if keep else None
     end = start.new_empty(4, *psp.shape[1:])
     kept_decay = decay if membrane_filter else 0.0
+    scale, seeds = dropout
     _neuron_iir_forward(
-        psp, start, end, current, coefficients, above if keep else psp, decay, kept_decay, threshold, keep
+        psp, start, end, current, coefficients, above if keep else psp, decay, kept_decay, threshold, keep, scale,
+        seeds=seeds,
     )  # fmt: skip
     return above, end
 
@@ -219,7 +210,7 @@ def neuron_iir_forward(current, start, decay, membrane_filter, threshold, keep, 
 @over_time(states=4)
 def _neuron_iir_forward(arrays, numbers, state, here):
     psp, _, _, current, coefficients, above = arrays[:6]
-    decay, kept_decay, threshold, keep = numbers[0], numbers[1], numbers[2], numbers[3] != 0
+    decay, kept_decay, threshold, keep, scale = numbers[0], numbers[1], numbers[2], numbers[3] != 0, numbers[4]
     a1, a2, b1 = coefficients_at(coefficients, here)
     v, r, psp_1, psp_2 = state
     for t in range(here.first, here.end):
@@ -229,6 +220,8 @@ def _neuron_iir_forward(arrays, numbers, state, here):
         r = decay * r + spike
         if keep:
             put(above, t, here, v - threshold)
+        if scale != 0:
+            spike = spike * mask_at(psp, t, here, scale)
         value = b1 * spike + a1 * psp_1 + a2 * psp_2
         put(psp, t, here, value)
         psp_1, psp_2 = value, psp_1
@@ -236,8 +229,9 @@ def _neuron_iir_forward(arrays, numbers, state, here):
 
 
 def neuron_iir_backward(
-    grad_psp, grad_end, above, psp, start, coefficients, decay, membrane_filter, surrogate, from_zero, grad_current
-):
+    grad_psp, grad_end, above, psp, start, coefficients, decay, membrane_filter, surrogate, from_zero, dropout,
+    grad_current,
+):  # fmt: skip
     """`start` and `grad_end` are `[4, B, N]`, in the order of `neuron_iir_forward`."""
     grad_start = grad_end.new_empty(4, *psp.shape[1:])
     sums = grad_end.new_zeros(torch.get_num_threads(), 3, psp.shape[2])
@@ -245,14 +239,14 @@ def neuron_iir_backward(
     loop = _with_surrogate(surrogate.gradient, _neuron_iir_backward, states=4, sums=3)
     loop(
         psp, grad_end, grad_start, sums, grad_psp, above, start, coefficients, grad_current,
-        decay, kept_decay, not from_zero, *surrogate.constants,
+        decay, kept_decay, not from_zero, dropout[0], *surrogate.constants, seeds=dropout[1],
     )  # fmt: skip
     return grad_start, sums.sum(0)
 
 
 def _neuron_iir_backward(arrays, numbers, state, here):
     psp, _, _, _, grad_psp, above, start, coefficients, grad_current = arrays[:9]
-    decay, kept_decay, from_spikes, c_1, c_2, c_3 = numbers[:6]
+    decay, kept_decay, from_spikes, scale, c_1, c_2, c_3 = numbers[:7]
     a1, a2, b1 = coefficients_at(coefficients, here)
     to_v, to_r, to_this, to_before, sum_a1, sum_a2, sum_b1 = state
     psp_0, psp_1 = get(psp, here.first, here), _before(psp, here.first - 1, start, 2, here)
@@ -265,11 +259,13 @@ def _neuron_iir_backward(arrays, numbers, state, here):
         grad = arriving + to_this
         sum_a1 += grad * psp_1
         sum_a2 += grad * psp_2
+        to_this, to_before = to_before + a1 * grad, a2 * grad
+        if scale != 0:
+            grad = grad * mask_at(psp, t, here, scale)
         if from_spikes != 0:
             sum_b1 += grad * step(distance)
         else:
             sum_b1 += arriving * psp_0
-        to_this, to_before = to_before + a1 * grad, a2 * grad
         psp_0, psp_1 = psp_1, psp_2
         grad = (b1 * grad + to_r) * _surrogate(distance, c_1, c_2, c_3) + to_v
         put(grad_current, t, here, grad)
@@ -337,35 +333,20 @@ def _dual_exp_filter_backward(arrays, numbers, state, here):
     return to_m, to_s
 
 
-def dropout(x, seeds, smallest, scale):
+def dropout(x, scale, seeds):
+    """Multiply by `scale`, or by 0 where `vectors.mask` of the seeds is."""
     y = torch.empty_like(x)
-    _dropout(x.view(1, 1, -1), y.view(1, 1, -1), scale, *seeds, smallest)
+    _dropout(x.view(1, 1, -1), y.view(1, 1, -1), scale, seeds=seeds)
     return y
 
 
 @Loop
 def _dropout(task):
-    shape, arrays, numbers, _ = unpack(task)
-    x, y = arrays[0].pointer, arrays[1].pointer
-    scale, seed_1, seed_2 = numbers[0], u32(exact_number(task, 1)), u32(exact_number(task, 2))
-    smallest = u32(exact_number(task, 3))
+    shape, arrays, numbers, seeds, _ = unpack(task)
+    x, y, scale = arrays[0].pointer, arrays[1].pointer, numbers[0]
     _, _, first, last = share(shape)
-    kept = np.empty(BLOCK, f32)
-    for i in range(first, last, BLOCK):
-        features = min(BLOCK, last - i)
-        for j in range(features):
-            number = _mix(u32(i + j) + seed_1) ^ seed_2
-            kept[j] = scale if number >= smallest else f32(0)
-        vectors_end = features - features % LANES
-        for j in range(0, vectors_end, LANES):
-            store(y, i + j, load(pointer_of(kept), j, ZEROS()) * load(x, i + j, ZEROS()), False)
-        for j in range(vectors_end, features):
-            store(y, i + j, kept[j] * load(x, i + j, f32(0)), False)
-
-
-@njit
-def _mix(h):
-    """Return the last step of MurmurHash3, which spreads every bit of a 32-bit number over all bits."""
-    h = u32((h ^ (h >> u32(16))) * u32(0x85EBCA6B))
-    h = u32((h ^ (h >> u32(13))) * u32(0xC2B2AE35))
-    return u32(h ^ (h >> u32(16)))
+    vectors_end = last - (last - first) % LANES
+    for i in range(first, vectors_end, LANES):
+        store(y, i, mask(i, seeds, scale, ZEROS()) * load(x, i, ZEROS()), False)
+    for i in range(vectors_end, last):
+        store(y, i, mask(i, seeds, scale, f32(0)) * load(x, i, f32(0)), False)

@@ -332,9 +332,9 @@ def _dual_exp_filter_backward(
     tl.store(grad_start + batch * features + place, to_s, inside)
 
 
-def dropout(x, seeds, smallest, scale):
-    y = torch.empty_like(x)
-    seed = seeds[0] << 31 ^ seeds[1]
+def dropout(x, scale, seeds):
+    y, (seed_1, seed_2, smallest) = torch.empty_like(x), seeds
+    seed = seed_1 << 31 ^ seed_2
     _dropout[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), seed, smallest, scale, BLOCK=1024)
     return y
 

@@ -45,13 +45,15 @@ class FastKernels:
         constants = decay, membrane_filter, threshold, surrogate
         return _SpikingNeuron.apply(self.loops, current, v, r, constants, _keeps(current, v, r))
 
-    def neuron_and_iir(self, current, neuron_states, constants, synapse_states, coefficients):
-        """Run `spiking_neuron` and `dual_exp_iir` on its spikes in one loop; return psp, v[T], r[T], psp[T], psp[T-1].
+    def neuron_and_iir(self, current, neuron_states, constants, p, synapse_states, coefficients):
+        """Run `spiking_neuron`, `dropout` of its spikes if p > 0, and `dual_exp_iir` in one loop.
 
-        The spikes are never written. Only if `fuses`.
+        Return psp, v[T], r[T], psp[T], psp[T-1]. The spikes are never written. Only if `fuses`.
         """
-        keep = _keeps(current, *neuron_states, *synapse_states, *coefficients)
-        return _NeuronAndIIR.apply(self.loops, current, constants, keep, *neuron_states, *synapse_states, *coefficients)
+        keep, dropout = _keeps(current, *neuron_states, *synapse_states, *coefficients), _random_mask(p)
+        return _NeuronAndIIR.apply(
+            self.loops, current, constants, keep, dropout, *neuron_states, *synapse_states, *coefficients
+        )
 
     def dual_exp_filter(self, x, m, s, decay_m, decay_s, gain):
         return _DualExpFilter.apply(self.loops, x, m, s, decay_m, decay_s, gain)
@@ -63,6 +65,16 @@ class FastKernels:
 def _keeps(*tensors):
     """Whether a backward may follow."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def _random_mask(p):
+    """Return a new dropout's scale and seeds; the scale is 0 where p is.
+
+    The mask is a function of the seeds and the position; a backward computes it again, so that none is saved.
+    """
+    if p == 0:
+        return 0, (0, 0, 0)
+    return 1 / (1 - p), (*torch.randint(2**32, (2,)).tolist(), min(round(p * 2**32), 2**32 - 1))
 
 
 class _Layout:
@@ -250,10 +262,10 @@ class _SpikingNeuron(Function):
 
 
 class _NeuronAndIIR(Function):
-    """A neuron, and the synapse filter of its spikes."""
+    """A neuron, dropout of its spikes, and the synapse filter of what is left."""
 
     @staticmethod
-    def forward(ctx, loops, current, constants, keep, v, r, psp_1, psp_2, a1, a2, b1):
+    def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1):
         layout, ctx.current_dtype = _Layout(current, loops), current.dtype
         ctx.from_zero = psp_1 is None and psp_2 is None
         start = layout.flatten_states(v, r, psp_1, psp_2)
@@ -262,10 +274,10 @@ class _NeuronAndIIR(Function):
             _B1FromOutput.prepare(coefficients)
         y, psp = layout.new_sequence()
         kept, end = loops.neuron_iir_forward(
-            layout.flatten(current), start, *constants[:3], keep, coefficients, psp
-        )  # fmt: skip
+            layout.flatten(current), start, *constants[:3], keep, coefficients, dropout, psp
+        )
         ctx.save_for_backward(kept, psp, start, coefficients)
-        ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
+        ctx.loops, ctx.layout, ctx.constants, ctx.dropout = loops, layout, constants, dropout
         ctx.set_materialize_grads(False)
         return y, *layout.unflatten(end)
 
@@ -278,12 +290,12 @@ class _NeuronAndIIR(Function):
         grad_end = layout.flatten_states(*grads)
         grad_start, sums = ctx.loops.neuron_iir_backward(
             layout.flatten(grad_psp), grad_end, kept, psp, start, coefficients, decay, membrane_filter, surrogate,
-            ctx.from_zero, grad_current,
+            ctx.from_zero, ctx.dropout, grad_current,
         )  # fmt: skip
         if ctx.from_zero:
             _B1FromOutput.finish(sums, coefficients, psp, grad_end[2:], [grad is not None for grad in grads[2:]])
-        grad_states = _where(ctx.needs_input_grad[4:8], grad_start, layout)
-        return None, layout.unflatten(grad_current), None, None, *grad_states, *layout.unflatten(sums)
+        grad_states = _where(ctx.needs_input_grad[5:9], grad_start, layout)
+        return None, layout.unflatten(grad_current), None, None, None, *grad_states, *layout.unflatten(sums)
 
 
 class _DualExpFilter(Function):
@@ -312,16 +324,12 @@ class _DualExpFilter(Function):
 
 
 class _Dropout(Function):
-    """y = x / (1 - p) where a random number of 32 bits is large enough, else 0
-
-    The numbers are a function of two seeds and the position; the backward computes them again, so no mask is saved.
-    """
+    """y = x / (1 - p) where a random number of 32 bits is large enough, else 0"""
 
     @staticmethod
     def forward(ctx, loops, x, p):
-        seeds = torch.randint(2**32, (2,)).tolist()
-        smallest = min(round(p * 2**32), 2**32 - 1)
-        ctx.mask = lambda x: loops.dropout(x.contiguous(), seeds, smallest, 1 / (1 - p))
+        scale, seeds = _random_mask(p)
+        ctx.mask = lambda x: loops.dropout(x.contiguous(), scale, seeds)
         return ctx.mask(x)
 
     @staticmethod

@@ -52,8 +52,12 @@ def _as_vector(context, builder, value, kind):
     """Return a vector, or a number in every lane."""
     if kind == Vector:
         return value
-    value = context.cast(builder, value, kind, numba_types.float32)
-    one = builder.insert_element(ir.Constant(ir.VectorType(_float, LANES), ir.Undefined), value, _int(0))
+    return _splat(builder, context.cast(builder, value, kind, numba_types.float32))
+
+
+def _splat(builder, value):
+    """Return a vector with a number in every lane."""
+    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, _int(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_int, LANES), [_int(0)] * LANES))
 
 
@@ -225,6 +229,33 @@ def prefetch(typing_context, pointer, place):
         return context.get_dummy_value()
 
     return numba_types.void(pointer, numba_types.int64), generate
+
+
+@intrinsic
+def mask(typing_context, place, seeds, scale, like):
+    """Return `scale` where a random number of 32 bits is `seeds[2]` or more, else 0.
+
+    The number is a function of the place, a whole number, and of the first two seeds: the last step of MurmurHash3,
+    which spreads every bit over all bits.
+    """
+    kind = Vector if like == Vector else numba_types.float32
+
+    def generate(context, builder, signature, values):
+        numbers = [builder.extract_value(values[1], k) for k in range(3)]
+        numbers += [builder.trunc(values[0], _int), values[2]]
+        if kind == Vector:
+            numbers = [_splat(builder, number) for number in numbers]
+        seed_1, seed_2, smallest, h, scale = numbers
+        ints = h.type
+        if kind == Vector:
+            h = builder.add(h, ir.Constant(ints, list(range(LANES))))
+        h = builder.add(h, seed_1)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            h = builder.mul(builder.xor(h, builder.lshr(h, _all(shift, ints))), _all(factor, ints))
+        h = builder.xor(builder.xor(h, builder.lshr(h, _all(16, ints))), seed_2)
+        return builder.select(builder.icmp_unsigned(">=", h, smallest), scale, _all(0.0, scale.type))
+
+    return kind(numba_types.int64, seeds, numba_types.float32, like), generate
 
 
 @intrinsic

@@ -55,8 +55,10 @@ class SpikingNeuron(Layer):
         )
         return spikes, tuple(state)
 
-    def with_synapse(self, synapse, x, state=None, synapse_state=None):
-        """Run this neuron and the `DualExpIIR` behind it in one loop, where `kernels_for(x).fuses`.
+    def with_synapse(self, synapse, x, state=None, synapse_state=None, p=0.0):
+        """Run this neuron, dropout of probability p, and the `DualExpIIR` behind it in one loop.
+
+        Only where `kernels_for(x).fuses`.
 
         Shape: current `[T, B, *features]` -> psp of the same shape, this neuron's state, the synapse's state.
         """
@@ -64,7 +66,7 @@ class SpikingNeuron(Layer):
         constants = self.decay, self.membrane_filter, self.threshold, self.surrogate
         coefficients = synapse.a1, synapse.a2, synapse.b1
         psp, v, r, psp_1, psp_2 = kernels_for(x).neuron_and_iir(
-            x, state or (None, None), constants, synapse_state or (None, None), coefficients
+            x, state or (None, None), constants, p, synapse_state or (None, None), coefficients
         )
         return psp, (v, r), (psp_1, psp_2)
 

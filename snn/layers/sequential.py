@@ -5,12 +5,14 @@ from torch import nn
 
 from snn.base.names import find_class
 from snn.kernels import kernels_for
+from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer, as_taken, is_stateful, is_watched
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse
 
 SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass}
 NEURONS = {"SpikingNeuron": SpikingNeuron}
+IN_ONE_LOOP = (SpikingNeuron, DualExpIIR), (SpikingNeuron, Dropout, DualExpIIR)
 
 
 class Sequential(nn.Sequential):
@@ -19,7 +21,8 @@ class Sequential(nn.Sequential):
     A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
     `[T * B, *]`. Under autocast only these products run in lower precision; filters and potentials stay in float32.
-    A neuron and the synapse behind it run in one loop, without the spikes between them, unless a hook watches one.
+    A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
+    hook watches one of them.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -54,8 +57,11 @@ class Sequential(nn.Sequential):
             layer = layers[n]
             if not is_stateful(layer):
                 x, end = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), [None]
-            elif _in_one_loop(x, *layers[n : n + 2]):
-                x, *end = layer.with_synapse(layers[n + 1], x, *state[n : n + 2])
+            elif together := _in_one_loop(x, layers[n : n + 3]):
+                *dropouts, behind = together[1:]
+                p = sum(dropout.p for dropout in dropouts if dropout.training)
+                x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p)
+                end = [end, *(None for _ in dropouts), end_behind]
             else:
                 x, *end = layer(as_taken(x, layer), state[n])
             ends += end
@@ -67,10 +73,11 @@ class Sequential(nn.Sequential):
         return y[0], state
 
 
-def _in_one_loop(x, layer, behind=None):
-    """Whether a neuron and the synapse behind it run in one loop: the paper's types, and no hook on the spikes."""
-    types = type(layer) is SpikingNeuron and type(behind) is DualExpIIR
-    return types and kernels_for(x).fuses and not is_watched(layer) and not is_watched(behind)
+def _in_one_loop(x, layers):
+    """Return those of these layers, from the first on, that run in one loop: of these very types, without hooks."""
+    types = tuple(type(layer) for layer in layers)
+    together = next((layers[: len(kinds)] for kinds in IN_ONE_LOOP if types[: len(kinds)] == kinds), [])
+    return together if together and kernels_for(x).fuses and not any(map(is_watched, together)) else []
 
 
 def synapse(shape, hyperparameters):
