@@ -1,4 +1,4 @@
-"""Products of dense layers: the same numbers as torch.nn.functional.linear, whichever library multiplies."""
+"""Products of dense layers and convolutions: the same numbers as torch.nn.functional's, whatever computes them."""
 
 import pytest
 import torch
@@ -87,3 +87,57 @@ def test_the_rule(monkeypatch, name, features, mkl, faster):
     monkeypatch.setattr(products, "_host_cpu", lambda: (name, features))
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
     assert products._faster_on_onednn.__wrapped__() == faster
+
+
+class TestConv2d:
+    """The input's gradient without the stride: the same numbers as torch's."""
+
+    @staticmethod
+    def results(function, layer, x, memory_format, dtype=torch.float32):
+        x = x.to(dtype).contiguous(memory_format=memory_format).requires_grad_()
+        y = function(x)
+        grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y.dtype)
+        return y, *torch.autograd.grad(y, [x, *layer.parameters()], grad)
+
+    @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+    @pytest.mark.parametrize(
+        "size, stride, padding, side, bias",
+        [(7, 3, 1, (32, 29), True), (7, 3, 0, (31, 40), False), (5, 2, 2, (17, 16), True), (3, 2, 4, (9, 9), True),
+         (5, 4, 1, (16, 23), True)],
+    )  # fmt: skip
+    def test_equals_torchs(self, monkeypatch, memory_format, size, stride, padding, side, bias):
+        ways, by_phases = [], products._input_gradient_by_phases
+        monkeypatch.setattr(products, "_input_gradient_by_phases", lambda *a: ways.append(1) or by_phases(*a))
+        torch.manual_seed(0)
+        layer = snn.Conv2d(2, 20, size, stride, padding, bias=bias)
+        x = torch.randn(3, 2, *side)
+        mine = self.results(layer, layer, x, memory_format)
+        expected = self.results(
+            lambda x: F.conv2d(x, layer.weight, layer.bias, stride, padding), layer, x, memory_format
+        )
+        for a, b in zip(mine, expected):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert ways == [1]
+
+    def test_under_autocast(self):
+        layer, x = snn.Conv2d(2, 20, 7, 3, 1), torch.randn(3, 2, 32, 32)
+        expected = self.results(layer, layer, x, torch.contiguous_format)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+            mine = self.results(layer, layer, x, torch.contiguous_format, torch.bfloat16)
+        assert y.dtype == mine[1].dtype == torch.bfloat16
+        for a, b in zip(mine, expected):
+            assert (a - b).norm() < 0.02 * b.norm()
+
+    def test_torchs_own_where_it_takes_fewer_operations(self, monkeypatch):
+        monkeypatch.setattr(products, "_Conv2d", None)
+        x = torch.randn(2, 2, 20, 20)
+        for layer in (
+            snn.Conv2d(2, 32, 3, padding=1), snn.Conv2d(2, 4, 7, (3, 2)), snn.Conv2d(2, 4, 7, 3, dilation=2),
+            snn.Conv2d(2, 4, 7, 3, groups=2), snn.Conv2d(2, 4, 7, padding="same"),
+            snn.Conv2d(2, 4, 7, 3, padding_mode="circular", padding=1),
+        ):  # fmt: skip
+            layer(x)
+        assert torch.vmap(snn.Conv2d(2, 4, 7, 3))(x[None]).shape == (1, 2, 4, 5, 5)
+        assert snn.Conv2d(2, 4, 7, 3)(x[:0]).shape == (0, 4, 5, 5)
+        snn.Conv2d(64, 32, 3, 3)(torch.randn(1, 64, 9, 9))

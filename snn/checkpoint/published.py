@@ -85,8 +85,8 @@ def _names_and_constants(net):
                 gain = DualExpFilter(layer.tau_m, layer.tau_s).gain
                 constants[f"axon{block}.{CELLS[kind]}.v_0"] = gain, "hyperparameters.tau_m and tau_s", ()
         elif isinstance(layer, (nn.Conv2d, nn.Linear)):
-            of_product = f"conv{block}.conv2d_cell" if kind is nn.Conv2d else f"{dense}{block}.neuron_cell"
-            weight = "conv" if kind is nn.Conv2d else "weight"
+            of_product = f"conv{block}.conv2d_cell" if isinstance(layer, nn.Conv2d) else f"{dense}{block}.neuron_cell"
+            weight = "conv" if isinstance(layer, nn.Conv2d) else "weight"
             for mine, _ in layer.named_parameters():
                 names[f"{place}.{mine}"] = f"{of_product}.{weight}.{mine}"
         elif kind is SpikingNeuron and type(layer.surrogate) is Gaussian and layer.threshold == 1:

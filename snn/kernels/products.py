@@ -1,12 +1,15 @@
-"""Products of dense layers, on the fastest instructions of this CPU.
+"""Products of dense layers and convolutions, where the CPU has a faster one than torch takes.
 
 torch multiplies float32 matrices with MKL, which takes AVX2 on AMD's processors also where they have AVX-512; oneDNN,
 which torch carries for convolutions, takes AVX-512 there. Measured on 2 cores, for the shapes of the MLP and of the
 associative memory, oneDNN against MKL: on Zen 5 about twice as fast forward and for the input's gradient, and up to 1.4
 times for the weight's; on Zen 4, which adds 512 bits in two halves, 1.0 to 1.9 times, and no faster for the weight's.
 
-The rule is fixed by the processor, and not measured in each process, so that a resumed run computes what one without a
-break does.
+A convolution's gradient of an input of few channels, such as an event camera's two, fills an eighth of a vector in
+oneDNN. With a stride there is a better way: `_input_gradient_by_phases`.
+
+The rules are fixed by processor and shapes, not measured in each process, so that a resumed run computes what one
+without a break does.
 """
 
 import sys
@@ -66,6 +69,67 @@ def _faster_on_onednn():
     if not there or not torch.backends.mkl.is_available() or not name.startswith("znver") or "avx512f" not in features:
         return ()
     return ("input",) if name == "znver4" else ("input", "weight")
+
+
+def conv2d(x, weight, bias, stride, padding):
+    """Return what torch.nn.functional.conv2d returns: x `[B, channels, height, width]`; one stride and padding."""
+    plain = x.device.type == "cpu" and x.numel() and not operators.are_needed()
+    if not plain or not _is_faster_by_phases(weight, stride):
+        return F.conv2d(x, weight, bias, stride, padding)
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    return _Conv2d.apply(x, weight, bias, stride, padding)
+
+
+def _is_faster_by_phases(weight, stride):
+    """Whether `_input_gradient_by_phases` takes fewer operations, in vectors of 16 channels."""
+    _, channels, size, _ = weight.shape
+    taps = -(-size // stride)
+    return _whole_vectors(channels * stride**2) * taps**2 < _whole_vectors(channels) * size**2
+
+
+def _whole_vectors(channels):
+    return -(-channels // 16)
+
+
+class _Conv2d(Function):
+    """torch.nn.functional.conv2d with another way to the input's gradient."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding):
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x, weight), (s, p), needed = ctx.saved_tensors, (ctx.stride, ctx.padding), ctx.needs_input_grad
+        grad_x = _input_gradient_by_phases(grad, weight, x.shape, s, p) if needed[0] else None
+        _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad, x, weight, [len(weight)], [s, s], [p, p], [1, 1], False, [0, 0], 1, [False, needed[1], needed[2]]
+        )
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _input_gradient_by_phases(grad, weight, shape, stride, padding):
+    """Return the gradient of a convolution's input, of this shape `[B, channels, height, width]`.
+
+    Pixels at the same place within each square of stride x stride see the same weights. So this gradient is one
+    convolution of `grad` without a stride, whose output channels are the places of a square (sub-pixel convolution,
+    Shi et al. 2016, arXiv 1609.05158), which are then put in their places.
+    """
+    outputs, channels, size, _ = weight.shape
+    taps = -(-size // stride)  # of the weights that one pixel sees, along a side
+    rest = stride * taps - size
+    squares = F.pad(weight, (0, rest, 0, rest)).view(outputs, channels, taps, stride, taps, stride)
+    weight = squares.permute(1, 3, 5, 0, 2, 4).flip(-2, -1).reshape(-1, outputs, taps, taps)
+    places = F.conv2d(grad, weight.contiguous(memory_format=torch.channels_last), padding=taps - 1)
+    whole = F.pixel_shuffle(places, stride)
+    height, width = (side + 2 * padding for side in shape[2:])
+    whole = F.pad(whole, (0, max(width - whole.shape[3], 0), 0, max(height - whole.shape[2], 0)))  # that no output saw
+    return whole[:, :, padding : padding + shape[2], padding : padding + shape[3]]
 
 
 @cache
