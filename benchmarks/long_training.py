@@ -5,6 +5,7 @@
 
 Trains snn_mlp_1 on random images instead of MNIST. Prints medians with their range of:
 - a checkpoint and the TensorBoard files, against an epoch of 50,000 training and 10,000 dev images;
+- that epoch against its steps alone, which repeat one batch without augmentation, counts or checks;
 - a training step with the check for non-finite values, and a dev batch with spikes counted, against those without,
   interleaved;
 - on the CPU, images per second of one process with one and with two threads, and of two ranks with one thread each,
@@ -62,6 +63,21 @@ def seconds_of_pass(trainer, name):
     return time.perf_counter() - start
 
 
+def seconds_of_steps(trainer, name):
+    """Return the seconds of as many training steps, or evaluations, of one batch."""
+    x, targets = next(trainer.splits["train"].batches(64, trainer.generator, shuffle=False))
+    trainer.net.train(name == "train")
+    start = time.perf_counter()
+    for _ in range(BATCHES):
+        with torch.set_grad_enabled(name == "train"):
+            loss = trainer.task.loss(trainer.net(x)[0], targets)
+        if name == "train":
+            trainer.optimizer.zero_grad()
+            loss.backward()
+            trainer.optimizer.step()
+    return time.perf_counter() - start
+
+
 def seconds_of_checkpoint(trainer):
     start = time.perf_counter()
     trainer._save(is_best=True)  # last.pt and best.pt
@@ -108,6 +124,7 @@ def costs(device, repeat):
         taken = in_turn(
             repeat, train=lambda: seconds_of_pass(trainer, "train"), unwatched=unwatched,
             dev=lambda: seconds_of_pass(trainer, "dev"), uncounted=uncounted,
+            train_steps=lambda: seconds_of_steps(trainer, "train"), dev_steps=lambda: seconds_of_steps(trainer, "dev"),
             checkpoint=lambda: seconds_of_checkpoint(trainer), board=lambda: seconds_of_board(trainer, writer, 1),
             pictures=lambda: seconds_of_board(trainer, writer, board.EPOCHS_BETWEEN_PICTURES),
         )  # fmt: skip
@@ -116,6 +133,11 @@ def costs(device, repeat):
     train, dev = (statistics.median(taken[name]) / BATCHES / batch_size for name in ("train", "dev"))
     epoch = 50_000 * train + 10_000 * dev
     print(f"a training epoch of 60,000 images: {epoch:.1f} s")
+    of_steps = [
+        (5 * a + b) / (5 * c + d)
+        for a, b, c, d in zip(*(taken[name] for name in ("train", "dev", "train_steps", "dev_steps")))
+    ]
+    print(f"of its steps alone: {text(of_steps)} times")
     print(f"last.pt and best.pt, {size / 1e6:.1f} MB each: {text(taken['checkpoint'], 3, ' s')}, "
           f"{100 * statistics.median(taken['checkpoint']) / epoch:.2f} % of it")  # fmt: skip
     plain, pictures = (statistics.median(taken[name]) for name in ("board", "pictures"))

@@ -22,16 +22,22 @@ def make_steps(name, case, device, train):
     }
     steps = {}
     for library, make in makers.items():
-        try:
-            steps[library] = make_step(case, make, device, train)
-        except ImportError as error:
-            print(f"{library} is left out: {error}")
+        for compiled in (False, True)[: 1 + train]:
+            way = f"{library}, compiled" if compiled else library
+            try:
+                step = make_step(case, make, device, train, compiled)
+                step()
+                steps[way] = step
+            except Exception as error:  # not installed, or what torch.compile can't take
+                print(f"{way} is left out: {' '.join(str(error).split())[:200]}", flush=True)
     return steps
 
 
-def make_step(case, make, device, train):
+def make_step(case, make, device, train, compiled):
     torch.manual_seed(0)
     net, forward = make()
+    if compiled:
+        forward = torch.compile(forward)
     net.to(device).train(train)
     x, loss = case.input().to(device), case.loss(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)

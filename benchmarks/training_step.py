@@ -4,9 +4,11 @@
     python benchmarks/training_step.py --device cuda --repeat 20
     python benchmarks/training_step.py --network MLP --peers    also SpikingJelly, snnTorch and Norse, if installed
 
-For each network: (a) the step-by-step formulation, (b) the plain reference kernels, (c) the fast kernels, and (d) the
-limit: that network's matrix products and convolutions alone, forward and backward, in the faster memory format. A
-training step is forward, backward and Adam. Prints a Markdown table; `--out F` writes F.md, F.json and a picture F.png.
+For each network: the step-by-step formulation, the plain reference kernels, the fast kernels in float32 and with
+`precision: bf16`, and the limit: that network's products alone, each on the best that `best_products.py` finds, in
+both precisions. A training step is forward, backward and Adam. `--peers` measures the other libraries as they are, and
+compiled by torch.compile where that works; compiling takes minutes. Prints a Markdown table; `--out F` writes F.md,
+F.json and a picture F.png.
 """
 
 import argparse
@@ -20,24 +22,25 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import nn
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import best_products  # noqa: E402
+from benchmarks.best_products import synchronize  # noqa: E402
 from benchmarks.networks import CASES  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import reference  # noqa: E402
 
-WAYS = ("step by step", "reference", "fast", "limit")
+WAYS = ("step by step", "reference", "float32", "bf16")
+COLORS = {"float32": "#d55e00", "bf16": "#e69f00", "products, float32": "dimgrey", "products, bf16": "dimgrey"}
+LIMITS = {"products, float32": torch.float32, "products, bf16": torch.bfloat16}
 
 
 def make_step(case, way, device, train=True):
     """Return a function that does one step of the network the given way, on random input."""
     torch.manual_seed(0)
-    if way == "limit":
-        return make_limit(case, device, train)
     net = case.make().to(device).train(train)
     x, loss = case.input().to(device), case.loss(device)
     if way == "step by step":
@@ -47,10 +50,9 @@ def make_step(case, way, device, train=True):
     on_reference = mock.patch("snn.kernels._kernels_on", lambda device_type: reference)
 
     def forward():
-        if way == "step by step":
+        with torch.autocast(device, torch.bfloat16, enabled=way == "bf16"):
             y = net(x)
-            return loss(y.permute(-1, *range(y.dim() - 1)))
-        return loss(net(x)[0])
+        return loss(y.permute(-1, *range(y.dim() - 1)) if way == "step by step" else y[0])
 
     def step():
         if train:
@@ -68,49 +70,6 @@ def make_step(case, way, device, train=True):
     return reference_step if way == "reference" else step
 
 
-def make_limit(case, device, train):
-    """Return the dense and convolution calls alone, each on its own input, in the faster of both memory formats."""
-    net = case.make().to(device)
-    inputs = {}
-    products = [layer for layer in net if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, args: inputs.update({layer: args[0].detach().clone()}))
-        for layer in products
-    ]
-    with torch.no_grad():
-        net(case.input().to(device))
-    for hook in hooks:
-        hook.remove()
-
-    def step(memory_format):
-        calls = []
-        for layer in products:
-            layer.to(memory_format=memory_format)
-            x = inputs[layer]
-            if x.dim() == 4:
-                x = x.contiguous(memory_format=memory_format)
-            x = x.requires_grad_(train)
-            with torch.set_grad_enabled(train):
-                calls.append((layer, x, torch.randn_like(layer(x))))
-
-        def run():
-            with torch.set_grad_enabled(train):
-                for layer, x, grad in calls:
-                    y = layer(x)
-                    if train:
-                        torch.autograd.grad(y, [x, *layer.parameters()], grad)
-
-        return run
-
-    formats = (torch.contiguous_format, torch.channels_last)
-    if not any(isinstance(layer, nn.Conv2d) for layer in products):
-        return step(torch.contiguous_format)
-    times = []
-    for memory_format in formats:
-        times.append(min(time_in_turn([step(memory_format)], 3, device)[0]))
-    return step(formats[times.index(min(times))])
-
-
 def time_in_turn(steps, repeat, device):
     """Return a list of seconds for each step, timed `repeat` times, interleaved, after a warm-up."""
     for step in steps:
@@ -124,11 +83,6 @@ def time_in_turn(steps, repeat, device):
             synchronize(device)
             taken.append(time.perf_counter() - start)
     return seconds
-
-
-def synchronize(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def memory_of_a_step(name, way, device, train):
@@ -155,32 +109,39 @@ def peak_memory(device):
 
 
 def measure(name, device, repeat, train, peers):
-    """Yield a row for each way: name, phase, way, milliseconds (quartiles), ratio to the limit, MiB."""
+    """Yield a row for each way: name, phase, way, milliseconds (quartiles), ratios, GFLOP/s of products, MiB."""
     case = CASES[name]
-    ways = {way: make_step(case, way, device, train) for way in WAYS}
+    steps, work = {way: make_step(case, way, device, train) for way in WAYS}, {}
+    for limit, dtype in LIMITS.items():
+        steps[limit], work[limit] = best_products.make(case, device, dtype, train)
     if peers:
         from benchmarks import peers
 
-        ways |= peers.make_steps(name, case, device, train)
-    seconds = dict(zip(ways, time_in_turn(list(ways.values()), repeat, device)))
-    for way, taken in seconds.items():
+        steps |= peers.make_steps(name, case, device, train)
+    seconds = dict(zip(steps, time_in_turn(list(steps.values()), repeat, device)))
+
+    def ratio(one, other):
+        return statistics.median(a / b for a, b in zip(seconds[one], seconds[other]))
+
+    for way in steps:
         yield {
             "network": name,
             "phase": "train" if train else "evaluate",
             "way": way,
-            "ms": [1000 * q for q in statistics.quantiles(taken, n=4)],
-            "of_limit": statistics.median(mine / limit for mine, limit in zip(taken, seconds["limit"])),
-            "of_baseline": statistics.median(slow / mine for mine, slow in zip(taken, seconds["step by step"])),
-            "mib": memory_of_a_step(name, way, device, train) if way in WAYS[:3] else None,
+            "ms": [1000 * q for q in statistics.quantiles(seconds[way], n=4)],
+            "of_baseline": ratio("step by step", way),
+            "of_limit": ratio(way, f"products, {'bf16' if 'bf16' in way else 'float32'}"),
+            "gflops": work[way] / statistics.median(seconds[way]) if way in work else None,
+            "mib": memory_of_a_step(name, way, device, train) if way in WAYS else None,
         }
 
 
 def in_markdown(row):
     low, median, high = row["ms"]
-    memory = f"{row['mib']:.0f}" if row["mib"] is not None else ""
+    gflops, memory = (f"{row[key]:.0f}" if row[key] is not None else "" for key in ("gflops", "mib"))
     return (
         f"| {row['network']} | {row['phase']} | {row['way']} | {median:.1f} ({low:.1f} to {high:.1f}) "
-        f"| {row['of_baseline']:.2f} | {row['of_limit']:.2f} | {memory} |"
+        f"| {row['of_baseline']:.2f} | {row['of_limit']:.2f} | {gflops} | {memory} |"
     )
 
 
@@ -198,7 +159,7 @@ def draw(rows, path):
         mine = [row for row in rows if row["network"] == name][::-1]
         low, median, high = zip(*(row["ms"] for row in mine))
         error = [[m - q for m, q in zip(median, low)], [q - m for m, q in zip(median, high)]]
-        colors = ["#d55e00" if row["way"] == "fast" else "silver" for row in mine]
+        colors = [COLORS.get(row["way"], "silver") for row in mine]
         axis.barh([row["way"] for row in mine], median, xerr=error, color=colors)
         axis.set(title=name, xlabel="ms per training step")
     figure.savefig(path, dpi=110)
@@ -217,11 +178,13 @@ def main():
     if args.memory:
         return print_memory(*args.memory)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
+    peaks = {str(dtype)[6:]: best_products.peak(args.device, dtype) for dtype in LIMITS.values()}
     lines = [
-        f"torch {torch.__version__}, {where}, {args.repeat} interleaved rounds, medians (quartiles)",
+        f"torch {torch.__version__}, {where}, {args.repeat} interleaved rounds, medians (quartiles). Largest products:",
+        " and ".join(f"{peak:.0f} GFLOP/s in {dtype}" for dtype, peak in peaks.items()) + ".",
         "",
-        "| Network | Phase | Way | ms | times as fast as step by step | times the limit | MiB above start |",
-        "|---|---|---|---|---|---|---|",
+        "| Network | Phase | Way | ms | step by step / this | this / its products | GFLOP/s | MiB above start |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     rows = []

@@ -1,0 +1,99 @@
+"""Bandwidth of the CPU's loops over time, as a share of what copying memory reaches.
+
+    python benchmarks/loops.py                   the largest layer of the MNIST CNN, and a layer of the MLP
+    python benchmarks/loops.py --threads 1       on one thread
+
+A loop's bytes count each value of a sequence that it must read or write once: a synapse's forward reads x and writes
+psp, and its backward reads two sequences and writes one. Copying counts both the reading and the writing. The loops of
+a tensor that fits into the caches are not bound by memory, and may exceed the copy of a large one. Each round runs all
+loops in turn. Prints a Markdown table of medians (quartiles); `--out F` writes it too.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.training_step import time_in_turn  # noqa: E402
+from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.kernels import cpu, surrogates  # noqa: E402
+
+SHAPES = {"MNIST CNN": (25, 8, 50176), "MLP": (25, 64, 500)}
+NEURON = 0.78, False, 1.0  # decay, membrane filter, threshold
+
+
+def make_loops(shape, dtype):
+    """Return a function for each loop, and the sequences that it reads or writes."""
+    torch.manual_seed(0)
+    _, batch, features = shape
+    x, grad = (torch.randn(shape).to(dtype) for _ in range(2))
+    y, above, grad_x = (torch.empty(shape, dtype=dtype) for _ in range(3))
+    start, ends = torch.zeros(4, 1, features), torch.zeros(4, batch, features)
+    coefficients = torch.tensor([1.1, -0.3, 0.4])[:, None].repeat(1, features)
+    surrogate, no_dropout = surrogates.Gaussian(), (0, (0, 0, 0))
+    cpu.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
+    above.copy_(x - 1)
+    return {
+        "synapse forward": (2, lambda: cpu.dual_exp_iir_forward(x, start[:2], coefficients, y)),
+        "synapse backward": (
+            3, lambda: cpu.dual_exp_iir_backward(grad, ends[:2], None, y, start[:2], coefficients, grad_x)
+        ),
+        "neuron forward": (3, lambda: cpu.neuron_forward(x, start[:2], *NEURON, True, y)),
+        "neuron backward": (
+            3, lambda: cpu.neuron_backward(grad, ends[:2], above, *NEURON, surrogate, grad_x)
+        ),
+        "both forward": (
+            3, lambda: cpu.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
+        ),
+        "both backward": (
+            4,
+            lambda: cpu.neuron_iir_backward(
+                grad, ends, above, y, start, coefficients, *NEURON[:2], surrogate, True, no_dropout, grad_x
+            ),
+        ),
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: as torch has")
+    parser.add_argument("--repeat", type=int, default=25, help="rounds (default 25)")
+    parser.add_argument("--out", metavar="F", help="write the table to F")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    large = torch.ones(2**26)
+    into = torch.empty_like(large)
+    copying = 2 * large.nbytes / statistics.median(time_in_turn([lambda: into.copy_(large)], 15, "cpu")[0]) / 1e9
+    lines = [
+        f"torch {torch.__version__}, {args.threads} threads, {args.repeat} rounds, medians (quartiles).",
+        f"Copying 256 MiB: {copying:.0f} GB/s.",
+        "",
+        "| Size [T, B, N] | Precision | Loop | GB/s | share of copying |",
+        "|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    for network, shape in SHAPES.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            x, y = torch.randn(shape).to(dtype), torch.empty(shape, dtype=dtype)
+            loops = {"copy": (2, lambda x=x, y=y: y.copy_(x))} | make_loops(shape, dtype)
+            seconds = time_in_turn([loop for _, loop in loops.values()], args.repeat, "cpu")
+            for (name, (sequences, _)), taken in zip(loops.items(), seconds):
+                speeds = [sequences * x.nbytes / s / 1e9 for s in taken]
+                low, median, high = statistics.quantiles(speeds, n=4)
+                lines.append(
+                    f"| {network} {list(shape)} | {str(dtype)[6:]} | {name} | {median:.0f} ({low:.0f} to {high:.0f}) "
+                    f"| {median / copying:.2f} |"
+                )
+                print(lines[-1], flush=True)
+    if args.out:
+        Path(args.out).write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
