@@ -22,10 +22,10 @@ def make_steps(name, case, device, train):
     }
     steps = {}
     for library, make in makers.items():
-        for compiled in (False, True)[: 1 + train]:
-            way = f"{library}, compiled" if compiled else library
+        for mode in ("", ", bf16", ", compiled")[: 3 if train else 1]:
+            way = library + mode
             try:
-                step = make_step(case, make, device, train, compiled)
+                step = make_step(case, make, device, train, mode)
                 step()
                 steps[way] = step
             except Exception as error:  # not installed, or what torch.compile can't take
@@ -33,11 +33,16 @@ def make_steps(name, case, device, train):
     return steps
 
 
-def make_step(case, make, device, train, compiled):
+def make_step(case, make, device, train, mode):
     torch.manual_seed(0)
-    net, forward = make()
-    if compiled:
-        forward = torch.compile(forward)
+    net, run = make()
+    if mode == ", compiled":
+        run = torch.compile(run)
+
+    def forward(x):
+        with torch.autocast(device, torch.bfloat16, enabled=mode == ", bf16"):
+            return run(x).float()
+
     net.to(device).train(train)
     x, loss = case.input().to(device), case.loss(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)

@@ -209,6 +209,19 @@ class TestBfloat16:
                 y, _ = fast_kernels("cpu").first_order_low_pass(values[None, None], None, torch.zeros(values.shape))
             torch.testing.assert_close(y[0, 0], values.bfloat16(), rtol=0, atol=0)
 
+    def test_what_is_not_a_number_stays_so(self):
+        bits = torch.tensor([0x7FFFFFFF, 0x7FC00000, 0x7F800001], dtype=torch.int32).repeat(6)  # a vector, and a rest
+        with torch.autocast("cpu", torch.bfloat16):
+            y, _ = fast_kernels("cpu").first_order_low_pass(bits.view(torch.float32)[None, None], None, torch.zeros(18))
+        assert y.isnan().all()
+
+    def test_the_output_filter_stays_in_float32(self):
+        x = torch.rand(6, 3, 40).bfloat16().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y, m, s = fast_kernels("cpu").dual_exp_filter(x, None, None, 0.9, 0.6, 1.7)
+        (grad,) = torch.autograd.grad(y.sum(), x)
+        assert [tensor.dtype for tensor in (y, m, s, grad)] == [*[torch.float32] * 3, torch.bfloat16]
+
     def test_dropout(self):
         x = torch.randn(5, 333).bfloat16()
         torch.manual_seed(1)
@@ -235,6 +248,25 @@ def test_any_number_of_threads(threads):
             check(fast, "spiking_neuron", 1 + x, states, [], 0.7, False, 1.0, GAUSSIAN, with_states=True)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("surrogate", snn.surrogates.BUILT_IN.values())
+def test_gradients_of_what_is_not_a_number(fast, surrogate):
+    """They are none either, so that a run notices."""
+    current = torch.full((4, 2, 18), torch.nan, device=fast.device, requires_grad=True)
+    spikes, _, _ = fast.spiking_neuron(current, None, None, 0.7, False, 1.0, surrogate())
+    (grad,) = torch.autograd.grad(spikes.sum(), current)
+    assert grad.isnan().all()
+
+
+def test_another_default_dtype(fast):
+    torch.set_default_dtype(torch.float64)
+    try:
+        x = torch.rand(4, 2, 18, dtype=torch.float32, device=fast.device)
+        results = fast.spiking_neuron(x, None, None, 0.7, False, 1.0, GAUSSIAN)
+        assert {tensor.dtype for tensor in results} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_b1_of_zero_still_learns(fast):
@@ -366,6 +398,36 @@ def test_hooks_see_the_spikes_and_change_nothing(keep_state):
     assert [set(spikes.unique().tolist()) for spikes in seen] == [{0, 1}] * 2
     assert torch.equal(y, expected)
     map_tensors(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5), end, expected_end)
+
+
+def test_a_layer_that_returns_no_state_is_an_error():
+    class Forgets(nn.Module):
+        stateful = True
+
+        def forward(self, x, state):
+            return x
+
+    with pytest.raises(ValueError, match="unpack"):
+        snn.Sequential(Forgets(), nn.Linear(3, 2))(torch.rand(4, 2, 3))
+
+
+def test_a_global_hook_and_a_replaced_forward_are_watched():
+    net, seen = make_network(), []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda layer, _, __: seen.append(layer))
+    try:
+        net(torch.rand(3, 2, 2, 8, 8))
+    finally:
+        handle.remove()
+    assert net[2] in seen
+    forward = net[2].forward
+    net[2].forward = lambda *arguments: seen.append("replaced") or forward(*arguments)
+    net(torch.rand(3, 2, 2, 8, 8))
+    assert "replaced" in seen
+
+
+def test_dropout_of_everything():
+    net = snn.Sequential(snn.SpikingNeuron(4), snn.Dropout(1.0), snn.DualExpIIR(5, 4, 1))
+    assert net(9 * torch.rand(4, 2, 5))[0].count_nonzero() == 0
 
 
 def test_evaluation_keeps_no_potential():

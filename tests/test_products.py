@@ -53,6 +53,24 @@ def test_any_layout(onednn):
     assert len(onednn) == 6
 
 
+@ONEDNN
+@pytest.mark.parametrize("layer, shape", [(snn.Linear(30, 11), (4, 30)), (snn.Conv2d(2, 3, 7, 3), (2, 2, 16, 16))])
+def test_second_derivatives(onednn, layer, shape):
+    """A penalty on a gradient counts: forgotten, it would make other weights, and say nothing."""
+    x = torch.randn(shape).requires_grad_()
+    results = []
+    for function in (layer, super(type(layer), layer).forward):
+        y = torch.tanh(function(x)).sum()
+        (grad,) = torch.autograd.grad(y, x, create_graph=True)
+        results.append(torch.autograd.grad(y + grad.square().sum(), layer.weight)[0])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_a_wrong_size_is_said_by_torch(onednn):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        snn.Linear(30, 11)(torch.randn(4, 29))
+
+
 def test_torchs_own_everywhere_else(onednn):
     layer = snn.Linear(30, 11)
     x = torch.randn(4, 30)
@@ -61,6 +79,8 @@ def test_torchs_own_everywhere_else(onednn):
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     assert torch.vmap(layer)(x[None]).shape == (1, 4, 11)
+    with torch.backends.mkldnn.flags(enabled=False):
+        layer(x)
     exported = torch.export.export(layer, (x,)).module()
     torch.testing.assert_close(exported(x), F.linear(x, layer.weight, layer.bias))
     assert not onednn
@@ -141,3 +161,5 @@ class TestConv2d:
         assert torch.vmap(snn.Conv2d(2, 4, 7, 3))(x[None]).shape == (1, 2, 4, 5, 5)
         assert snn.Conv2d(2, 4, 7, 3)(x[:0]).shape == (0, 4, 5, 5)
         snn.Conv2d(64, 32, 3, 3)(torch.randn(1, 64, 9, 9))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert snn.Conv2d(64, 2, 3, 3).double()(torch.randn(1, 64, 9, 9).double()).dtype == torch.float64

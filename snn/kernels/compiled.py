@@ -23,7 +23,6 @@ from numba import carray, cfunc, njit
 from numba import types as numba_types
 from numba.extending import intrinsic
 
-from snn.kernels import vectors
 from snn.kernels.vectors import LANES, ZEROS, finish, load, load_all, mask, pointer_of, prefetch, store, store_all
 
 BLOCK = 512  # features
@@ -38,7 +37,7 @@ f32 = np.float32
 _KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
 STATES = SUMS = ALL = BACKWARDS = body = None  # each copy of a loop over time gets its own
 _kinds = ()  # each copy of `unpack` gets its own: the number type of each array
-_SOURCES = [Path(file).read_bytes() for file in (__file__, vectors.__file__)]
+_SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
 
 Array = namedtuple("Array", "pointer step row")  # values to the next step, 0 if all are equal; to the next sample
 Here = namedtuple("Here", "b n first end ahead large seeds like")  # a sample, a feature, steps; `like` as in `vectors`

@@ -295,7 +295,7 @@ def _with_surrogate(gradient, function, states, sums=0):
 
 
 def dual_exp_filter_forward(x, start, decay_m, decay_s, gain, y):
-    end = y.new_empty(2, *y.shape[1:])
+    end = start.new_empty(2, *y.shape[1:])
     _dual_exp_filter_forward(y, start, end, x, decay_m, decay_s, gain)
     return end
 
@@ -314,7 +314,7 @@ def _dual_exp_filter_forward(arrays, numbers, state, here):
 
 
 def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, shape):
-    grad_x, grad_start = grad_y.new_empty(shape), grad_y.new_empty(2, *shape[1:])
+    grad_x, grad_start = grad_y.new_empty(shape), grad_end.new_empty(2, *shape[1:])
     _dual_exp_filter_backward(grad_x, grad_end, grad_start, grad_y, decay_m, decay_s, gain)
     return grad_x, grad_start
 

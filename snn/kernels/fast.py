@@ -15,7 +15,8 @@ into a given sequence and returns those of the initial states, and of coefficien
 
 The neuron's threshold and the constants of its surrogate are arguments of each call; they are not compiled in.
 
-Under autocast to bfloat16, sequences are handed over in bfloat16, as the matrix products before and behind take them.
+Under autocast to bfloat16, a module that sets `TAKES_BF16` hands sequences over in bfloat16, as the products before and
+behind take them.
 """
 
 import math
@@ -80,11 +81,11 @@ def _random_mask(p):
 class _Layout:
     """The memory layout of a sequence `[T, B, *features]`, with conversions to `[T, B, N]` and back.
 
-    `dtype` is that of what the layer returns.
+    `dtype` is that of what the layer returns; bfloat16 only if `bf16`.
     """
 
-    def __init__(self, x, loops):
-        self.shape, self.device, self.bf16 = x.shape, x.device, loops.TAKES_BF16
+    def __init__(self, x, bf16):
+        self.shape, self.device, self.bf16 = x.shape, x.device, bf16
         self.dtype = torch.bfloat16 if self.bf16 and _autocast_to_bf16(x.device.type) else torch.float32
         self.order = sorted(range(2, x.dim()), key=lambda dim: -x.stride(dim))
         self.in_order = self.order == list(range(2, x.dim()))
@@ -107,7 +108,7 @@ class _Layout:
     def flatten(self, sequence):
         """Return a sequence as `[T, B, N]`, or as `[1, B, N]` if it repeats one step; None means zeros."""
         if sequence is None:
-            sequence = torch.zeros((), device=self.device).expand(self.shape)
+            sequence = torch.zeros((), dtype=torch.float32, device=self.device).expand(self.shape)
         if sequence.stride(0) == 0:
             sequence = sequence[:1]
         return self._flat(sequence if self.bf16 and sequence.dtype == torch.bfloat16 else sequence.float())
@@ -115,8 +116,8 @@ class _Layout:
     def flatten_states(self, *states):
         """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, zeros `[len(states), 1, N]`."""
         if all(state is None for state in states):
-            return torch.zeros(len(states), 1, self.flat_shape[2], device=self.device)
-        zeros = torch.zeros((), device=self.device)
+            return torch.zeros(len(states), 1, self.flat_shape[2], dtype=torch.float32, device=self.device)
+        zeros = torch.zeros((), dtype=torch.float32, device=self.device)
         return self._flat(torch.stack([(zeros if s is None else s.float()).expand(self.shape[1:]) for s in states]))
 
     def flatten_coefficients(self, *coefficients):
@@ -176,7 +177,7 @@ class _DualExpIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.x_dtype = _Layout(x, loops), x.dtype
+        layout, ctx.x_dtype = _Layout(x, loops.TAKES_BF16), x.dtype
         from_zero = psp_1 is None and psp_2 is None
         x, start = layout.flatten(x), layout.flatten_states(psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -210,7 +211,7 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, a1):
-        layout, ctx.x_dtype = _Layout(x, loops), x.dtype
+        layout, ctx.x_dtype = _Layout(x, loops.TAKES_BF16), x.dtype
         start, coefficient = layout.flatten_states(psp_1)[0], layout.flatten_coefficients(a1)[0]
         y, psp = layout.new_sequence()
         end = loops.first_order_forward(layout.flatten(x), start, coefficient, psp)
@@ -238,7 +239,7 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, loops, current, v, r, constants, keep):
-        layout, ctx.current_dtype = _Layout(current, loops), current.dtype
+        layout, ctx.current_dtype = _Layout(current, loops.TAKES_BF16), current.dtype
         spikes, flat_spikes = layout.new_sequence()
         kept, end = loops.neuron_forward(
             layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
@@ -266,7 +267,7 @@ class _NeuronAndIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.current_dtype = _Layout(current, loops), current.dtype
+        layout, ctx.current_dtype = _Layout(current, loops.TAKES_BF16), current.dtype
         ctx.from_zero = psp_1 is None and psp_2 is None
         start = layout.flatten_states(v, r, psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -303,7 +304,7 @@ class _DualExpFilter(Function):
 
     @staticmethod
     def forward(ctx, loops, x, m, s, *constants):
-        layout = _Layout(x, loops)
+        layout = _Layout(x, bf16=False)  # what the loss sees
         start = layout.flatten_states(m, s)
         y, flat_y = layout.new_sequence()
         end = loops.dual_exp_filter_forward(layout.flatten(x), start, *constants, flat_y)

@@ -48,7 +48,9 @@ def _run(kernel, *arguments):
 
     if kernel == "spiking_neuron":
         arguments = *arguments[:-2], _Surrogate(*arguments[-2:])
-    return getattr(eager_kernels_for(arguments[0]), kernel)(*arguments)
+    x = arguments[0]
+    with torch.autocast(x.device.type, enabled=False):  # its results have the types that tracing has seen
+        return getattr(eager_kernels_for(x), kernel)(*arguments)
 
 
 def _registered(kernel, schema, results):

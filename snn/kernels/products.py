@@ -18,27 +18,32 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from snn.kernels import operators
 
 
 def linear(x, weight, bias=None):
     """Return what torch.nn.functional.linear returns: x `[*, inputs]` -> y `[*, outputs]`."""
-    if (
-        x.numel() == 0
-        or {x.dtype, weight.dtype} != {torch.float32}
-        or {x.device.type, weight.device.type} != {"cpu"}
-        or torch.is_autocast_enabled("cpu")
-        or operators.are_needed()
-        or not _faster_on_onednn()
-    ):
+    float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not (_faster_on_onednn() and float32 and _are_plain(x, weight) and torch.backends.mkldnn.enabled):
         return F.linear(x, weight, bias)
+    fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
+    if not fits:
+        return F.linear(x, weight, bias)  # it says what is wrong
     return _Linear.apply(x.reshape(-1, x.shape[-1]).contiguous(), weight, bias).view(*x.shape[:-1], -1)
 
 
+def _are_plain(*tensors):
+    """Whether these are dense tensors of the CPU with values, and nothing traces or transforms what is computed."""
+    dense = all(
+        tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_nested
+        and tensor.dim() and tensor.numel() for tensor in tensors
+    )  # fmt: skip
+    return dense and not (operators.are_needed() or torch.jit.is_tracing())
+
+
 class _Linear(Function):
-    """y = x weight' + bias"""
+    """y = x weight' + bias; a backward that is differentiated again takes torch's products."""
 
     @staticmethod
     def forward(ctx, x, weight, bias):
@@ -46,13 +51,13 @@ class _Linear(Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         (x, weight), needed, grad = ctx.saved_tensors, ctx.needs_input_grad, grad.contiguous()
-        grad_x = _product(grad, weight.t()) if needed[0] else None
-        grad_weight = None
+        faster, grad_x, grad_weight = () if torch.is_grad_enabled() else _faster_on_onednn(), None, None
+        if needed[0]:
+            grad_x = _product(grad, weight.t()) if "input" in faster else grad @ weight
         if needed[1]:
-            grad_weight = _product(grad.t(), x.t()) if "weight" in _faster_on_onednn() else grad.t() @ x
+            grad_weight = _product(grad.t(), x.t()) if "weight" in faster else grad.t() @ x
         return grad_x, grad_weight, grad.sum(0) if needed[2] else None
 
 
@@ -73,10 +78,9 @@ def _faster_on_onednn():
 
 def conv2d(x, weight, bias, stride, padding):
     """Return what torch.nn.functional.conv2d returns: x `[B, channels, height, width]`; one stride and padding."""
-    plain = x.device.type == "cpu" and x.numel() and not operators.are_needed()
-    if not plain or not _is_faster_by_phases(weight, stride):
+    if not (_is_faster_by_phases(weight, stride) and x.dim() == 4 and _are_plain(x, weight)):
         return F.conv2d(x, weight, bias, stride, padding)
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     return _Conv2d.apply(x, weight, bias, stride, padding)
@@ -103,7 +107,6 @@ class _Conv2d(Function):
         return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         (x, weight), (s, p), needed = ctx.saved_tensors, (ctx.stride, ctx.padding), ctx.needs_input_grad
         grad_x = _input_gradient_by_phases(grad, weight, x.shape, s, p) if needed[0] else None

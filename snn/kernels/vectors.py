@@ -14,10 +14,12 @@ from llvmlite import ir
 from numba import njit
 from numba import types as numba_types
 from numba.core.cgutils import get_or_insert_function
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
-_HAS_BF16 = bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))  # an instruction that rounds to it
+_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # of the CPU that Numba compiles for
+_HAS_BF16 = "+avx512bf16" in _FEATURES.split(",")  # an instruction that rounds to it
 llvmlite.binding.initialize_native_asmparser()  # for that instruction
 _float, _int, _short = ir.FloatType(), ir.IntType(32), ir.IntType(16)
 
@@ -130,8 +132,8 @@ step = _elementwise(_emit_step)  # 1 above 0, else 0
 
 def _emit_clamp(builder, value, low, high):
     low, high = _all(low, value.type), _all(high, value.type)
-    value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
-    return builder.select(builder.fcmp_ordered("<", value, high), value, high)
+    value = builder.select(builder.fcmp_ordered("<", value, low), low, value)  # so what is not a number stays so
+    return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
 
 in_range_of_exponents = _elementwise(lambda builder, value: _emit_clamp(builder, value, -126.0, 127.0))
@@ -168,12 +170,13 @@ def load(typing_context, pointer, place, like):
 
 
 def _as_bfloat16(builder, value, kind):
-    """Return the bits of the nearest bfloat16, of two the even one."""
+    """Return the bits of the nearest bfloat16, of two the even one; the processor's instruction makes denormals 0."""
     if _HAS_BF16 and kind != _short:
         return builder.asm(ir.FunctionType(kind, [value.type]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
     bits = builder.bitcast(value, _same(_int, kind))
     odd = builder.and_(builder.lshr(bits, _all(16, bits.type)), _all(1, bits.type))
     bits = builder.add(bits, builder.add(odd, _all(0x7FFF, bits.type)))
+    bits = builder.select(builder.fcmp_unordered("uno", value, value), _all(0x7FC00000, bits.type), bits)
     return builder.trunc(builder.lshr(bits, _all(16, bits.type)), kind)
 
 

@@ -15,4 +15,4 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x):
-        return kernels_for(x).dropout(x, self.p) if self.training and self.p > 0 else x
+        return kernels_for(x).dropout(x, self.p) if self.training and 0 < self.p < 1 else super().forward(x)

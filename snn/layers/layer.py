@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.modules import module
 
 from snn.kernels import kernels_for
 
@@ -51,9 +52,10 @@ def as_taken(x, layer):
 
 
 def is_watched(layer):
-    """Whether hooks see what a layer takes and returns."""
+    """Whether hooks see what a layer takes and returns, or its `forward` is replaced."""
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
-    return any(getattr(layer, kind) for kind in hooks)
+    everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
+    return "forward" in vars(layer) or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
 def is_stateful(layer):

@@ -20,7 +20,8 @@ class Sequential(nn.Sequential):
 
     A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
-    `[T * B, *]`. Under autocast only these products run in lower precision; filters and potentials stay in float32.
+    `[T * B, *]`. Under autocast only these products compute in lower precision; filters and neurons compute in float32,
+    and hand over bfloat16 where their kernels take it. The output is float32.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
     hook watches one of them.
 
@@ -53,19 +54,21 @@ class Sequential(nn.Sequential):
         elif len(state) != len(self):
             raise ValueError(f"a state of {len(state)} entries for a network of {len(self)} layers")
         layers, ends = list(self), []
-        while (n := len(ends)) < len(layers):
-            layer = layers[n]
-            if not is_stateful(layer):
-                x, end = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), [None]
-            elif together := _in_one_loop(x, layers[n : n + 3]):
+        while len(ends) < len(layers):
+            n = len(ends)
+            layer, together = layers[n], _in_one_loop(x, layers[n : n + 3])
+            if together:
                 *dropouts, behind = together[1:]
                 p = sum(dropout.p for dropout in dropouts if dropout.training)
                 x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p)
-                end = [end, *(None for _ in dropouts), end_behind]
+                ends += [end, *(None for _ in dropouts), end_behind]
+            elif is_stateful(layer):
+                x, end = layer(as_taken(x, layer), state[n])
+                ends.append(end)
             else:
-                x, *end = layer(as_taken(x, layer), state[n])
-            ends += end
-        return x.float() if x.dtype == torch.bfloat16 and is_stateful(layer) else x, tuple(ends)
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                ends.append(None)
+        return x.float() if x.dtype == torch.bfloat16 else x, tuple(ends)
 
     def step(self, x, state=None):
         """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
@@ -74,10 +77,15 @@ class Sequential(nn.Sequential):
 
 
 def _in_one_loop(x, layers):
-    """Return those of these layers, from the first on, that run in one loop: of these very types, without hooks."""
+    """Return those of these layers, from the first on, that run in one loop: of these very types, and not watched.
+
+    Dropout only of `[T, B, N]`: elsewhere its mask follows the order of dimensions, and the loop's that of memory.
+    """
     types = tuple(type(layer) for layer in layers)
     together = next((layers[: len(kinds)] for kinds in IN_ONE_LOOP if types[: len(kinds)] == kinds), [])
-    return together if together and kernels_for(x).fuses and not any(map(is_watched, together)) else []
+    if not together or not kernels_for(x).fuses or any(map(is_watched, together)):
+        return []
+    return [] if len(together) == 3 and (x.dim() != 3 or together[1].p == 1) else together
 
 
 def synapse(shape, hyperparameters):
