@@ -1,13 +1,15 @@
 """The limit of the benchmarks: a network's dense layers and convolutions alone, each on the best product found here.
 
-Candidates for a convolution are both memory formats; for a dense layer torch's own product and oneDNN's. Each layer's
-forward and both gradients are timed together, and the fastest candidate is taken.
+Candidates for a convolution are both memory formats, and `snn.kernels.products`' way to the input's gradient; for a
+dense layer torch's own product and oneDNN's. Of each layer's forward, and of its gradients, the fastest is taken.
 """
 
 import time
 
 import torch
 from torch import nn
+
+from snn.kernels import products
 
 FORMATS = torch.contiguous_format, torch.channels_last
 
@@ -37,10 +39,13 @@ class Product:
 
     def gradients(self):
         if self.convolution:
-            both = [True, True, False]
+            if self.library == "phases":
+                stride, padding = self.convolution[0][0], self.convolution[1][0]
+                products._input_gradient_by_phases(self.grad, self.weight, self.x.shape, stride, padding)
             torch.ops.aten.convolution_backward(
-                self.grad, self.x, self.weight, None, *self.convolution, False, [0, 0], 1, both
-            )
+                self.grad, self.x, self.weight, None, *self.convolution, False, [0, 0], 1,
+                [self.library != "phases", True, False],
+            )  # fmt: skip
         elif self.library == "oneDNN":
             torch.ops.mkldnn._linear_pointwise(self.grad, self.weight.t(), None, "none", [], "")
             torch.ops.mkldnn._linear_pointwise(self.grad.t(), self.x.t(), None, "none", [], "")
@@ -51,7 +56,8 @@ class Product:
 
 def candidates(layer, x, dtype):
     if isinstance(layer, nn.Conv2d):
-        return [Product(layer, x, dtype, memory_format, None) for memory_format in FORMATS]
+        ways = "torch", "phases"
+        return [Product(layer, x, dtype, memory_format, way) for memory_format in FORMATS for way in ways]
     libraries = ["torch"] + ["oneDNN"] * (x.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
     return [Product(layer, x, dtype, FORMATS[0], library) for library in libraries]
 
@@ -86,9 +92,9 @@ def make(case, device, dtype, train):
     calls, flops = [], 0
     for layer in layers:
         for parts in ("forward", "gradients")[: 2 if train else 1]:
-            products = candidates(layer, inputs[layer], dtype)
-            times = [seconds(getattr(product, parts), device) for product in products]
-            best = products[times.index(min(times))]
+            found = candidates(layer, inputs[layer], dtype)
+            times = [seconds(getattr(product, parts), device) for product in found]
+            best = found[times.index(min(times))]
             calls.append(getattr(best, parts))
             flops += best.flops * (1 if parts == "forward" else 2)
 

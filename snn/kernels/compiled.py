@@ -179,8 +179,7 @@ def put(sequence, t, here, value):
 @njit
 def ask_ahead(sequence, t, here):
     """Ask for the value that is needed when the next steps are."""
-    if here.large:
-        prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
+    prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
 
 
 @njit
