@@ -23,13 +23,15 @@ from numba import carray, cfunc, njit
 from numba import types as numba_types
 from numba.extending import intrinsic
 
-from snn.kernels.vectors import LANES, ZEROS, finish, load, load_all, mask, pointer_of, prefetch, store, store_all
+from snn.kernels.vectors import finish, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
 STEPS = 4  # at a time
 SMALL = 20_000  # values in a sequence; fewer are done before a second thread has started
 LARGE = 2**23  # bytes of a sequence that is written past the caches
 LINE = 64  # bytes of a cache line
+LANES = 16  # of a vector in loops on float32; with bfloat16 32, so that one vector fills a cache line
+WIDEST = 32
 ARRAYS, NUMBERS, SEEDS = 11, 7, 3  # the most that a loop can take
 _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + SEEDS + 1)  # each array's address and shape, numbers, seeds, large
 
@@ -79,7 +81,7 @@ class Loop:
             aligned = aligned and address % LINE == 0
         numbers = arguments[len(tensors) :]
         sequence = tensors[0]
-        large = aligned and sequence.nbytes >= LARGE and sequence.shape[-1] % (2 * LANES) == 0
+        large = aligned and sequence.nbytes >= LARGE and sequence.shape[-1] % WIDEST == 0
         task = _Task(
             *arrays, *(0,) * (4 * ARRAYS - len(arrays)), *numbers, *(0,) * (NUMBERS - len(numbers)), *seeds, large
         )  # fmt: skip
@@ -98,6 +100,7 @@ class Loop:
         parts += [value.py_func.__code__ if hasattr(value, "py_func") else value for value in self.names.values()]
         fingerprint = hashlib.sha256(repr([_content(part) for part in parts]).encode()).hexdigest()[:16]
         names = self.function.__globals__ | self.names | {"unpack": _unpack_as(kinds)}
+        names["LANES"] = WIDEST if "b" in kinds else LANES
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
         loop.__qualname__ = f"{loop.__name__}_{fingerprint}"
         self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(loop)
@@ -159,8 +162,8 @@ def share(shape):
     threads, me = _thread_count(), _thread_number()
     if batch >= 4 * threads:  # whole rows: threads that write to the same cache line wait for each other
         return me * batch // threads, (me + 1) * batch // threads, 0, features
-    lines = -(-features // (2 * LANES))
-    first, last = me * lines // threads * 2 * LANES, (me + 1) * lines // threads * 2 * LANES
+    vectors = -(-features // WIDEST)
+    first, last = me * vectors // threads * WIDEST, (me + 1) * vectors // threads * WIDEST
     return 0, batch, min(first, features), min(last, features)
 
 
@@ -236,7 +239,7 @@ def _over_time(task):
                 t = shape[0] - 1 - done if BACKWARDS else done
                 until = t - steps if BACKWARDS else t + steps
                 for j in range(0, vectors_end, LANES):
-                    here = Here(b, i + j, t, until, ahead, large, seeds, ZEROS())
+                    here = Here(b, i + j, t, until, ahead, large, seeds, zeros(LANES))
                     state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
                     store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
                 for j in range(vectors_end, features):

@@ -16,10 +16,20 @@ import torch
 from numba import njit
 
 from snn.kernels import surrogates
-from snn.kernels.compiled import Loop, ask_ahead, coefficients_at, f32, get, mask_at, over_time, put, share, unpack
-from snn.kernels.vectors import (
+from snn.kernels.compiled import (
     LANES,
-    ZEROS,
+    Loop,
+    ask_ahead,
+    coefficients_at,
+    f32,
+    get,
+    mask_at,
+    over_time,
+    put,
+    share,
+    unpack,
+)
+from snn.kernels.vectors import (
     absolute,
     exponent,
     in_range_of_exponents,
@@ -29,6 +39,7 @@ from snn.kernels.vectors import (
     step,
     store,
     whole,
+    zeros,
 )
 
 TAKES_BF16 = True
@@ -347,6 +358,6 @@ def _dropout(task):
     _, _, first, last = share(shape)
     vectors_end = last - (last - first) % LANES
     for i in range(first, vectors_end, LANES):
-        store(y, i, mask(i, seeds, scale, ZEROS()) * load(x, i, ZEROS()), False)
+        store(y, i, mask(i, seeds, scale, zeros(LANES)) * load(x, i, zeros(LANES)), False)
     for i in range(vectors_end, last):
         store(y, i, mask(i, seeds, scale, f32(0)) * load(x, i, f32(0)), False)

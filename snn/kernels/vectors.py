@@ -1,6 +1,6 @@
-"""Vectors of 16 numbers for loops that Numba compiles, so that no compiler has to find out how to vectorise them.
+"""Vectors of 16 or 32 numbers for loops that Numba compiles, so that no compiler has to find out how to vectorise them.
 
-A `Vector` holds float32 and has + - * / with vectors and numbers; one is made by `load`, or as `ZEROS()`. Every
+A `Vector` holds float32 and has + - * / with vectors and numbers; one is made by `load`, or as `zeros(lanes)`. Every
 function here also works on a single float32, in the same words: loops run on vectors, and on numbers for what is left
 at the end.
 
@@ -17,26 +17,36 @@ from numba.core.cgutils import get_or_insert_function
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 16
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # of the CPU that Numba compiles for
 _HAS_BF16 = "+avx512bf16" in _FEATURES.split(",")  # an instruction that rounds to it
 llvmlite.binding.initialize_native_asmparser()  # for that instruction
 _float, _int, _short = ir.FloatType(), ir.IntType(32), ir.IntType(16)
 
 
-class _Vector(numba_types.Type):
-    def __init__(self):
-        super().__init__(name="Vector")
+class Vector(numba_types.Type):
+    """The type of vectors of that many numbers."""
+
+    def __init__(self, lanes):
+        self.lanes = lanes
+        super().__init__(name=f"Vector of {lanes}")
 
 
-Vector = _Vector()
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(_float, kind.lanes))
+
+
 _NUMBERS = numba_types.Number, numba_types.Literal
 
 
-@register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.VectorType(_float, LANES))
+def _lanes(kind):
+    return kind.lanes if isinstance(kind, Vector) else 1
+
+
+def _of_float32(kind):
+    """Return the type of a vector of that kind, or of a number."""
+    return kind if isinstance(kind, Vector) else numba_types.float32
 
 
 def _same(kind, of):
@@ -50,31 +60,31 @@ def _all(value, like):
     return ir.Constant(like, [ir.Constant(kind, value)] * like.count if isinstance(like, ir.VectorType) else value)
 
 
-def _as_vector(context, builder, value, kind):
-    """Return a vector, or a number in every lane."""
-    if kind == Vector:
-        return value
-    return _splat(builder, context.cast(builder, value, kind, numba_types.float32))
-
-
-def _splat(builder, value):
+def _splat(builder, value, lanes):
     """Return a vector with a number in every lane."""
-    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, _int(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_int, LANES), [_int(0)] * LANES))
+    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, _int(0))
+    return builder.shuffle_vector(one, one, _places([0] * lanes))
 
 
 def _arithmetic(operation, name):
     @intrinsic
     def emit(typing_context, a, b):
-        def generate(context, builder, signature, values):
-            values = [_as_vector(context, builder, v, kind) for v, kind in zip(values, signature.args)]
-            return getattr(builder, name)(*values, flags=("contract",))  # may become a fused multiply-add
+        vector = a if isinstance(a, Vector) else b
 
-        return Vector(a, b), generate
+        def generate(context, builder, signature, values):
+            vectors = [
+                value if kind == vector
+                else _splat(builder, context.cast(builder, value, kind, numba_types.float32), vector.lanes)
+                for value, kind in zip(values, signature.args)
+            ]  # fmt: skip
+            return getattr(builder, name)(*vectors, flags=("contract",))  # may become a fused multiply-add
+
+        return vector(a, b), generate
 
     @overload(operation, inline="always")
     def _(a, b):
-        if Vector in (a, b) and all(kind == Vector or isinstance(kind, _NUMBERS) for kind in (a, b)):
+        vectors = [kind for kind in (a, b) if isinstance(kind, Vector)]
+        if vectors and all(kind == vectors[0] or isinstance(kind, _NUMBERS) for kind in (a, b)):
             return lambda a, b: emit(a, b)
 
 
@@ -100,7 +110,7 @@ def _elementwise(emit):
 
 def _of_llvm(name):
     def emit(builder, value):
-        of = f"v{LANES}f32" if isinstance(value.type, ir.VectorType) else "f32"
+        of = f"v{value.type.count}f32" if isinstance(value.type, ir.VectorType) else "f32"
         kind = ir.FunctionType(value.type, [value.type])
         return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}.{of}"), [value])
 
@@ -139,9 +149,10 @@ def _emit_clamp(builder, value, low, high):
 in_range_of_exponents = _elementwise(lambda builder, value: _emit_clamp(builder, value, -126.0, 127.0))
 
 
-@intrinsic
-def ZEROS(typing_context):
-    return Vector(), lambda context, builder, signature, values: _all(0.0, ir.VectorType(_float, LANES))
+@intrinsic(prefer_literal=True)
+def zeros(typing_context, lanes):
+    vector = Vector(lanes.literal_value)
+    return vector(lanes), lambda context, builder, signature, values: _all(0.0, context.get_value_type(vector))
 
 
 def _pointer(builder, pointer, place, lanes):
@@ -157,22 +168,30 @@ def _pointer(builder, pointer, place, lanes):
 @intrinsic
 def load(typing_context, pointer, place, like):
     """Return what is at a place, as float32; as a vector or a number, as `like` is."""
-    lanes = LANES if like == Vector else 1
 
     def generate(context, builder, signature, values):
-        address, kind = _pointer(builder, values[0], values[1], lanes)
+        address, kind = _pointer(builder, values[0], values[1], _lanes(like))
         if pointer.dtype == numba_types.float32:
             return builder.load(address, align=4)
         bits = builder.zext(builder.load(address, align=2), _same(_int, kind))
         return builder.bitcast(builder.shl(bits, _all(16, bits.type)), _same(_float, kind))
 
-    return (Vector if like == Vector else numba_types.float32)(pointer, numba_types.int64, like), generate
+    return _of_float32(like)(pointer, numba_types.int64, like), generate
+
+
+def _places(numbers):
+    return ir.Constant(ir.VectorType(_int, len(numbers)), [_int(number) for number in numbers])
 
 
 def _as_bfloat16(builder, value, kind):
     """Return the bits of the nearest bfloat16, of two the even one; the processor's instruction makes denormals 0."""
     if _HAS_BF16 and kind != _short:
-        return builder.asm(ir.FunctionType(kind, [value.type]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
+        parts = []
+        for first in range(0, kind.count, 16):  # as many as the instruction takes
+            part = builder.shuffle_vector(value, value, _places(range(first, first + 16)))
+            to = ir.FunctionType(ir.VectorType(_short, 16), [part.type])
+            parts.append(builder.asm(to, "vcvtneps2bf16 $1, $0", "=v,v", [part], False))
+        return builder.shuffle_vector(parts[0], parts[-1], _places(range(kind.count)))
     bits = builder.bitcast(value, _same(_int, kind))
     odd = builder.and_(builder.lshr(bits, _all(16, bits.type)), _all(1, bits.type))
     bits = builder.add(bits, builder.add(odd, _all(0x7FFF, bits.type)))
@@ -183,7 +202,7 @@ def _as_bfloat16(builder, value, kind):
 def _store(past_caches):
     @intrinsic
     def emit(typing_context, pointer, place, value):
-        lanes = LANES if value == Vector else 1
+        lanes = _lanes(value)
 
         def generate(context, builder, signature, values):
             address, kind = _pointer(builder, values[0], values[1], lanes)
@@ -241,17 +260,17 @@ def mask(typing_context, place, seeds, scale, like):
     The number is a function of the place, a whole number, and of the first two seeds: the last step of MurmurHash3,
     which spreads every bit over all bits.
     """
-    kind = Vector if like == Vector else numba_types.float32
+    kind = _of_float32(like)
 
     def generate(context, builder, signature, values):
         numbers = [builder.extract_value(values[1], k) for k in range(3)]
         numbers += [builder.trunc(values[0], _int), values[2]]
-        if kind == Vector:
-            numbers = [_splat(builder, number) for number in numbers]
+        if isinstance(like, Vector):
+            numbers = [_splat(builder, number, like.lanes) for number in numbers]
         seed_1, seed_2, smallest, h, scale = numbers
         ints = h.type
-        if kind == Vector:
-            h = builder.add(h, ir.Constant(ints, list(range(LANES))))
+        if isinstance(like, Vector):
+            h = builder.add(h, _places(range(like.lanes)))
         h = builder.add(h, seed_1)
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
             h = builder.mul(builder.xor(h, builder.lshr(h, _all(shift, ints))), _all(factor, ints))
@@ -285,14 +304,14 @@ def pointer_of(typing_context, array):
 @intrinsic(prefer_literal=True)
 def load_all(typing_context, pointer, place, stride, count, like):
     """Return a tuple of `count` values, each `stride` behind the one before."""
-    kind = Vector if like == Vector else numba_types.float32
+    kind = _of_float32(like)
     result = numba_types.UniTuple(kind, count.literal_value)
 
     def generate(context, builder, signature, values):
         loaded = []
         for k in range(count.literal_value):
             at = builder.add(values[1], ir.IntType(64)(k * stride.literal_value))
-            address, _ = _pointer(builder, values[0], at, LANES if like == Vector else 1)
+            address, _ = _pointer(builder, values[0], at, _lanes(like))
             loaded.append(builder.load(address, align=4))
         return context.make_tuple(builder, result, loaded)
 
@@ -306,7 +325,7 @@ def store_all(typing_context, pointer, place, stride, tuple_):
     def generate(context, builder, signature, values):
         for k in range(tuple_.count):
             at = builder.add(values[1], ir.IntType(64)(k * stride.literal_value))
-            address, _ = _pointer(builder, values[0], at, LANES if tuple_.dtype == Vector else 1)
+            address, _ = _pointer(builder, values[0], at, _lanes(tuple_.dtype))
             builder.store(builder.extract_value(values[3], k), address, align=4)
         return context.get_dummy_value()
 
