@@ -154,14 +154,20 @@ def draw(rows, path):
 
     rows = [row for row in rows if row["phase"] == "train"]
     names = list(dict.fromkeys(row["network"] for row in rows))
-    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3), layout="constrained", squeeze=False)
-    for axis, name in zip(axes[0], names):
-        mine = [row for row in rows if row["network"] == name][::-1]
+    by_name = [[row for row in rows if row["network"] == name][::-1] for name in names]
+    figure, axes = plt.subplots(
+        len(names), figsize=(9, 0.2 * len(rows) + 0.6 * len(names)), layout="constrained", squeeze=False,
+        height_ratios=[len(mine) + 1 for mine in by_name],
+    )  # fmt: skip
+    for axis, name, mine in zip(axes[:, 0], names, by_name):
         low, median, high = zip(*(row["ms"] for row in mine))
         error = [[m - q for m, q in zip(median, low)], [q - m for m, q in zip(median, high)]]
-        colors = [COLORS.get(row["way"], "silver") for row in mine]
-        axis.barh([row["way"] for row in mine], median, xerr=error, color=colors)
-        axis.set(title=name, xlabel="ms per training step")
+        bars = axis.barh(
+            [row["way"] for row in mine], median, xerr=error, color=[COLORS.get(row["way"], "silver") for row in mine]
+        )
+        axis.bar_label(bars, fmt="%.0f", padding=8)
+        axis.set(title=f"{name}: ms per training step", xlim=(0, 1.1 * max(high)))
+        axis.tick_params(axis="x", labelbottom=False, bottom=False)
     figure.savefig(path, dpi=110)
 
 

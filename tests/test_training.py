@@ -141,6 +141,20 @@ def test_filters_stay_in_float32_when_products_run_in_less():
     assert {p.grad.dtype for p in net.parameters()} == {torch.float32}
 
 
+def test_a_layer_of_ones_own_sees_float32():
+    """Also one that derives from a layer whose kernel takes bfloat16: it may compute before it calls the kernel."""
+    seen = []
+
+    class Own(snn.SpikingNeuron):
+        def forward(self, x, state=None):
+            seen.append(x.dtype)
+            return super().forward(x * 2, state)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        snn.Sequential(nn.Linear(7, 5), Own(4), snn.DualExpIIR(5, 4, 1))(torch.rand(3, 2, 7))
+    assert seen == [torch.float32]
+
+
 def test_precision(monkeypatch, capsys):
     cpu = torch.device("cpu")
     with loop.matrix_products("tf32", cpu):

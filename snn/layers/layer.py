@@ -27,7 +27,7 @@ class Layer(nn.Module):
     output = "y"
     states = ()
     optimizer_options = {}
-    on_kernels = False  # whether `forward` hands its input to a kernel as it is, so that bfloat16 may stay bfloat16
+    on_kernels = False  # whether this class's `forward` hands its input to a kernel as it is: then bfloat16 may stay so
 
     def checked(self, x):
         """Return the input as `forward` takes it: half precision as float32, unless a kernel takes it.
@@ -47,7 +47,7 @@ def as_taken(x, layer):
     """Return a layer's input: half precision as float32, unless it is bfloat16 and the layer's kernel takes that."""
     if x.dtype not in (torch.float16, torch.bfloat16):
         return x
-    on_kernels = getattr(type(layer), "on_kernels", False)
+    on_kernels = vars(type(layer)).get("on_kernels")  # not a base's: a subclass may compute before it calls that
     return x if on_kernels and x.dtype == torch.bfloat16 and kernels_for(x).takes_bf16 else x.float()
 
 
