@@ -33,6 +33,12 @@ def test_compile_keeps_one_graph_values_and_gradients(net):
     torch.testing.assert_close(compiled(x, end)[0], net(x, state)[0])
 
 
+def test_compiled_inference(net):
+    x = make_input()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(net.eval(), backend="eager", fullgraph=True)(x)[0], net(x)[0])
+
+
 def test_under_autocast_tracing_and_running_agree(net):
     """Operators give the types that tracing was told, whatever autocast says when they run."""
     x = make_input()

@@ -154,7 +154,13 @@ def _registered(kernel, schema, results):
                 for place, value in enumerate(arguments)
             )
 
-    return Differentiable.apply
+    def run(*arguments):
+        inference = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        return (
+            operator(*arguments) if inference else Differentiable.apply(*arguments)
+        )  # Dynamo fails on it without grad
+
+    return run
 
 
 _operators = {kernel: _registered(kernel, schema, results) for kernel, (schema, results) in KERNELS.items()}
