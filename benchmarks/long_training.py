@@ -47,6 +47,7 @@ def make_trainer(device="cpu"):
     settings = config.resolve(ROOT / "configs/snn_mlp_1.yaml", overrides=["dataset.name=digits"])
     split = images.load(settings, torch.device(device), (784,))[0]["train"]
     count = BATCHES * settings["hyperparameters"]["batch_size"]
+    torch.manual_seed(0)  # the same data for all ranks
     split = images.ImageSplit(
         torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
         torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
