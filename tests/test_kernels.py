@@ -87,13 +87,6 @@ def layouts(length, shape, device):
         yield torch.randn(length, 3, *shape[1:], shape[0], device=device).movedim(-1, 2)
 
 
-of_neurons = pytest.mark.parametrize(
-    "membrane_filter, threshold, surrogate",
-    [(False, 1.0, GAUSSIAN), (True, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.Gaussian(0.7)),
-     (False, 1.2, snn.surrogates.FastSigmoid()), (True, 1.0, snn.surrogates.ATan(3.0))],
-)  # fmt: skip
-
-
 @pytest.mark.parametrize("with_states", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -110,14 +103,20 @@ class TestEqualsReference:
             states, a1 = [torch.randn(3, *shape, device=x.device)], torch.rand(shape, device=x.device)
             check(fast, "first_order_low_pass", x, states, [a1], with_states=with_states)
 
-    @of_neurons
+    @pytest.mark.parametrize(
+        "membrane_filter, threshold, surrogate",
+        [(False, 1.0, GAUSSIAN), (True, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.Gaussian(0.7)),
+         (False, 1.2, snn.surrogates.FastSigmoid()), (True, 1.0, snn.surrogates.ATan(3.0))],
+    )  # fmt: skip
     def test_neuron(self, fast, shape, length, with_states, membrane_filter, threshold, surrogate):
         for x in layouts(length, shape, fast.device):
             states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
             constants = 0.7, membrane_filter, threshold, surrogate
             check(fast, "spiking_neuron", 1 + x, states, [], *constants, with_states=with_states)
 
-    @of_neurons
+    @pytest.mark.parametrize(
+        "membrane_filter, threshold, surrogate", [(False, 1.0, GAUSSIAN), (True, 0.8, snn.surrogates.ATan(3.0))]
+    )
     def test_neuron_and_the_synapse_behind_it(self, shape, length, with_states, membrane_filter, threshold, surrogate):
         for x in layouts(length, shape, "cpu"):
             states = [torch.randn(3, *shape) for _ in range(4)]
