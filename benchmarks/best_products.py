@@ -4,11 +4,10 @@ Candidates for a convolution are both memory formats, and `snn.kernels.products`
 dense layer torch's own product and oneDNN's. Of each layer's forward, and of its gradients, the fastest is taken.
 """
 
-import time
-
 import torch
 from torch import nn
 
+from benchmarks.timing import time_in_turn
 from snn.kernels import products
 
 FORMATS = torch.contiguous_format, torch.channels_last
@@ -34,7 +33,7 @@ class Product:
         if self.convolution:
             return nn.functional.conv2d(self.x, self.weight, self.bias, *self.convolution)
         if self.library == "oneDNN":
-            return torch.ops.mkldnn._linear_pointwise(self.x, self.weight, self.bias, "none", [], "")
+            return products._product(self.x, self.weight, self.bias)
         return nn.functional.linear(self.x, self.weight, self.bias)
 
     def gradients(self):
@@ -47,8 +46,8 @@ class Product:
                 [self.library != "phases", True, False],
             )  # fmt: skip
         elif self.library == "oneDNN":
-            torch.ops.mkldnn._linear_pointwise(self.grad, self.weight.t(), None, "none", [], "")
-            torch.ops.mkldnn._linear_pointwise(self.grad.t(), self.x.t(), None, "none", [], "")
+            products._product(self.grad, self.weight.t())
+            products._product(self.grad.t(), self.x.t())
         else:
             self.grad @ self.weight
             self.grad.t() @ self.x
@@ -62,22 +61,9 @@ def candidates(layer, x, dtype):
     return [Product(layer, x, dtype, FORMATS[0], library) for library in libraries]
 
 
-def seconds(function, device, repeat=5):
-    """Return the shortest time of several, after a warm-up."""
-    function()
-    taken = []
-    for _ in range(repeat):
-        synchronize(device)
-        start = time.perf_counter()
-        function()
-        synchronize(device)
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
-def synchronize(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
+def seconds(function, device):
+    """Return the shortest time of several."""
+    return min(time_in_turn([function], 5, device)[0])
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.training_step import time_in_turn  # noqa: E402
+from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import cpu, surrogates  # noqa: E402
 

@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
 from benchmarks.networks import Case  # noqa: E402
-from benchmarks.training_step import make_step, peak_memory, time_in_turn  # noqa: E402
+from benchmarks.timing import time_in_turn  # noqa: E402
+from benchmarks.training_step import make_step, peak_memory  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 
 START = {"length": 25, "batch": 32, "width": 256}

@@ -17,7 +17,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -27,9 +26,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import best_products  # noqa: E402
-from benchmarks.best_products import synchronize  # noqa: E402
 from benchmarks.networks import CASES  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
+from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import reference  # noqa: E402
 
@@ -68,21 +67,6 @@ def make_step(case, way, device, train=True):
             step()
 
     return reference_step if way == "reference" else step
-
-
-def time_in_turn(steps, repeat, device):
-    """Return a list of seconds for each step, timed `repeat` times, interleaved, after a warm-up."""
-    for step in steps:
-        step()
-    seconds = [[] for _ in steps]
-    for _ in range(repeat):
-        for step, taken in zip(steps, seconds):
-            synchronize(device)
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            taken.append(time.perf_counter() - start)
-    return seconds
 
 
 def memory_of_a_step(name, way, device, train):
