@@ -25,6 +25,7 @@ import torch
 
 from snn.kernels import operators, reference
 from snn.kernels.fast import FastKernels
+from snn.kernels.surrogates import Gaussian
 
 
 def kernels_for(x):
@@ -50,10 +51,28 @@ def _kernels_on(device_type):
         else:
             return reference
         kernels = FastKernels(loops)
-        one = torch.ones(1, device=device_type)
-        kernels.dual_exp_iir(one.view(1, 1, 1), None, None, one, one, one)  # compilation only fails when it runs
+        _try(kernels, device_type, every=device_type == "cuda")  # compilers for CUDA differ from kernel to kernel
+    except torch.OutOfMemoryError:  # it passes
+        raise
     except Exception as error:  # not installed, no driver, no writable cache: compilers raise anything
         reason = " ".join(str(error).split())
         print(f"note: the time loops run in plain torch, which is slower: {reason}", file=sys.stderr)
         return reference
     return kernels
+
+
+def _try(kernels, device_type, every):
+    """Run kernels on one value, so that a compiler that fails does so here: one of them, or every one both ways."""
+    devices = [torch.cuda.current_device()] if device_type == "cuda" else []
+    # Whatever the caller does; and a run's random numbers stay as they are.
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        one = torch.ones(1, device=device_type, requires_grad=every)
+        x, constants = one.view(1, 1, 1), (0.5, False, 1.0, Gaussian())
+        results = [kernels.dual_exp_iir(x, None, None, one, one, one)[0]]
+        if every:
+            results += [
+                kernels.first_order_low_pass(x, None, one)[0], kernels.spiking_neuron(x, None, None, *constants)[0],
+                kernels.neuron_and_iir(x, (None, None), constants, 0.5, (None, None), (one, one, one))[0],
+                kernels.dual_exp_filter(x, None, None, 0.5, 0.4, 1.0)[0], kernels.dropout(x, 0.5),
+            ]  # fmt: skip
+            torch.autograd.grad(results, one, [torch.ones_like(result) for result in results])

@@ -43,6 +43,7 @@ from snn.kernels.vectors import (
 )
 
 TAKES_BF16 = True
+NO_SEEDS = 0, 0, 0
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f32(math.log(2) ** k / math.factorial(k)) for k in range(7))  # 2^f by powers of f
 _BIAS, _NEAREST = f32(127), f32(127.5)
 
@@ -112,8 +113,8 @@ def _before(psp, t, start, first, here):
 
 
 def first_order_forward(x, start, a1, psp):
-    end = start.new_empty(psp.shape[1:])
-    _first_order_forward(psp, start[None], end[None], x, a1)
+    end = start.new_empty(1, *psp.shape[1:])
+    _first_order_forward(psp, start, end, x, a1)
     return end
 
 
@@ -130,10 +131,10 @@ def _first_order_forward(arrays, numbers, state, here):
 
 def first_order_backward(grad_psp, grad_end, psp, start, a1, grad_x):
     """`grad_x` is written, unless it is None."""
-    grad_start = start.new_empty(psp.shape[1:])
+    grad_start = start.new_empty(1, *psp.shape[1:])
     sums = start.new_zeros(torch.get_num_threads(), 1, psp.shape[2])
     _first_order_backward(
-        psp, grad_end[None], grad_start[None], sums, grad_psp, start[None], a1, psp if grad_x is None else grad_x,
+        psp, grad_end, grad_start, sums, grad_psp, start, a1, psp if grad_x is None else grad_x,
         grad_x is not None,
     )  # fmt: skip
     return grad_start, sums.sum((0, 1))
@@ -342,6 +343,16 @@ def _dual_exp_filter_backward(arrays, numbers, state, here):
         put(grad_x, t, here, to_m + to_s)
         to_m, to_s = decay_m * to_m, decay_s * to_s
     return to_m, to_s
+
+
+def zero_states(count, features, device):
+    """Return what stands for states of zeros, `[count, B, features]`."""
+    return torch.zeros(count, 1, features, dtype=torch.float32)
+
+
+def new_seeds(smallest, device):
+    """Return a dropout's seeds; a random number of 32 bits below `smallest` drops its place."""
+    return *torch.randint(2**32, (2,)).tolist(), smallest
 
 
 def dropout(x, scale, seeds):

@@ -7,8 +7,9 @@ A module of loops has a forward and a backward for each kernel, on contiguous te
 
 - sequences `[T, B, N]`, or `[1, B, N]` if all steps are equal, N being all features in memory order (channels last, if
   the input is): float32, and where the module sets `TAKES_BF16`, in any mixture with bfloat16;
-- states and their gradients `[2, B, N]`, or `[2, 1, N]` where they are zero, float32;
-- coefficients and their gradients `[3, N]`: a1, a2, b1, float32. (The first-order filter: one state, one coefficient.)
+- states and their gradients `[2, B, N]`, float32, or what the module's `zero_states` returns where they are zero;
+- coefficients and their gradients `[3, N]`: a1, a2, b1, float32. (The first-order filter: states `[1, B, N]`, one
+  coefficient `[N]`.)
 
 A forward writes its output into a given sequence and returns the final states; a backward writes the input's gradient
 into a given sequence and returns those of the initial states, and of coefficients. Every sum is in float32.
@@ -51,7 +52,8 @@ class FastKernels:
 
         Return psp, v[T], r[T], psp[T], psp[T-1]. The spikes are never written. Only if `fuses`.
         """
-        keep, dropout = _keeps(current, *neuron_states, *synapse_states, *coefficients), _random_mask(p)
+        keep = _keeps(current, *neuron_states, *synapse_states, *coefficients)
+        dropout = _random_mask(self.loops, p, current.device)
         return _NeuronAndIIR.apply(
             self.loops, current, constants, keep, dropout, *neuron_states, *synapse_states, *coefficients
         )
@@ -68,14 +70,14 @@ def _keeps(*tensors):
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _random_mask(p):
+def _random_mask(loops, p, device):
     """Return a new dropout's scale and seeds; the scale is 0 where p is.
 
     The mask is a function of the seeds and the position; a backward computes it again, so that none is saved.
     """
     if p == 0:
-        return 0, (0, 0, 0)
-    return 1 / (1 - p), (*torch.randint(2**32, (2,)).tolist(), min(round(p * 2**32), 2**32 - 1))
+        return 0, loops.NO_SEEDS
+    return 1 / (1 - p), loops.new_seeds(min(round(p * 2**32), 2**32 - 1), device)
 
 
 class _Layout:
@@ -84,8 +86,9 @@ class _Layout:
     `dtype` is that of what the layer returns; bfloat16 only if `bf16`.
     """
 
-    def __init__(self, x, bf16):
-        self.shape, self.device, self.bf16 = x.shape, x.device, bf16
+    def __init__(self, loops, x, bf16=None):
+        self.loops, self.shape, self.device = loops, x.shape, x.device
+        self.bf16 = loops.TAKES_BF16 if bf16 is None else bf16
         self.dtype = torch.bfloat16 if self.bf16 and _autocast_to_bf16(x.device.type) else torch.float32
         self.order = sorted(range(2, x.dim()), key=lambda dim: -x.stride(dim))
         self.in_order = self.order == list(range(2, x.dim()))
@@ -114,9 +117,9 @@ class _Layout:
         return self._flat(sequence if self.bf16 and sequence.dtype == torch.bfloat16 else sequence.float())
 
     def flatten_states(self, *states):
-        """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, zeros `[len(states), 1, N]`."""
+        """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, the loops' `zero_states`."""
         if all(state is None for state in states):
-            return torch.zeros(len(states), 1, self.flat_shape[2], dtype=torch.float32, device=self.device)
+            return self.loops.zero_states(len(states), self.flat_shape[2], self.device)
         zeros = torch.zeros((), dtype=torch.float32, device=self.device)
         return self._flat(torch.stack([(zeros if s is None else s.float()).expand(self.shape[1:]) for s in states]))
 
@@ -164,11 +167,12 @@ class _B1FromOutput:
         """Turn the sum of grad_psp[t] psp[t], in `sums[2]`, into the gradient of b1.
 
         Args:
-            grad_end: gradients of psp[T] and psp[T-1] as results, `[2, B, N]`; `arrived` says which there are.
+            grad_end: gradients of final states, the last two those of psp[T] and psp[T-1], `[*, B, N]`.
+            arrived: these two as they arrived, None for one that did not.
         """
-        for step, there in ((-1, arrived[0]), (-2, arrived[1])):  # they add to grad_psp at the last two steps
-            if there and len(psp) >= -step:
-                sums[2] += (grad_end[-1 - step] * psp[step]).sum(0)
+        for back, gradient in enumerate(arrived):  # they add to grad_psp at the last two steps
+            if gradient is not None and back < len(psp):
+                sums[2] += (grad_end[back - 2] * psp[-1 - back]).sum(0)
         sums[2] /= coefficients[2]
 
 
@@ -177,7 +181,7 @@ class _DualExpIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.x_dtype = _Layout(x, loops.TAKES_BF16), x.dtype
+        layout, ctx.x_dtype = _Layout(loops, x), x.dtype
         from_zero = psp_1 is None and psp_2 is None
         x, start = layout.flatten(x), layout.flatten_states(psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -201,7 +205,7 @@ class _DualExpIIR(Function):
             layout.flatten(grad_psp), grad_end, x, psp, start, coefficients, grad_x
         )
         if x is None:
-            _B1FromOutput.finish(sums, coefficients, psp, grad_end, (grad_last is not None, grad_before is not None))
+            _B1FromOutput.finish(sums, coefficients, psp, grad_end, (grad_last, grad_before))
         grad_x = None if grad_x is None else layout.unflatten(grad_x)
         return None, grad_x, *_where(needed[2:4], grad_start, layout), *layout.unflatten(sums)
 
@@ -211,14 +215,14 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, a1):
-        layout, ctx.x_dtype = _Layout(x, loops.TAKES_BF16), x.dtype
-        start, coefficient = layout.flatten_states(psp_1)[0], layout.flatten_coefficients(a1)[0]
+        layout, ctx.x_dtype = _Layout(loops, x), x.dtype
+        start, coefficient = layout.flatten_states(psp_1), layout.flatten_coefficients(a1)[0]
         y, psp = layout.new_sequence()
         end = loops.first_order_forward(layout.flatten(x), start, coefficient, psp)
         ctx.save_for_backward(psp, start, coefficient)
         ctx.loops, ctx.layout = loops, layout
         ctx.set_materialize_grads(False)
-        return y, layout.unflatten(end)
+        return y, *layout.unflatten(end)
 
     @staticmethod
     @once_differentiable
@@ -226,12 +230,12 @@ class _FirstOrderLowPass(Function):
         psp, start, coefficient = ctx.saved_tensors
         layout, needed = ctx.layout, ctx.needs_input_grad
         grad_x = layout.new_gradient(ctx.x_dtype) if needed[1] else None
-        grad_end = layout.flatten_states(grad_last)[0]
+        grad_end = layout.flatten_states(grad_last)
         grad_start, grad_a1 = ctx.loops.first_order_backward(
             layout.flatten(grad_psp), grad_end, psp, start, coefficient, grad_x
         )
         grad_x = None if grad_x is None else layout.unflatten(grad_x)
-        return None, grad_x, *_where(needed[2:3], [grad_start], layout), layout.unflatten(grad_a1)
+        return None, grad_x, *_where(needed[2:3], grad_start, layout), layout.unflatten(grad_a1)
 
 
 class _SpikingNeuron(Function):
@@ -239,7 +243,7 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, loops, current, v, r, constants, keep):
-        layout, ctx.current_dtype = _Layout(current, loops.TAKES_BF16), current.dtype
+        layout, ctx.current_dtype = _Layout(loops, current), current.dtype
         spikes, flat_spikes = layout.new_sequence()
         kept, end = loops.neuron_forward(
             layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
@@ -267,7 +271,7 @@ class _NeuronAndIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.current_dtype = _Layout(current, loops.TAKES_BF16), current.dtype
+        layout, ctx.current_dtype = _Layout(loops, current), current.dtype
         ctx.from_zero = psp_1 is None and psp_2 is None
         start = layout.flatten_states(v, r, psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -294,7 +298,7 @@ class _NeuronAndIIR(Function):
             ctx.from_zero, ctx.dropout, grad_current,
         )  # fmt: skip
         if ctx.from_zero:
-            _B1FromOutput.finish(sums, coefficients, psp, grad_end[2:], [grad is not None for grad in grads[2:]])
+            _B1FromOutput.finish(sums, coefficients, psp, grad_end, grads[2:])
         grad_states = _where(ctx.needs_input_grad[5:9], grad_start, layout)
         return None, layout.unflatten(grad_current), None, None, None, *grad_states, *layout.unflatten(sums)
 
@@ -304,7 +308,7 @@ class _DualExpFilter(Function):
 
     @staticmethod
     def forward(ctx, loops, x, m, s, *constants):
-        layout = _Layout(x, bf16=False)  # what the loss sees
+        layout = _Layout(loops, x, bf16=False)  # what the loss sees
         start = layout.flatten_states(m, s)
         y, flat_y = layout.new_sequence()
         end = loops.dual_exp_filter_forward(layout.flatten(x), start, *constants, flat_y)
@@ -329,7 +333,7 @@ class _Dropout(Function):
 
     @staticmethod
     def forward(ctx, loops, x, p):
-        scale, seeds = _random_mask(p)
+        scale, seeds = _random_mask(loops, p, x.device)
         ctx.mask = lambda x: loops.dropout(x.contiguous(), scale, seeds)
         return ctx.mask(x)
 
