@@ -13,6 +13,7 @@ from snn.base.errors import UserError
 from snn.data.encoders import poisson
 from snn.data.images import ImageSplit
 from snn.layers.synapses import unstable_filters
+from snn.look import health
 from snn.run import training
 from snn.tasks.classification import Classification
 
@@ -121,11 +122,13 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
     net = snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10), Poison(3, backward))
     trainer = make_trainer(folder, f"optimizer.optimizer_choice={choice}", "checkpoint_every=2", net=net)
     steps = []
-    step = trainer._step
-    trainer._step = lambda loss, batch: (
-        steps.append({k: v.clone() for k, v in net.state_dict().items()}),
-        step(loss, batch),
-    )
+    train = trainer._train
+
+    def noting(batch):
+        steps.append({name: value.clone() for name, value in net.state_dict().items()})
+        return train(batch)
+
+    trainer._train = noting
     with pytest.raises(UserError) as error:
         trainer.fit()
     assert f"epoch 0, batch 3: the loss or its gradient is not finite; it began in {where}" in str(error.value)
@@ -143,3 +146,25 @@ def test_weights_that_are_not_finite_are_named(folder):
         trainer.net[4].weight[2, 3] = torch.nan
     with pytest.raises(UserError, match=r"batch 0: .* began in the coefficients or weights of layer 4 \(Linear\)"):
         trainer.fit()
+
+
+class Twice(nn.Module):
+    """Calls a neuron two times, as a loop of one's own over time does."""
+
+    stateful = True
+
+    def __init__(self):
+        super().__init__()
+        self.neuron = snn.SpikingNeuron(4)
+
+    def forward(self, x, state=None):
+        first, _ = self.neuron(x[:1])
+        second, _ = self.neuron(x[1:])
+        return torch.cat([first, second]), None
+
+
+def test_spikes_of_every_call_are_counted():
+    counts = {}
+    with health.spikes_counted(net := Twice(), counts):
+        spikes, _ = net(torch.tensor([[[2.0, 0.0, 2.0]], [[2.0, 2.0, 0.0]]]))
+    assert counts["neuron"].tolist() == spikes.sum((0, 1)).tolist() == [2, 1, 1]

@@ -219,15 +219,16 @@ def test_weights_that_are_not_finite_give_no_result(run, trained, tmp_path):
 
 def test_a_last_step_that_spoils_the_weights_is_not_saved(folder):
     trainer = make_trainer(folder, "checkpoint_every=4")
-    step = trainer._step
+    train = trainer._train
 
-    def spoil(loss, batch):
-        step(loss, batch)
+    def spoil(batch):
+        result = train(batch)
         if batch.number == 4:
             with torch.no_grad():
                 trainer.net[1].weight[0, 0] = torch.inf
+        return result
 
-    trainer._step = spoil
+    trainer._train = spoil
     with pytest.raises(UserError, match=r"epoch 0: 1.weight is not finite after the last step; .*last.pt is kept"):
         trainer.fit()
     kept = torch.load(trainer.folder / "last.pt", weights_only=True)

@@ -168,14 +168,15 @@ def test_a_picture_that_fails_is_a_note_after_the_checkpoint(folder, monkeypatch
 
 def test_a_second_interrupt_does_not_wait(folder):
     trainer = make_trainer(folder)
-    step = trainer._step
+    train = trainer._train
 
-    def interrupted_twice(loss, batch):
+    def interrupted_twice(batch):
         signal.raise_signal(signal.SIGINT)
-        step(loss, batch)
+        result = train(batch)
         signal.raise_signal(signal.SIGINT)
+        return result
 
-    trainer._step = interrupted_twice
+    trainer._train = interrupted_twice
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
@@ -204,13 +205,13 @@ def test_a_training_that_is_stopped_at_every_batch(folder):
     resume_from = None
     while True:
         trainer = make_trainer(folder, resume_from=resume_from)
-        step = trainer._step
 
-        def stop_after_this(loss, batch, step=step):
-            step(loss, batch)
+        def stop_after_this(batch, train=trainer._train):
+            result = train(batch)
             signal.raise_signal(signal.SIGINT)
+            return result
 
-        trainer._step = stop_after_this
+        trainer._train = stop_after_this
         try:
             trainer.fit()
             break

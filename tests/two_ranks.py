@@ -56,14 +56,16 @@ def main(path):
             parallel = ranks.parallel(net)
             gradients, samples = [], []
 
-            def step(loss, batch, net=net, gradients=gradients, samples=samples):
+            def train_on(batch, net=net, parallel=parallel, gradients=gradients, samples=samples):
                 net.zero_grad()
-                loss.backward()
+                loss, sums, end = loop.forward(parallel, Classification(), settings, batch.x, batch.targets)
+                (loss * batch.share).backward()
                 gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
                 samples.append(batch.x[0].flatten(1).clone())
+                return sums, end
 
             generator = torch.Generator().manual_seed(ranks.own_seed(5))
-            train = loop.run_epoch(parallel, split, settings, Classification(), generator, step=step)
+            train = loop.run_epoch(parallel, split, settings, Classification(), generator, train=train_on)
             dev = loop.run_epoch(net, split, settings, Classification(), generator)
             spikes = {name: value.tolist() for name, value in dev.spikes.items()}
             seen[name] = {

@@ -55,6 +55,10 @@ EVERYWHERE = {
     "precision": Key(
         "float32", choice("float32", "tf32", "bf16"), "of products: tf32 is for CUDA; filters compute in float32"
     ),
+    "cuda_graph": Key(
+        "auto", choice("auto", "always", "never"),
+        "replay training steps on CUDA as a graph; always: also with layers that are not of this project", PLACE,
+    ),
     "states": Key(
         "zero", choice("zero", "preserved"), "at a batch's start: zero, or preserved from the previous batch", NETWORK
     ),

@@ -37,37 +37,44 @@ class NotFinite(Exception):
 
 
 class FiniteWatch:
-    """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and stops at the next batch.
+    """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and all after it, until it stops.
 
-    Not at the same batch, since checking at once would make the CPU wait for the GPU.
+    It stops a batch later, since checking at once would make the CPU wait for the GPU.
     """
 
     def __init__(self, optimizer):
         self.optimizer = optimizer
-        self.failed = self.batch = self.arrived = None
+        self.failed = self.arrived = self.on_host = self.batch = None
 
-    def add(self, loss, batch):
-        """Check the batch before; then record this one, whose gradients exist and whose step is still to come.
+    def guard(self, loss):
+        """Let the optimizer change nothing from now on if the loss or a gradient is not finite.
 
-        Raises NotFinite.
+        Gradients must exist. All of it runs on the device. Returns 1 if this or an earlier batch failed, else 0.
         """
-        self.check()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
         failed = ~torch.isfinite(largest)  # the same on all ranks, which share their gradients
         if ranks.ranks() == 1:
             failed |= ~torch.isfinite(loss.detach())
-        self.optimizer.found_inf = failed.float()  # where it is 1, fused optimizers change nothing
-        self.failed, self.batch = failed.to("cpu", non_blocking=True), batch
-        if failed.is_cuda:
+        if self.failed is None:
+            self.failed = torch.zeros((), device=failed.device)
+        self.failed.masked_fill_(failed, 1)
+        self.optimizer.found_inf = self.failed  # where it is 1, fused optimizers change nothing
+        return self.failed
+
+    def note(self, batch):
+        """Check the batch noted before; then note this one, whose step was taken. Raises NotFinite."""
+        self.check()
+        self.on_host, self.batch = self.failed.to("cpu", non_blocking=True, copy=True), batch
+        if self.failed.is_cuda:
             self.arrived = torch.cuda.Event()
             self.arrived.record()
 
     def check(self):
-        """Raise NotFinite if the last batch's loss or gradient is not finite."""
+        """Raise NotFinite if the loss or gradient of the batch noted last is not finite."""
         if self.arrived:
             self.arrived.synchronize()
-        if self.failed:
+        if self.on_host:
             raise NotFinite(self.batch)
 
 

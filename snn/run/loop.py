@@ -1,7 +1,7 @@
 """One pass over a split: what it counts, and how to resume an unfinished one."""
 
 import time
-from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,12 +33,13 @@ class Counts:
         self.sums = torch.tensor(sums, dtype=torch.float64, device=device)  # losses, scores
         self.spikes = {name: sum.to(device) for name, sum in (spikes or {}).items()}  # of each neuron, by layer
 
-    def add(self, loss, score, samples):
-        """Count a batch: its mean loss, the sum of its samples' scores, and their number."""
+    def add(self, samples, sums, spikes):
+        """Count a batch: its number of samples, the sums of their losses and scores, and their spikes by layer."""
         self.batches += 1
         self.samples += samples
-        self.sums[0] += loss.detach() * samples
-        self.sums[1] += score
+        self.sums += sums
+        for name, of_layer in spikes.items():
+            self.spikes[name] = self.spikes[name] + of_layer if name in self.spikes else of_layer.clone()
 
     def total(self):
         """Return what all ranks have counted, in the form that a checkpoint keeps; all ranks must call it."""
@@ -61,16 +62,46 @@ class Counts:
 
 
 class Batch(NamedTuple):
-    """A batch as passed to a training step."""
+    """A batch, or this rank's share of one."""
 
     number: int  # within the pass, from 0
-    x: torch.Tensor
+    x: torch.Tensor  # [T, B, *features]
     targets: torch.Tensor
     state: tuple | None  # that it starts from
+    share: float  # of the batch, 1 on a single rank; times the number of ranks, as DistributedDataParallel averages
+
+
+def forward(net, task, config, x, targets, state=None):
+    """Return a batch's mean loss, the sums of its samples' losses and scores, and the state that it ends with."""
+    samples = x.shape[1]
+    with matrix_products(config["precision"], x.device):
+        y, end = net(x, state)
+    loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
+    sums = torch.empty(2, dtype=torch.float64, device=x.device)
+    sums[0], sums[1] = loss.detach() * samples, task.score(y.detach(), targets)
+    return loss, sums, end
+
+
+def evaluate(net, task, config, x, targets, state=None):
+    """Return the sums of a batch's losses and scores, the state that it ends with, and its spikes by layer."""
+    spikes = {}
+    with health.spikes_counted(net, spikes):
+        _, sums, end = forward(net, task, config, x, targets, state)
+    return sums, end, spikes
 
 
 def run_epoch(
-    net, split, config, task, generator, preserved=None, step=None, title="", counts=None, after_batch=lambda: None
+    net,
+    split,
+    config,
+    task,
+    generator,
+    preserved=None,
+    train=None,
+    title="",
+    counts=None,
+    after_batch=lambda: None,
+    evaluated=None,
 ):
     """Run one pass over a split, or the rest of one; return its Result.
 
@@ -79,36 +110,37 @@ def run_epoch(
         config: the resolved config, for the batch size and the precision.
         task: a `snn.tasks.base.Task`.
         preserved: carries the state from batch to batch; None starts every batch from zero.
-        step: called with each batch's loss and its Batch to train on it, in shuffled order; None only evaluates.
+        train: trains on a Batch, in shuffled order, and returns the sums of its losses and scores and the state that it
+            ends with; None only evaluates.
         title: of the progress bar.
         counts: of an unfinished pass, whose batches are skipped; `generator` must be as it was when that pass started.
         after_batch: called after each batch; what it raises ends the pass.
+        evaluated: from x, targets and a state to what `evaluate` returns; None takes that.
     """
-    net.train(step is not None)
+    net.train(train is not None)
     device = next(net.parameters()).device
     batch_size = config["hyperparameters"]["batch_size"]
     counts = counts or Counts(device)
+    evaluated = evaluated or partial(evaluate, net, task, config)
     bar = tqdm(
         total=-(-len(split) // batch_size), initial=counts.batches, desc=title, unit="batch", leave=False,
         disable=True if ranks.rank() else None,
     )  # fmt: skip
     reported = time.monotonic()
-    counted = nullcontext() if step else health.spikes_counted(net, counts.spikes)
-    with torch.set_grad_enabled(step is not None), bar, counted:
-        batches = split.batches(batch_size, generator, shuffle=step is not None)
+    with torch.set_grad_enabled(train is not None), bar:
+        batches = split.batches(batch_size, generator, shuffle=train is not None)
         for x, targets in islice(batches, counts.batches, None):
             samples = x.shape[1]
+            of_all = min(batch_size, len(split) - counts.batches * batch_size)
             state = preserved and preserved.take(samples)
-            with matrix_products(config["precision"], device):
-                y, end = net(x, state)
+            if train:
+                share = samples * ranks.ranks() / of_all
+                (sums, end), spikes = train(Batch(counts.batches, x, targets, state, share)), {}
+            else:
+                sums, end, spikes = evaluated(x, targets, state)
             if preserved:
                 preserved.keep(end)
-            loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
-            if step:
-                done = counts.batches * batch_size
-                of_all = min(batch_size, len(split) - done)
-                step(loss * (samples * ranks.ranks() / of_all), Batch(counts.batches, x, targets, state))
-            counts.add(loss, task.score(y.detach(), targets), samples)
+            counts.add(samples, sums, spikes)
             after_batch()
             bar.update()
             if time.monotonic() - reported > (SECONDS_BETWEEN_LINES if bar.disable else 1):
@@ -125,6 +157,7 @@ def run_epoch(
 def matrix_products(precision, device):
     """Return a context in which dense layers and convolutions run in that precision, where the device has it."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True  # a resumed run computes what one without a break does
     bf16 = precision == "bf16" and (device.type != "cpu" or cpu_has_bf16())
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 

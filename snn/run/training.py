@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from torch.optim import lr_scheduler
@@ -15,6 +16,7 @@ from snn.layers.synapses import stabilize, unstable_filters
 from snn.look import health, inspection
 from snn.look.board import Board
 from snn.run import folders, loop, signals, snapshot
+from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
 
 
@@ -51,6 +53,8 @@ class Trainer:
             with reading(f"{self.folder / 'last.pt'} can't be resumed ({{reason}}): --test may still evaluate it"):
                 snapshot.restore(self, resume_from)
         self.parallel = ranks.parallel(net)
+        self.step = with_graph(self._step, net, self.optimizer, config, task)
+        self.evaluate = with_graph(partial(loop.evaluate, net, task, config), net, None, config, task)
 
     @property
     def best(self):
@@ -76,7 +80,7 @@ class Trainer:
         self.began = time.monotonic() - self.seconds
         self.lr = self.lr or learning_rate(self.optimizer)
         try:
-            train = self._pass("train", epoch, self.parallel, self._step)
+            train = self._pass("train", epoch, self.parallel, self._train)
             self.watch.check()
         except health.NotFinite as failure:
             raise UserError(self._where_not_finite(epoch, failure.batch)) from None
@@ -118,7 +122,7 @@ class Trainer:
         seen = inspection.view(self.net, None, dev, config, lambda: loop.data_generator(self.device, config), count=1)
         return self.task.picture(seen)
 
-    def _pass(self, name, epoch, net, step=None):
+    def _pass(self, name, epoch, net, train=None):
         """Run one pass of the current epoch, or the rest of it."""
         if name == "train" and "dev" in self.counts:
             return self.counts[name].result_of_all()
@@ -136,19 +140,28 @@ class Trainer:
                 self._save()
 
         return loop.run_epoch(
-            net, self.splits[name], self.config, self.task, self.generator, self.preserved, step,
-            f"epoch {epoch} {name}", counts, after_batch,
+            net, self.splits[name], self.config, self.task, self.generator, self.preserved, train,
+            f"epoch {epoch} {name}", counts, after_batch, self.evaluate,
         )  # fmt: skip
 
-    def _step(self, loss, batch):
+    def _train(self, batch):
+        """Train on a batch; return the sums of its losses and scores, and the state that it ends with."""
+        sums, end = self.step(batch.x, batch.targets, batch.state, batch.share)
+        self.watch.note(batch)
+        if isinstance(self.scheduler, lr_scheduler.CyclicLR):
+            self.scheduler.step()
+        return sums, end
+
+    def _step(self, x, targets, state=None, share=1):
+        """Do all of a training step that the device does."""
         self.optimizer.zero_grad()
-        loss.backward()
-        self.watch.add(loss, batch)
+        loss, sums, end = loop.forward(self.parallel, self.task, self.config, x, targets, state)
+        (loss * share).backward()
+        self.watch.guard(loss)
         self.optimizer.step()
         if self.config["hyperparameters"]["stable_filters"]:
             stabilize(self.net)
-        if isinstance(self.scheduler, lr_scheduler.CyclicLR):
-            self.scheduler.step()
+        return sums, end if self.preserved else None  # a state would keep what the backward needed
 
     def _where_not_finite(self, epoch, batch):
         where = health.where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
