@@ -37,15 +37,18 @@ def started():
         yield
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    lost = False
     try:
         with redirect_stdout(open(os.devnull, "w")) if rank() else nullcontext():
             yield
     except RuntimeError as error:
-        if "gloo" in str(error).lower() or isinstance(error, dist.DistError):
+        lost = "gloo" in str(error).lower() or isinstance(error, dist.DistError)
+        if lost:
             raise LostRank("another rank has ended, or does not answer") from error
         raise
     finally:
-        dist.destroy_process_group()
+        if not lost:  # NCCL would wait for it
+            dist.destroy_process_group()
 
 
 def launched():

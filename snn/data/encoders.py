@@ -32,7 +32,7 @@ def bin_or(step, place, counts, length, shape):
     Shape: frames (0 or 1), float32 `[T, B, *shape]`.
     """
     frames, index = _frames_and_index(step, place, counts, length, shape)
-    return frames.index_fill_(0, index, 1).view(length, len(counts), *shape)
+    return _as_sequence(frames.index_fill_(0, index, 1), length, shape)
 
 
 def bin_max(step, place, counts, length, shape):
@@ -44,14 +44,24 @@ def bin_max(step, place, counts, length, shape):
     frames.index_add_(0, index, torch.ones((), device=frames.device).expand(len(index)))
     frames = frames.view(length, len(counts), -1)
     frames /= frames.amax(2, keepdim=True).clamp_(min=1)
-    return frames.view(length, len(counts), *shape)
+    return _as_sequence(frames, length, shape)
 
 
 def _frames_and_index(step, place, counts, length, shape):
-    """Return empty frames, flattened, and each event's element in them."""
+    """Return empty frames, flattened, and each event's element in them: channels last on CUDA, as convolutions are."""
     features, batch = torch.Size(shape).numel(), len(counts)
     frames = torch.zeros(length * batch * features, device=step.device)
     sample = torch.zeros(len(step), dtype=torch.int32, device=step.device)
     sample[counts.cumsum(0)[:-1]] = 1
     sample = sample.cumsum_(0)  # of each event; twice as fast as torch.repeat_interleave
+    if step.is_cuda:
+        pixels = features // shape[0]
+        place = place % pixels * shape[0] + place // pixels
     return frames, step.long().mul_(batch).add_(sample).mul_(features).add_(place)
+
+
+def _as_sequence(frames, length, shape):
+    """Return flattened frames as `[T, B, *shape]`."""
+    if frames.is_cuda:
+        return frames.view(length, -1, *shape[1:], shape[0]).movedim(-1, 2)
+    return frames.view(length, -1, *shape)

@@ -87,6 +87,8 @@ class EventSplit(Split):
         x, y = (start + torch.arange(size, device=frames.device) for start, size in zip(first, (size_x, size_y)))
         sample = torch.arange(batch, device=frames.device)[:, None, None]
         moved = padded.permute(1, 3, 4, 0, 2)[sample, x[:, :, None], y[:, None, :]]  # [B, X, Y, T, 2]
+        if moved.is_cuda:  # channels last, as `frames` are
+            return moved.permute(3, 0, 1, 2, 4).contiguous().permute(0, 1, 4, 2, 3)
         return moved.permute(3, 0, 4, 1, 2).contiguous()
 
 

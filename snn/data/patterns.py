@@ -93,12 +93,7 @@ def corrupt(patterns, corruption, generator):
     silenced = modified & (uniform(batch) < c["silence_probability"])
     as_block = uniform(batch) < c["block_probability"]
 
-    sample, time, train = patterns.nonzero(as_tuple=True)
-    shift = c["jitter_std"] * torch.randn(len(time), generator=generator, device=device)
-    time = (time + shift.round_().long() * jittered[sample]).clamp_(0, length - 1)
-    spikes = torch.zeros_like(patterns)
-    spikes[sample, time, train] = 1
-
+    spikes = _moved(patterns, jittered, c["jitter_std"], generator)
     first_step = uniform(batch, 1, 1) * (length - c["block_size"] + 1)
     first_train = uniform(batch, 1, 1) * (trains - c["block_size"] + 1)
     steps, lines = torch.arange(length, device=device)[:, None], torch.arange(trains, device=device)
@@ -107,6 +102,26 @@ def corrupt(patterns, corruption, generator):
     spikes.masked_fill_(silenced[:, None, None] & torch.where(as_block[:, None, None], block, rows), 0)
 
     return spikes.maximum((uniform(batch, length, trains) < c["noise"]).to(spikes.dtype))
+
+
+def _moved(patterns, jittered, deviation, generator):
+    """Return the patterns `[B, T, N]` with every spike of the samples `jittered` moved in time."""
+    if patterns.is_cuda:  # to list the spikes would wait for the device
+        return _moved_everywhere(patterns, jittered, deviation, generator)
+    sample, time, train = patterns.nonzero(as_tuple=True)
+    shift = deviation * torch.randn(len(time), generator=generator, device=patterns.device)
+    time = (time + shift.round_().long() * jittered[sample]).clamp_(0, patterns.shape[1] - 1)
+    spikes = torch.zeros_like(patterns)
+    spikes[sample, time, train] = 1
+    return spikes
+
+
+def _moved_everywhere(patterns, jittered, deviation, generator):
+    """Do what `_moved` does with a move drawn for every place, with a spike or without."""
+    length, device = patterns.shape[1], patterns.device
+    shift = deviation * torch.randn(patterns.shape, generator=generator, device=device)
+    time = torch.arange(length, device=device)[:, None] + shift.round_().long() * jittered[:, None, None]
+    return torch.zeros_like(patterns).scatter_reduce_(1, time.clamp_(0, length - 1), patterns, "amax")
 
 
 def _within(places, first, size):

@@ -54,7 +54,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
             sys.exit(_complain(error))
         except ranks.LostRank as error:
             _complain(f"{error}: see its own message, above or below; {_how_to_go_on(args)}")
-            sys.exit(1)
+            sys.stdout.flush()
+            os._exit(1)  # NCCL's shutdown would wait for that rank
         except Stopped as stop:
             if ranks.rank() == 0:
                 print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
