@@ -49,3 +49,10 @@ CASES = {
     "gesture CNN": Case(of_script(snn_conv_1_gesture), 2, 50, (2, 128, 128)),
     "association": Case(of_script(associative_memory), 16, 300, (300,), association=True),
 }
+BATCH_ON_CUDA = {"MNIST CNN": 64, "gesture CNN": 16}  # the experiments' own
+
+
+def case_on(device, name):
+    """Return a network's case with the batch that it is measured with on a device."""
+    batch = BATCH_ON_CUDA.get(name) if device == "cuda" else None
+    return CASES[name]._replace(batch=batch) if batch else CASES[name]
