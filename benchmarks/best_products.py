@@ -9,8 +9,10 @@ from torch import nn
 
 from benchmarks.timing import time_in_turn
 from snn.kernels import products
+from snn.run.loop import matrix_products
 
 FORMATS = torch.contiguous_format, torch.channels_last
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Product:
@@ -67,8 +69,10 @@ def seconds(function, device):
 
 
 @torch.no_grad()
-def make(case, device, dtype, train):
-    """Return a function that runs a network's products once, and their number of operations in GFLOP."""
+def make(case, device, precision, train):
+    """Return a function that runs a network's products once in a precision, and their number of operations in GFLOP."""
+    dtype = DTYPES[precision]
+    matrix_products(precision, torch.device(device))
     net, inputs = case.make().to(device), {}
     layers = [layer for layer in net if isinstance(layer, (nn.Linear, nn.Conv2d))]
     hooks = [layer.register_forward_pre_hook(lambda layer, args: inputs.update({layer: args[0]})) for layer in layers]
@@ -86,6 +90,7 @@ def make(case, device, dtype, train):
 
     @torch.no_grad()
     def run():
+        matrix_products(precision, torch.device(device))
         for call in calls:
             call()
 
@@ -93,9 +98,10 @@ def make(case, device, dtype, train):
 
 
 @torch.no_grad()
-def peak(device, dtype):
+def peak(device, precision):
     """Return the GFLOP/s of the fastest product found: squares of 1,024 and 2,048, in each library."""
-    best = 0
+    best, dtype = 0, DTYPES[precision]
+    matrix_products(precision, torch.device(device))
     for size in (1024, 2048):
         layer = nn.Linear(size, size).to(device)
         for product in candidates(layer, torch.randn(size, size, device=device), dtype):

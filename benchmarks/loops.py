@@ -1,7 +1,8 @@
-"""Bandwidth of the CPU's loops over time, as a share of what copying memory reaches.
+"""Bandwidth of the loops over time, as a share of what copying memory reaches.
 
     python benchmarks/loops.py                   the largest layer of the MNIST CNN, and a layer of the MLP
     python benchmarks/loops.py --threads 1       on one thread
+    python benchmarks/loops.py --device cuda     on a GPU, each loop ten times in a CUDA graph
 
 A loop's bytes count each value of a sequence that it must read or write once: a synapse's forward reads x and writes
 psp, and its backward reads two sequences and writes one. Copying a sequence of the same size and precision, as torch
@@ -10,8 +11,10 @@ medians (quartiles), and of the share of that round's copy; `--out F` writes it 
 """
 
 import argparse
+import math
 import statistics
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -21,66 +24,87 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
-from snn.kernels import cpu, surrogates  # noqa: E402
+from snn.kernels import surrogates  # noqa: E402
 
-SHAPES = {"MNIST CNN": (25, 8, 50176), "MLP": (25, 64, 500)}
+SHAPES = {
+    "cpu": {"MNIST CNN": (25, 8, 50176), "MLP": (25, 64, 500)},
+    "cuda": {"MNIST CNN": (25, 64, 50176), "MLP": (25, 64, 500)},
+}
+IN_A_GRAPH = 10  # runs: a launch takes as long as a small loop
 NEURON = 0.78, False, 1.0  # decay, membrane filter, threshold
 
 
-def make_loops(shape, dtype):
-    """Return a function for each loop, and the sequences that it reads or writes."""
+def make_loops(shape, dtype, device):
+    """Return by name how many sequences each loop reads or writes, and a function that runs it; copying first."""
     torch.manual_seed(0)
+    loops = import_module(f"snn.kernels.{device}")
     _, batch, features = shape
-    x, grad = (torch.randn(shape).to(dtype) for _ in range(2))
-    y, above, grad_x = (torch.empty(shape, dtype=dtype) for _ in range(3))
-    start, ends = torch.zeros(4, 1, features), torch.zeros(4, batch, features)
-    coefficients = torch.tensor([1.1, -0.3, 0.4])[:, None].repeat(1, features)
-    surrogate, no_dropout = surrogates.Gaussian(), (0, (0, 0, 0))
-    cpu.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
+    x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
+    y, above, grad_x = (torch.empty_like(x) for _ in range(3))
+    start, ends = loops.zero_states(4, features, device), torch.zeros(4, batch, features, device=device)
+    two = loops.zero_states(2, features, device)
+    coefficients = torch.tensor([1.1, -0.3, 0.4], device=device)[:, None].repeat(1, features)
+    surrogate, no_dropout = surrogates.Gaussian(), (0, loops.NO_SEEDS)
+    loops.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
     above.copy_(x - 1)
     return {
-        "synapse forward": (2, lambda: cpu.dual_exp_iir_forward(x, start[:2], coefficients, y)),
+        "copy": (2, lambda: grad_x.copy_(x)),
+        "synapse forward": (2, lambda: loops.dual_exp_iir_forward(x, two, coefficients, y)),
         "synapse backward": (
-            3, lambda: cpu.dual_exp_iir_backward(grad, ends[:2], None, y, start[:2], coefficients, grad_x)
+            3, lambda: loops.dual_exp_iir_backward(grad, ends[:2], None, y, two, coefficients, grad_x)
         ),
-        "neuron forward": (3, lambda: cpu.neuron_forward(x, start[:2], *NEURON, True, y)),
+        "neuron forward": (3, lambda: loops.neuron_forward(x, two, *NEURON, True, y)),
         "neuron backward": (
-            3, lambda: cpu.neuron_backward(grad, ends[:2], above, *NEURON, surrogate, grad_x)
+            3, lambda: loops.neuron_backward(grad, ends[:2], above, *NEURON, surrogate, grad_x)
         ),
         "both forward": (
-            3, lambda: cpu.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
+            3, lambda: loops.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)
         ),
         "both backward": (
             4,
-            lambda: cpu.neuron_iir_backward(
+            lambda: loops.neuron_iir_backward(
                 grad, ends, above, y, start, coefficients, *NEURON[:2], surrogate, True, no_dropout, grad_x
             ),
         ),
     }  # fmt: skip
 
 
+def repeated(function):
+    """Return a function that runs another IN_A_GRAPH times as one CUDA graph."""
+    function()  # compiles it
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(IN_A_GRAPH):
+            function()
+    return graph.replay
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: as torch has")
     parser.add_argument("--repeat", type=int, default=25, help="rounds (default 25)")
     parser.add_argument("--out", metavar="F", help="write the table to F")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
+    on_cuda = args.device == "cuda"
+    where = torch.cuda.get_device_name() if on_cuda else f"{args.threads} threads"
     lines = [
-        f"torch {torch.__version__}, {args.threads} threads, {args.repeat} rounds, medians (quartiles)",
+        f"torch {torch.__version__}, {where}, {args.repeat} rounds, medians (quartiles)",
         "",
         "| Size [T, B, N] | Precision | Loop | GB/s | share of copying |",
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines))
-    for network, shape in SHAPES.items():
+    for network, shape in SHAPES[args.device].items():
         for dtype in (torch.float32, torch.bfloat16):
-            x, y = torch.randn(shape).to(dtype), torch.empty(shape, dtype=dtype)
-            loops = {"copy": (2, lambda x=x, y=y: y.copy_(x))} | make_loops(shape, dtype)
-            seconds = time_in_turn([loop for _, loop in loops.values()], args.repeat, "cpu")
+            loops = make_loops(shape, dtype, args.device)
+            runs = [repeated(loop) if on_cuda else loop for _, loop in loops.values()]
+            moved = math.prod(shape) * dtype.itemsize * (IN_A_GRAPH if on_cuda else 1)
+            seconds = time_in_turn(runs, args.repeat, args.device)
             speeds = {
-                name: [sequences * x.nbytes / s / 1e9 for s in taken]
+                name: [sequences * moved / s / 1e9 for s in taken]
                 for (name, (sequences, _)), taken in zip(loops.items(), seconds)
             }
             for name, of_loop in speeds.items():

@@ -6,9 +6,9 @@
 
 For each network: the step-by-step formulation, the plain reference kernels, the fast kernels in float32 and with
 `precision: bf16`, and the limit: that network's products alone, each on the best that `best_products.py` finds, in
-both precisions. A training step is forward, backward and Adam. `--peers` measures the other libraries as they are, and
-compiled by torch.compile where that works; compiling takes minutes. Prints a Markdown table; `--out F` writes F.md,
-F.json and a picture F.png.
+these precisions. On CUDA there is tf32 too, each precision also as a CUDA graph, and larger batches. A training step is
+forward, backward and Adam. `--peers` measures the other libraries as they are, and compiled by torch.compile where that
+works; compiling takes minutes. Prints a Markdown table; `--out F` writes F.md, F.json and a picture F.png.
 """
 
 import argparse
@@ -26,63 +26,82 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import best_products  # noqa: E402
-from benchmarks.networks import CASES  # noqa: E402
+from benchmarks.networks import CASES, case_on  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import reference  # noqa: E402
+from snn.kernels.products import cpu_has_bf16  # noqa: E402
+from snn.run import loop  # noqa: E402
+from snn.run.graph import StepGraph  # noqa: E402
 
-WAYS = ("step by step", "reference", "float32", "bf16")
-COLORS = {"float32": "#d55e00", "bf16": "#e69f00", "products, float32": "dimgrey", "products, bf16": "dimgrey"}
-LIMITS = {"products, float32": torch.float32, "products, bf16": torch.bfloat16}
+PRECISIONS = {"cpu": ("float32", "bf16")[: 1 + cpu_has_bf16()], "cuda": ("float32", "tf32", "bf16")}
+COLORS = {"float32": "#d55e00", "tf32": "#cc79a7", "bf16": "#e69f00", "products": "dimgrey"}
+
+
+def ways_on(device):
+    precisions = PRECISIONS[device]
+    graphs = [f"{precision}, graph" for precision in precisions] if device == "cuda" else []
+    return ["step by step", "reference", *precisions, *graphs]
+
+
+def precision_of(way):
+    """Return the precision of a way's products."""
+    return next((name for name in ("tf32", "bf16") if name in way.split(", ")), "float32")
 
 
 def make_step(case, way, device, train=True):
     """Return a function that does one step of the network the given way, on random input."""
     torch.manual_seed(0)
     net = case.make().to(device).train(train)
-    x, loss = case.input().to(device), case.loss(device)
+    x, loss = case.input(), case.loss(device)
+    x = x[:1].to(device).expand_as(x) if case.repeats else x.to(device)
     if way == "step by step":
         net = StepByStep(net)
         x = x.permute(*range(1, x.dim()), 0)  # batch first, time last
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     on_reference = mock.patch("snn.kernels._kernels_on", lambda device_type: reference)
 
-    def forward():
-        with torch.autocast(device, torch.bfloat16, enabled=way == "bf16"):
+    def step(x, *_):
+        with loop.matrix_products(precision_of(way), torch.device(device)), torch.set_grad_enabled(train):
+            if train:
+                optimizer.zero_grad()
             y = net(x)
-        return loss(y.permute(-1, *range(y.dim() - 1)) if way == "step by step" else y[0])
+            value = loss(y.permute(-1, *range(y.dim() - 1)) if way == "step by step" else y[0])
+            if train:
+                value.backward()
+                optimizer.step()
+        return value.detach()
 
-    def step():
-        if train:
-            optimizer.zero_grad()
-            forward().backward()
-            optimizer.step()
-        else:
-            with torch.no_grad():
-                forward()
+    if way.endswith("graph"):
+        graph = StepGraph(step, net, optimizer, case.batch)
+        return lambda: graph(x, x[0])
 
     def reference_step():
         with on_reference:
-            step()
+            step(x)
 
-    return reference_step if way == "reference" else step
+    return reference_step if way == "reference" else lambda: step(x)
 
 
 def memory_of_a_step(name, way, device, train):
-    """Return the MiB by which the peak of a new process rises over three steps."""
+    """Return the MiB by which the peak rises over three steps: of torch on CUDA, of a new process on the CPU."""
+    if device == "cuda":
+        return peak_rise(name, way, device, train)
     command = [sys.executable, __file__, "--memory", name, way, device, str(int(train))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_memory(name, way, device, train):
-    case = CASES[name]
-    make_step(case._replace(batch=1, length=2), way, device, train == "1")()  # libraries allocate on their first call
-    step = make_step(case, way, device, train == "1")
+def peak_rise(name, way, device, train):
+    case = case_on(device, name)
+    make_step(case._replace(batch=1, length=2), way, device, train)()  # libraries allocate on their first call
+    step = make_step(case, way, device, train)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     before = peak_memory(device)
     for _ in range(3):
         step()
-    print(peak_memory(device) - before)
+    return peak_memory(device) - before
 
 
 def peak_memory(device):
@@ -94,10 +113,11 @@ def peak_memory(device):
 
 def measure(name, device, repeat, train, peers):
     """Yield a row for each way: name, phase, way, milliseconds (quartiles), ratios, GFLOP/s of products, MiB."""
-    case = CASES[name]
-    steps, work = {way: make_step(case, way, device, train) for way in WAYS}, {}
-    for limit, dtype in LIMITS.items():
-        steps[limit], work[limit] = best_products.make(case, device, dtype, train)
+    case, ways = case_on(device, name), ways_on(device)
+    steps, work = {way: make_step(case, way, device, train) for way in ways}, {}
+    for precision in PRECISIONS[device]:
+        limit = f"products, {precision}"
+        steps[limit], work[limit] = best_products.make(case, device, precision, train)
     if peers:
         from benchmarks import peers
 
@@ -114,9 +134,9 @@ def measure(name, device, repeat, train, peers):
             "way": way,
             "ms": [1000 * q for q in statistics.quantiles(seconds[way], n=4)],
             "of_baseline": ratio("step by step", way),
-            "of_limit": ratio(way, f"products, {'bf16' if 'bf16' in way else 'float32'}"),
+            "of_limit": ratio(way, f"products, {precision_of(way)}"),
             "gflops": work[way] / statistics.median(seconds[way]) if way in work else None,
-            "mib": memory_of_a_step(name, way, device, train) if way in WAYS else None,
+            "mib": memory_of_a_step(name, way, device, train) if way in ways else None,
         }
 
 
@@ -147,7 +167,10 @@ def draw(rows, path):
         low, median, high = zip(*(row["ms"] for row in mine))
         error = [[m - q for m, q in zip(median, low)], [q - m for m, q in zip(median, high)]]
         bars = axis.barh(
-            [row["way"] for row in mine], median, xerr=error, color=[COLORS.get(row["way"], "silver") for row in mine]
+            [row["way"] for row in mine],
+            median,
+            xerr=error,
+            color=[COLORS.get(row["way"].split(",")[0], "silver") for row in mine],
         )
         axis.bar_label(bars, fmt="%.0f", padding=8)
         axis.set(title=f"{name}: ms per training step", xlim=(0, 1.1 * max(high)))
@@ -166,12 +189,13 @@ def main():
     args = parser.parse_args()
     keep_freed_memory()  # as runs do; the same for all ways
     if args.memory:
-        return print_memory(*args.memory)
+        name, way, device, train = args.memory
+        return print(peak_rise(name, way, device, train == "1"))
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    peaks = {str(dtype)[6:]: best_products.peak(args.device, dtype) for dtype in LIMITS.values()}
+    peaks = {precision: best_products.peak(args.device, precision) for precision in PRECISIONS[args.device]}
     lines = [
         f"torch {torch.__version__}, {where}, {args.repeat} interleaved rounds, medians (quartiles). Largest products:",
-        " and ".join(f"{peak:.0f} GFLOP/s in {dtype}" for dtype, peak in peaks.items()) + ".",
+        ", ".join(f"{peak:.0f} GFLOP/s in {precision}" for precision, peak in peaks.items()) + ".",
         "",
         "| Network | Phase | Way | ms | step by step / this | this / its products | GFLOP/s | MiB above start |",
         "|---|---|---|---|---|---|---|---|",
