@@ -9,9 +9,10 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 TINY = {
+    "device": "cpu",
     "dataset.name": "digits", "dataset.train_size": 56, "dataset.dev_size": 20, "dataset.test_size": 24,
     "hyperparameters.length": 12, "hyperparameters.batch_size": 16, "hyperparameters.epoch": 2,
-    "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005, "device": "cpu",
+    "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005,
 }  # fmt: skip
 TINY_CNN = {"dataset.train_size": 8, "dataset.dev_size": 6, "dataset.test_size": 6, "hyperparameters.batch_size": 4}
 TINY_NMNIST = TINY_CNN | {"dataset.name": "nmnist_simulated", "dataset.root": "made"}
