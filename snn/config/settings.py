@@ -40,9 +40,10 @@ MILESTONES = "scheduler.MultiStepLR.milestones"
 def schema_of(config):
     """Return the keys of a config with its dataset, nested as in the YAML. Raises UserError for an unknown dataset."""
     name = get(config, "dataset.name")
-    if not isinstance(name, str) or name not in datasets.TABLE:
+    dataset = datasets.module_of(name)
+    if dataset is None:
         raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {' or '.join(datasets.TABLE)}")
-    return _merged(EVERYWHERE, datasets.TABLE[name].KEYS)
+    return _merged(EVERYWHERE, dataset.KEYS)
 
 
 def _merged(schema, more):
@@ -135,7 +136,7 @@ def _shown(path):
 
 def completed(saved):
     """Return a checkpoint's config, with the defaults of keys that were added since."""
-    schema = _merged(EVERYWHERE, getattr(datasets.TABLE.get(get(saved, "dataset.name")), "KEYS", {}))
+    schema = _merged(EVERYWHERE, getattr(datasets.module_of(get(saved, "dataset.name")), "KEYS", {}))
     return _filled(copy.deepcopy(saved), schema)
 
 

@@ -21,13 +21,15 @@ END = 100_000  # values at each end of a tensor that a fingerprint looks at
 class Split:
     """Samples that come in batches; a subclass has `device`, `__len__` and `batch`."""
 
+    length = None  # time steps of each sample; None: `hyperparameters.length`
+
     def batch(self, indices, generator):
         """Return the samples with these numbers.
 
         Args:
             indices: `[B]` int64 on `device`.
             generator: draws all random numbers in them; with torch's own, a resumed run would give other results.
-        Returns x `[T, B, *features]`, and targets as the task takes them: labels `[B]`, or sequences `[T, B, *]`.
+        Returns x `[T, B, *features]`, and targets as the task takes them: labels `[B]`, or more, `[*, B, ...]`.
         """
         raise NotImplementedError
 

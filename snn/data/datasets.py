@@ -1,10 +1,16 @@
 """The datasets, by the names that `dataset.name` may have."""
 
 from snn.base.errors import UserError
-from snn.data import gesture, images, nmnist, patterns
+from snn.data import gesture, images, nmnist, patterns, series
 from snn.data.base import Split
 
-TABLE = {name: dataset for dataset in (images, nmnist, gesture, patterns) for name in dataset.NAMES}
+TABLE = {name: dataset for dataset in (images, nmnist, gesture, patterns, series) for name in dataset.NAMES}
+
+
+def module_of(name):
+    """Return the dataset module that a name selects; None if there is none."""
+    known = isinstance(name, str) and name in TABLE
+    return TABLE[name] if known else series if series.is_name(name) else None
 
 
 def add(dataset):
@@ -29,7 +35,7 @@ def load(config, device, shape):
     Raises UserError if its module gives something else, or a split has no sample.
     """
     name = config["dataset"]["name"]
-    loaded = TABLE[name].load(config, device, shape)
+    loaded = module_of(name).load(config, device, shape)
     if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
     for part in ("train", "dev", "test"):
