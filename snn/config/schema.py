@@ -66,7 +66,7 @@ EVERYWHERE = {
         "length": Key(25, count, "number of time steps", NETWORK),
         "batch_size": Key(64, count, "samples per batch"),
         "epoch": Key(100, count, "number of epochs", LENGTH),
-        "synapse_type": Key("dual_exp", _synapse, "dual_exp, first_order, or your module.Class", NETWORK),
+        "synapse_type": Key("dual_exp", _synapse, "dual_exp, first_order, none, or your module.Class", NETWORK),
         "neuron": Key("SpikingNeuron", _neuron, "SpikingNeuron, or your module.Class", NETWORK),
         "tau_m": Key(4, positive, "time constant in steps: decay of the synapse, reset of the neuron", NETWORK),
         "tau_s": Key(1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK),

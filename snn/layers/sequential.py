@@ -8,9 +8,9 @@ from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer, as_taken, is_stateful, is_watched
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
 
-SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass}
+SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass, "none": Unfiltered}
 NEURONS = {"SpikingNeuron": SpikingNeuron}
 IN_ONE_LOOP = (SpikingNeuron, DualExpIIR), (SpikingNeuron, Dropout, DualExpIIR)
 

@@ -162,6 +162,20 @@ class FirstOrderLowPass(Synapse):
         self.a1.clamp_(MARGIN - 1, 1 - MARGIN)
 
 
+class Unfiltered(FirstOrderLowPass):
+    """No filter, psp[t] = x[t]: a first-order synapse in the limit of tau to 0, for comparisons.
+
+    Shape: x `[T, B, *shape]` -> psp of the same shape; state psp[t-1], `[B, *shape]`.
+    """
+
+    def __init__(self, shape):
+        super().__init__(shape, tau=1e-3, trainable=False)  # e^(-1000) is 0
+
+    @classmethod
+    def from_config(cls, shape, hyperparameters):
+        return cls(shape)
+
+
 class DualExpFilter(Layer):
     """Fixed dual-exponential filter whose impulse response peaks at 1: the output filter of the associative memory.
 
