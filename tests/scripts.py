@@ -21,6 +21,7 @@ TINY_MEMORY = {
     "dataset.name": "patterns", "dataset.train_size": 20, "dataset.dev_size": 10, "dataset.test_size": 12,
     "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
 }  # fmt: skip
+TINY_SERIES = {"dataset.name": "JapaneseVowels", "hyperparameters.batch_size": 8}
 HEALTH = ["unstable_filters", "silent_layers"]
 
 
@@ -36,7 +37,8 @@ class Run:
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
 
     def __call__(self, script, *words, settings=None):
-        own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY}
+        own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY,
+               "series": TINY_SERIES}  # fmt: skip
         merged = TINY | next(own[part] for part in script.split("_") if part in own) | (settings or {})
         overrides = words_of(merged)
         self.monkeypatch.chdir(self.folder)

@@ -33,17 +33,18 @@ class Board:
         if self.writer:
             self._try(self.writer.close)
 
-    def write(self, entry, samples, dev, net, config, picture):
+    def write(self, entry, samples, dev, length, net, config, picture):
         """Write an epoch: scalars always, histograms and a picture now and then.
 
         Args:
             entry: the epoch's row of metrics.csv, a dict.
             samples: number of samples it processed.
             dev: its Result on dev.
+            length: time steps of each sample.
             picture: returns (name, figure), or None.
         """
         if self.writer:
-            self._try(self._write, entry, samples, dev, net, config, picture)
+            self._try(self._write, entry, samples, dev, length, net, config, picture)
 
     def add_pictures(self, pictures):
         """Add pictures that belong to no epoch: (function, caption) by name."""
@@ -51,7 +52,7 @@ class Board:
             if self.writer:
                 self._try(lambda name=name, make=make: self.writer.add_figure(name, make()))
 
-    def _write(self, entry, samples, dev, net, config, picture):
+    def _write(self, entry, samples, dev, length, net, config, picture):
         epoch = entry["epoch"]
         for key, value in entry.items():
             self.writer.add_scalar(key, value, epoch)
@@ -59,7 +60,7 @@ class Board:
         gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
         if gradients:  # there are none if the epoch was resumed on dev
             self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(gradients), epoch)
-        steps = dev.total * config["hyperparameters"]["length"]
+        steps = dev.total * length
         for name, spikes in dev.spikes.items():
             self.writer.add_scalar(f"firing_rate/layer_{name}", spikes.double().mean() / steps, epoch)
             self.writer.add_scalar(f"silent_neurons/layer_{name}", (spikes == 0).double().mean(), epoch)

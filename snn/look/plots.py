@@ -168,11 +168,11 @@ def _ticks(axis, spikes, color, row):
                 clip_on=False)  # fmt: skip
 
 
-def samples(x, y, targets):
-    """Draw a row for each sample: its input, the busiest input lines over time, and the output spike counts.
+def samples(x, encoded, y, targets):
+    """Draw a row for each sample: its input, the busiest lines that encode it, and the output spike counts.
 
     Args:
-        x: input `[T, B, *shape]`.
+        x, encoded: input `[T, B, *shape]`, and spikes or values that it is encoded in, `[T, B, *features]`.
         y: output spikes `[T, B, classes]`.
         targets: labels `[B]`.
     """
@@ -180,13 +180,13 @@ def samples(x, y, targets):
     figure = Figure(figsize=(10, 2.4 * count), layout="constrained")
     axes = figure.subplots(count, 3, squeeze=False, width_ratios=[1, 1.6, 1.4])
     for n, (image, lines, output) in enumerate(axes):
-        of_sample = x[:, n].cpu()
-        picture(image, of_sample)
-        busiest = of_sample.flatten(1).sum(0).argsort(descending=True)[:NEURONS].sort()[0]
-        lines.imshow(of_sample.flatten(1)[:, busiest].T.numpy(), cmap="gray_r", aspect="auto", interpolation="nearest")
+        picture(image, x[:, n].cpu())
+        of_sample = encoded[:, n].flatten(1).cpu()
+        busiest = of_sample.sum(0).argsort(descending=True)[:NEURONS].sort()[0]
+        lines.imshow(of_sample[:, busiest].T.numpy(), cmap="gray_r", aspect="auto", interpolation="nearest")
         lines.set(xlabel="time step", ylabel=f"input line ({len(busiest)} busiest)")
         _draw_counts(output, y[:, n], int(targets[n]))
-    axes[0, 0].set_title("input, mean over time", fontsize=10)
+    axes[0, 0].set_title("input", fontsize=10)
     axes[0, 1].set_title("encoded", fontsize=10)
     return figure
 
@@ -204,10 +204,14 @@ def _draw_counts(axis, spikes, label):
 
 
 def picture(axis, x):
-    """Draw an input `[T, *shape]` as one picture: an image, an event camera's two polarities, or trains over time."""
+    """Draw an input `[T, *shape]` as one picture: an image, a camera's two polarities, trains, or series over time."""
     mean = x.float().mean(0)
     if mean.dim() == 1 and mean.numel() == 784:
         mean = mean.view(1, 28, 28)
+    if mean.dim() == 1 and not ((x == 0) | (x == 1)).all():
+        axis.plot(x.numpy(), lw=0.9)
+        axis.set(xlabel="time step", ylabel="value (standard deviations)")
+        return
     if mean.dim() == 1:
         raster(axis, x)
         axis.set(xlabel="time step", ylabel="input train")
@@ -263,7 +267,7 @@ def overview(before, after, x, y, label, spikes):
     """Draw a sample's path: input, the filters of its busiest lines, spikes of each layer, output counts.
 
     Args:
-        before, after: the network before and after training; its first layer is a synapse layer.
+        before, after: the network before and after training.
         x: input `[T, *shape]`.
         y: output spikes `[T, classes]`.
         label: an integer.
@@ -275,7 +279,9 @@ def overview(before, after, x, y, label, spikes):
     image, filters, *rasters_of, output = figure.subplots(1, len(widths), width_ratios=widths)
     picture(image, x.cpu())
     image.set_title("input", fontsize=10)
-    _draw_responses(filters, before[0], after[0], x.sum(0).flatten().argsort(descending=True)[:LINES].cpu())
+    _, untrained, trained = _synapses(before, after)[0]
+    busiest = x.sum(0).flatten().argsort(descending=True)[:LINES].cpu()
+    _draw_responses(filters, untrained, trained, busiest if trained is after[0] else None)
     filters.set_title("its synapses' response\nto a single spike (psp)", fontsize=10)
     for axis, (name, of_layer) in zip(rasters_of, hidden.items()):
         _draw_busiest(axis, name, of_layer)

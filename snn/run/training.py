@@ -114,7 +114,8 @@ class Trainer:
             flush=True,
         )
         if board:
-            board.write(entry, train.total + dev.total, dev, self.net, self.config, self._picture)
+            steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
+            board.write(entry, train.total + dev.total, dev, steps, self.net, self.config, self._picture)
 
     def _picture(self):
         """Return TensorBoard's picture of the network at work on the first dev sample: (name, figure)."""

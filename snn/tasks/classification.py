@@ -14,12 +14,26 @@ class Classification(Task):
     metric = "acc"
     highest_is_best = True
 
+    def counted(self, y, targets):
+        """Return the output spikes that count, `[T, B, classes]`, and the labels `[B]`."""
+        return y, targets
+
+    def shown(self, x, targets):
+        """Return the input `[T, B, *features]` as pictures show it."""
+        return x
+
+    def encoded(self, view):
+        """Return the spikes or values that a view's input is encoded in, `[T, B, *features]`."""
+        return view.x
+
     def loss(self, y, targets):
-        return F.cross_entropy(y.sum(0), targets)
+        y, labels = self.counted(y, targets)
+        return F.cross_entropy(y.sum(0), labels)
 
     def score(self, y, targets):
         """Return how many answers are correct."""
-        return (y.sum(0).argmax(1) == targets).sum()
+        y, labels = self.counted(y, targets)
+        return (y.sum(0).argmax(1) == labels).sum()
 
     def value(self, result):
         """Return the accuracy in percent."""
@@ -37,7 +51,9 @@ class Classification(Task):
         answered = _Answers(self)
         result = view.test(answered)
         labels, answers, margins = (torch.cat(values) for values in answered.found)
-        x, y, label = view.x, view.y, int(view.targets[0])
+        x, encoded = self.shown(view.x, view.targets), self.encoded(view)
+        y, of_samples = self.counted(view.y, view.targets)
+        label = int(of_samples[0])
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
         pictures = {
             "overview": (
@@ -45,7 +61,7 @@ class Classification(Task):
                 "A test sample's path through the network.",
             ),
             "samples": (
-                lambda: plots.samples(x, y, view.targets),
+                lambda: plots.samples(x, encoded, y, of_samples),
                 "Test samples: the input over all steps, the encoded spikes or values of its busiest lines, and how "
                 "often each output neuron spikes; the class with the most spikes is the answer (blue if right, orange "
                 "if wrong).",
@@ -60,7 +76,7 @@ class Classification(Task):
         wrong = [n for n in margins.argsort().tolist() if answers[n] != labels[n]][:MISTAKES]
         if wrong:
             pictures["mistakes"] = (
-                lambda: plots.mistakes(view.samples(wrong)[0], [(labels[n], answers[n]) for n in wrong]),
+                lambda: plots.mistakes(self.shown(*view.samples(wrong)), [(labels[n], answers[n]) for n in wrong]),
                 "The worst mistakes: those where the right class has the fewest spikes relative to the answer.",
             )
         return result, pictures
@@ -74,9 +90,10 @@ class _Answers(Classification):
         self.loss, self.summary = task.loss, task.summary
 
     def score(self, y, targets):
-        counts = y.sum(0)
+        counted, labels = self.task.counted(y, targets)
+        counts = counted.sum(0)
         most, answers = counts.max(1)
-        margins = counts.gather(1, targets[:, None])[:, 0] - most
-        for kept, values in zip(self.found, (targets, answers, margins)):
+        margins = counts.gather(1, labels[:, None])[:, 0] - most
+        for kept, values in zip(self.found, (labels, answers, margins)):
             kept.append(values.cpu())
         return self.task.score(y, targets)

@@ -1,0 +1,60 @@
+"""How early a network's answer is right: accuracy against the share of each series that it has seen."""
+
+import csv
+import io
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from snn.base.files import written_beside
+from snn.look.plots import BLUE
+
+SHARES = torch.arange(1, 21) / 20
+PRINTED = (0.1, 0.25, 0.5, 0.75, 1)
+
+
+@torch.no_grad()
+def right_by_share(net, split, config, task):
+    """Return whether the answer is right after each of SHARES of each series, bool `[shares, N]`.
+
+    The answer is the class with the most output spikes so far.
+    """
+    found, everything = [], torch.arange(len(split), device=split.device)
+    generator = torch.Generator(split.device)  # series have nothing random in them
+    for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
+        y, labels = task.counted(net.eval()(x)[0], targets)
+        last = (SHARES.to(y.device)[:, None] * targets[1]).ceil().long() - 1  # step of each share, [shares, B]
+        so_far = y.cumsum(0).gather(0, last[..., None].expand(-1, -1, y.shape[2]))
+        found.append(so_far.argmax(2) == labels)
+    return torch.cat(found, 1).cpu()
+
+
+def report(right, folder):
+    """Print the accuracy by share, write it to a run's folder as early.csv, and return its picture."""
+    accuracy = 100 * right.double().mean(1)
+    by_share = [{"share": round(s.item(), 2), "accuracy": round(a.item(), 2)} for s, a in zip(SHARES, accuracy)]
+    shown = [line for line in by_share if line["share"] in PRINTED]
+    print("right after " + ", ".join(f"{line['share']:.0%} of each series: {line['accuracy']:.1f} %" for line in shown))
+    settled = right.flip(0).cumprod(0).sum(0)  # number of last shares at which the answer is right
+    if settled.any():
+        delay = 1.05 - settled[settled > 0].double().median().item() / len(SHARES)
+        print(f"of the series that end right, half are right from {delay:.0%} of their length on")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, by_share[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(by_share)
+    with written_beside(Path(folder) / "early.csv") as file:
+        file.write(text.getvalue().encode())
+    caption = "Accuracy when the answer is taken early: after a share of each series."
+    return {"early": (lambda: _picture(by_share), caption)}
+
+
+def _picture(by_share):
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    share, accuracy = zip(*((100 * line["share"], line["accuracy"]) for line in by_share))
+    axis.plot(share, accuracy, "o-", ms=4, color=BLUE)
+    axis.set(xlabel="share of the series seen (%)", ylabel="accuracy (%)", xlim=(0, 102), ylim=(0, 102))
+    axis.grid(alpha=0.3)
+    return figure

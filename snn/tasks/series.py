@@ -1,0 +1,37 @@
+"""Classification of time series of unequal lengths: output spikes count up to each series' own end."""
+
+import torch
+
+from snn.tasks.classification import Classification
+
+
+class SeriesClassification(Classification):
+    """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`."""
+
+    reports = True
+
+    def counted(self, y, targets):
+        labels, ends = targets
+        return y * _before(y, ends), labels
+
+    def shown(self, x, targets):
+        """Return the series without their padding: NaN, which is not drawn."""
+        return x.masked_fill(~_before(x, targets[1]), float("nan"))
+
+    def encoded(self, view):
+        """Return the spikes of the encoder, or of the first neurons if it has none."""
+        return next(iter(view.trace.spikes.values()))
+
+    def is_better(self, entry, than):
+        """Keep the last epoch: a dev set of a few series is too coarse to choose one, and its figure stays honest."""
+        return entry["epoch"] > than["epoch"]
+
+    def report(self, view, folder):
+        from snn.look import early  # imports matplotlib, which takes a second
+
+        return early.report(early.right_by_share(view.net, view.split, view.config, self), folder)
+
+
+def _before(sequence, ends):
+    """Return whether each step of a sequence `[T, B, *]` is before its end, `[T, B, 1]`."""
+    return (torch.arange(len(sequence), device=ends.device)[:, None] < ends)[..., None]

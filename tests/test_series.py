@@ -1,0 +1,265 @@
+"""Time series: .ts files, scaling, dev, the encoders, the count up to each series' end, and what is refused."""
+
+import csv
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from scripts import ROOT, words_of
+from test_monitor import COMMON, check_page
+
+import snn
+from snn import config
+from snn.data import series, ts_files
+from snn.layers.encoders import Delta, Population
+from snn.look import early
+from snn.tasks.classification import Classification
+from snn.tasks.series import SeriesClassification
+
+CONFIG = ROOT / "configs/time_series.yaml"
+CPU = torch.device("cpu")
+HEADER = "#a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@classLabel true up down\n@data\n"
+TRAIN = HEADER + "".join(f"0,1,2,{n}:5,5,5,5:up\n3,2,{n}:5,5,5:down\n" for n in range(5))
+TEST = HEADER + "0,1,2,3,4:5,5,5,5,6:up\n3,2,1:5,5,5:down\n"
+QUICK = {"dataset.name": "Toy", "dataset.root": ".", "hyperparameters.epoch": 1, "hyperparameters.length": 8}
+
+
+def write_toy(folder, train=TRAIN, test=TEST):
+    (folder / "Toy").mkdir()
+    (folder / "Toy/Toy_TRAIN.ts").write_text(train)
+    (folder / "Toy/Toy_TEST.ts").write_text(test)
+
+
+def load(**overrides):
+    settings = {"dataset.name": "Toy", "dataset.root": "."} | overrides
+    return series.load(config.resolve(CONFIG, overrides=words_of(settings)[1::2]), CPU, None)[0]
+
+
+def test_ts_files(folder):
+    write_toy(folder, train=HEADER.upper().replace("UP DOWN", "up down") + "\n1,?, 3:NaN,5,-6e1:down\n")
+    read = ts_files.read("Toy/Toy_TRAIN.ts")
+    np.testing.assert_equal(read.values, [[[1, np.nan], [np.nan, 5], [3, -60]]])
+    assert read.values[0].dtype == np.float32 and read.labels.tolist() == [1] and read.classes == ["up", "down"]
+    assert ts_files.sizes("Toy/Toy_TRAIN.ts") == (2, 2)
+
+
+def test_the_dataset_that_ships():
+    splits, name = series.load(config.resolve(CONFIG), CPU, None)
+    assert [len(splits[part]) for part in ("train", "dev", "test")] == [216, 54, 370] and name == "JapaneseVowels"
+    assert splits["dev"].labels.bincount().tolist() == [6] * 9
+    assert splits["train"].hold == 3 and splits["train"].length == splits["test"].length == 87
+    lengths = torch.cat([split.ends for split in splits.values()]) / 3
+    assert lengths.min() == 7 and lengths.max() == 29
+    x, targets = splits["train"].batch(torch.arange(216), None)
+    assert x.shape == (87, 216, 12) and targets.shape == (2, 216)
+    inside = torch.arange(87)[:, None] < targets[1]
+    assert x[~inside].eq(0).all()
+    torch.testing.assert_close(x[inside].mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x[inside].std(0), torch.ones(12), atol=1e-3, rtol=0)
+    assert torch.equal(x[0::3], x[2::3])
+
+
+def test_scaling_is_from_train_alone_and_padding_is_after_it(folder):
+    write_toy(folder, test=TEST.replace("0,1,2,3,4:5,5,5,5,6", "0,1,2,3,1000:5,5,5,5,6"))
+    splits = load(**{"hyperparameters.hold": 2})
+    train, test = splits["train"], splits["test"]
+    known = torch.cat([values[: end // 2] for values, end in zip(train.values * train.std + train.mean, train.ends)])
+    torch.testing.assert_close(train.mean, known.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(train.std[0], known[:, 0].std(unbiased=False))
+    assert train.std[1] == 1  # the channel is constant
+    assert test.values[0, 4, 0] > 300 and test.values[0, 4, 1] == 1
+    assert test.ends.tolist() == [10, 6] and test.values[1, 3:].eq(0).all() and test.length == train.length == 10
+
+
+@pytest.mark.parametrize("refit, train", [(False, 8), (True, 10)])
+def test_dev_is_stratified_and_from_the_seed(folder, refit, train):
+    write_toy(folder)
+    splits = load(**{"dataset.refit": refit})
+    assert (len(splits["train"]), len(splits["dev"])) == (train, 2)
+    assert sorted(splits["dev"].labels.tolist()) == [0, 1]
+    assert torch.equal(load(**{"dataset.refit": refit})["dev"].values, splits["dev"].values)
+    others = [load(**{"pytorch_seed": seed})["dev"].values for seed in range(6)]
+    assert any(not torch.equal(other, others[0]) for other in others)
+
+
+def test_missing_values_are_held_and_said(folder, capsys):
+    write_toy(folder, test=HEADER + "?,1,?,NaN,4:5,5,5,5,6:up\n3,2,1:5,5,5:down\n")
+    values = load()["test"].values[0, :, 0]
+    assert values[0] == 0 and values[1] == values[2] == values[3] != 0
+    assert "note: Toy: 3 missing values" in capsys.readouterr().err
+
+
+def test_classes_in_another_order(folder):
+    write_toy(folder, test=TEST.replace("up down", "down up"))
+    assert load()["test"].labels.tolist() == [0, 1]
+
+
+def test_population_is_a_gain_and_a_bias_for_each_neuron():
+    layer, x = Population(2, 3, tau_m=4), torch.randn(20, 5, 2)
+    with torch.no_grad():
+        layer.gain.copy_(torch.randn(2, 3))
+        layer.bias.copy_(torch.rand(2, 3))
+    current = torch.einsum("tbc,cn->tbcn", x, layer.gain) + layer.bias
+    expected, _ = snn.SpikingNeuron(4)(current.flatten(2))
+    spikes, _ = layer(x)
+    assert torch.equal(spikes, expected) and 0 < spikes.mean() < 1
+    spikes.sum().backward()
+    assert layer.gain.grad.abs().min() > 0 and layer.bias.grad.abs().min() > 0
+
+
+def test_delta_spikes_where_the_value_crosses_the_next_level():
+    layer = Delta(1, threshold=0.5)
+    x = torch.tensor([0, 0.6, 0.6, 1.2, 2.9, 2.9, 2.9, 0.0])[:, None, None].requires_grad_()
+    spikes, state = layer(x)
+    assert spikes[:, 0].tolist() == [[0, 0], [1, 0], [0, 0], [1, 0], [1, 0], [1, 0], [1, 0], [0, 1]]
+    assert state.item() == 4  # levels above 0
+    again, ends = [], None
+    for step in x.split(1):
+        y, ends = layer(step, ends)
+        again.append(y)
+    assert torch.equal(torch.cat(again), spikes)
+    spikes.sum().backward()
+    assert layer.gain.grad.abs() > 0
+
+
+def test_unfiltered_synapses_pass_their_input_on():
+    synapse, x = snn.layers.sequential.synapse(3, {"synapse_type": "none"}), torch.randn(6, 2, 3)
+    assert torch.equal(synapse(x)[0], x) and not any(value.requires_grad for value in synapse.parameters())
+
+
+def test_spikes_after_a_series_end_do_not_count():
+    y, targets = torch.rand(6, 3, 4).round(), torch.tensor([[1, 2, 3], [6, 2, 4]])
+    cut = [Classification().loss(y[:end, n : n + 1], targets[0, n : n + 1]) for n, end in enumerate([6, 2, 4])]
+    torch.testing.assert_close(SeriesClassification().loss(y, targets), torch.stack(cut).mean())
+    y = torch.zeros(6, 1, 4)
+    y[0, 0, 1], y[4:, 0, 2] = 1, 1
+    assert SeriesClassification().score(y, torch.tensor([[1], [4]])) == 1
+    assert SeriesClassification().score(y, torch.tensor([[1], [6]])) == 0
+
+
+def test_early_answers(folder, capsys):
+    """The answer of each share is that of the spikes so far, and the last share's is the test's."""
+
+    class Split(snn.data.base.Split):
+        device, __len__ = CPU, lambda self: 2
+
+        def batch(self, indices, generator):
+            x = torch.zeros(20, 2, 2)
+            x[2, 0, 0], x[11:13, 0, 1] = 1, 1  # 0 from a tenth on, 1 after 13 of 20 steps
+            x[0, 1, 0] = 1
+            return x[:, indices], torch.tensor([[1, 0], [20, 10]])[:, indices]
+
+    class Same(torch.nn.Module):
+        def forward(self, x):
+            return x, None
+
+    settings = {"hyperparameters": {"batch_size": 1}}
+    right = early.right_by_share(Same(), Split(), settings, SeriesClassification())
+    assert right[:, 1].all() and right[:, 0].tolist() == [False] * 12 + [True] * 8
+    early.report(right, folder)
+    assert "right after 10% of each series: 50.0 %" in capsys.readouterr().out
+    with open("early.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[11], rows[12]) == ({"share": "0.6", "accuracy": "50.0"}, {"share": "0.65", "accuracy": "100.0"})
+
+
+class TestScript:
+    @pytest.mark.parametrize("encoding", ["current", "population", "delta"])
+    def test_train_test_and_stream(self, run, encoding):
+        write_toy(run.folder)
+        settings = QUICK | {"encoding": encoding, "hyperparameters.epoch": 2}
+        lines = run("time_series", "--train", settings=settings)
+        assert run.status == 0, run.err
+        assert re.fullmatch(r"test accuracy: \d+\.\d\d % \([012]/2\), Toy", lines[-1])
+        assert run("time_series", "--test", settings=settings)[-1] == lines[-1]
+        run.monkeypatch.syspath_prepend(str(ROOT))
+        net, split = snn.load("checkpoint/time_series/best.pt"), load(**settings)["test"]
+        x, _ = split.batch(torch.arange(2), None)
+        state, outputs = None, []
+        for sample in x:
+            y, state = net.step(sample, state)
+            outputs.append(y)
+        assert torch.equal(torch.stack(outputs), net(x)[0])
+
+    def test_the_last_epoch_is_kept(self, run):
+        write_toy(run.folder)
+        lines = run("time_series", "--train", settings=QUICK | {"hyperparameters.epoch": 3})
+        assert any(line.startswith("best epoch 2:") for line in lines)
+
+    def test_inspect(self, run):
+        settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40}
+        run("time_series", "--train", settings=settings)
+        tested = run("time_series", "--test", settings=settings)
+        assert run("time_series", "--inspect", settings=settings)[-1] == tested[-1]
+        assert run.status == 0 and "no picture" not in run.err, run.err
+        (page,) = run.folder.glob("runs/time_series/*/index.html")
+        check_page(page.parent, [*COMMON, "mistakes", "early"])
+        with open(page.parent / "early.csv") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert float(last["accuracy"]) == float(tested[-1].split()[2])
+
+
+BAD_SERIES = {
+    "no @data": (TRAIN.replace("@data", "#"), r"Toy_TRAIN.ts, line 7: neither a line with @ nor .* no line @data"),
+    "header alone": (HEADER.replace("@data", ""), "Toy_TRAIN.ts has no line @data"),
+    "channels": (TRAIN + "1,2:up\n", "Toy_TRAIN.ts, line 17: 1 channels, where the first series has 2"),
+    "unequal channels": (TRAIN + "1,2:1,2,3:up\n", "line 17: its channels have 2, 3 values"),
+    "label": (TRAIN + "1,2:3,4:left\n", "line 17: label 'left' is not in @classLabel: up down"),
+    "no label": (TRAIN + "1,2:3,4\n", "line 17: 1 channels"),
+    "no number": (TRAIN + "1,2:3,x4:up\n", "line 17: channel 2: 'x4' is not a finite number"),
+    "infinite": (TRAIN + "1,-inf:3,4:up\n", "line 17: channel 1: '-inf' is not a finite number"),
+    "empty value": (TRAIN + "1,:3,4:up\n", "line 17: channel 1: '' is not a finite number"),
+    "one step": (TRAIN + "1:3:up\n", "line 17: a series of one step"),
+    "empty": ("", "Toy_TRAIN.ts is empty"),
+    "no series": (HEADER, "Toy_TRAIN.ts has no series"),
+    "one class": (TRAIN.replace(":down", ":up"), "Toy_TRAIN.ts: all series are of class up"),
+    "one class label": (TRAIN.replace(" down\n", "\n"), "line 5: @classLabel true and the names of two classes"),
+    "no class label": (TRAIN.replace("@classLabel true", "@targetLabel"), "line 6: there is no line @classLabel"),
+    "timestamps": (TRAIN.replace("@timeStamps false", "@timeStamps true"), "line 3: series with timestamps"),
+    "binary": ("\0\ufffd\x07" * 99, "Toy_TRAIN.ts, line 1: neither a line with @"),
+}  # fmt: skip
+BAD_TEST = {
+    "other channels": (HEADER + "1,2:up\n3,4:down\n", "Toy_TEST.ts has 1 channels, Toy_TRAIN.ts 2"),
+    "other classes": (TEST.replace(" up", " left up"), "Toy_TEST.ts has other classes in @classLabel .*: left"),
+    "no file": (None, "Toy_TEST.ts can't be read: No such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", [*BAD_SERIES, *BAD_TEST])
+def test_bad_files_are_one_line(run, bad):
+    train, test = (BAD_SERIES[bad][0], TEST) if bad in BAD_SERIES else (TRAIN, BAD_TEST[bad][0])
+    write_toy(run.folder, train, test or "")
+    if test is None:
+        (run.folder / "Toy/Toy_TEST.ts").unlink()
+    run("time_series", "--train", settings=QUICK)
+    message = (BAD_SERIES | BAD_TEST)[bad][1]
+    lines = [line for line in run.err.splitlines() if not line.startswith("note: ")]
+    assert run.status == 2 and len(lines) == 1, run.err
+    assert re.search(message, lines[0]) and lines[0].startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["BasicMotions", "../Toy", "toy"])
+def test_an_absent_dataset_says_where_to_get_it(run, name):
+    run("time_series", "--train", settings={"dataset.name": name})
+    assert run.status == 2 and len(run.err.splitlines()) == 1
+    expected = r"timeseriesclassification.com/description.php\?Dataset=BasicMotions, .* data/time_series/BasicMotions"
+    assert re.search(expected if name == "BasicMotions" else "dataset.name: .* is not allowed", run.err)
+
+
+@pytest.mark.parametrize(
+    "name, channels, classes, sizes",
+    [("BasicMotions", 6, 4, (40, 40)), ("Epilepsy", 3, 4, (137, 138)), ("ItalyPowerDemand", 1, 2, (67, 1029)),
+     ("GunPoint", 1, 2, (50, 150))],
+)  # fmt: skip
+def test_datasets_of_the_archive(name, channels, classes, sizes):
+    root = os.environ.get("SNN_DATASETS")
+    if not root or not os.path.isdir(f"{root}/time_series/{name}"):
+        pytest.skip(f"SNN_DATASETS names no folder with time_series/{name}")
+    overrides = [f"dataset.root={root}/time_series", f"dataset.name={name}", "dataset.refit=true"]
+    settings = config.resolve(CONFIG, overrides=overrides)
+    assert series.sizes(settings) == (channels, classes)
+    splits = series.load(settings, CPU, None)[0]
+    assert (len(splits["train"]), len(splits["test"])) == sizes
+    assert splits["train"].labels.unique().tolist() == list(range(classes))
