@@ -18,11 +18,12 @@ from PIL import Image
 from recordings import load, some_nmnist, write_gesture, write_nmnist
 from scripts import ROOT
 from test_config import resolve
+from test_series import write_toy
 
 import snn
-from snn import checkpoint, report
+from snn import checkpoint, config, report
 from snn.base.errors import UserError
-from snn.data import mnist, patterns
+from snn.data import mnist, patterns, series
 
 STRINGS = [
     b"\0", b"\xff\xfe", b"'", b"{", b"[", b"*a", b"&a ", b"!!int ", b": ", b"- ", b"\n", b"%", b"{reason}", b"-1",
@@ -116,6 +117,11 @@ def make_run(folder):
     json.loads((folder / "result.json").read_text())
 
 
+def read_series(folder):
+    settings = config.resolve(ROOT / "configs/time_series.yaml", overrides=["dataset.name=Toy", "dataset.root=."])
+    return series.load(settings, torch.device("cpu"), None)
+
+
 def read_gesture(folder):
     return load("snn_conv_1_gesture", ".", "hyperparameters.length=2")
 
@@ -135,6 +141,7 @@ KINDS = {
     "gesture recording": (write_gesture, "*.aedat", read_gesture),
     "gesture labels": (write_gesture, "*.csv", read_gesture),
     "gesture lists": (write_gesture, "*.txt", read_gesture),
+    "time series": (write_toy, "Toy/*.ts", read_series),
     "drawing": (make_patterns, "*.png", lambda folder: patterns.read(folder, 300)),
     "array": (make_array, "*.npy", lambda folder: patterns.read(folder / "p.npy", 300)),
     "checkpoint": (make_checkpoint, "*.pt", read_checkpoint),

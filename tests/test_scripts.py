@@ -76,6 +76,7 @@ def test_associative_memory(run, monkeypatch):
                        "scheduler.scheduler_choice": "CosineAnnealingWarmRestarts"}),
         ("snn_mlp_1", {"scheduler.scheduler_choice": "none", "hyperparameters.membrane_filter": "true",
                        "optimizer.Adam.lr": 0.001}),
+        ("time_series", {"dataset.train_size": 0}),
     ],
 )  # fmt: skip
 def test_a_resumed_training_equals_one_that_never_stopped(run, script, settings, tmp_path):

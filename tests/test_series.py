@@ -46,7 +46,8 @@ def test_ts_files(folder):
 
 
 def test_the_dataset_that_ships():
-    splits, name = series.load(config.resolve(CONFIG), CPU, None)
+    settings = config.resolve(CONFIG, overrides=["hyperparameters.hold=0", "hyperparameters.length=100"])
+    splits, name = series.load(settings, CPU, None)
     assert [len(splits[part]) for part in ("train", "dev", "test")] == [216, 54, 370] and name == "JapaneseVowels"
     assert splits["dev"].labels.bincount().tolist() == [6] * 9
     assert splits["train"].hold == 3 and splits["train"].length == splits["test"].length == 87
@@ -210,6 +211,7 @@ BAD_SERIES = {
     "no label": (TRAIN + "1,2:3,4\n", "line 17: 1 channels"),
     "no number": (TRAIN + "1,2:3,x4:up\n", "line 17: channel 2: 'x4' is not a finite number"),
     "infinite": (TRAIN + "1,-inf:3,4:up\n", "line 17: channel 1: '-inf' is not a finite number"),
+    "too large": (TRAIN + "1,1e39:3,4:up\n", "line 17: channel 1: '1e39' is not a finite number"),
     "empty value": (TRAIN + "1,:3,4:up\n", "line 17: channel 1: '' is not a finite number"),
     "one step": (TRAIN + "1:3:up\n", "line 17: a series of one step"),
     "empty": ("", "Toy_TRAIN.ts is empty"),

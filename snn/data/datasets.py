@@ -9,8 +9,10 @@ TABLE = {name: dataset for dataset in (images, nmnist, gesture, patterns, series
 
 def module_of(name):
     """Return the dataset module that a name selects; None if there is none."""
-    known = isinstance(name, str) and name in TABLE
-    return TABLE[name] if known else series if series.is_name(name) else None
+    if not isinstance(name, str):
+        return None
+    is_series = series.is_name(name) and name.lower() not in TABLE  # MNIST is a misspelt mnist
+    return TABLE.get(name, series if is_series else None)
 
 
 def add(dataset):

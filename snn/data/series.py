@@ -40,7 +40,7 @@ KEYS = {
 
 def is_name(name):
     """Whether a dataset of this name is a time series: as in the archive, they begin with a capital."""
-    return isinstance(name, str) and name[:1].isupper()
+    return name[:1].isupper()
 
 
 class SeriesSplit(Split):

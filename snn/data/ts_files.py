@@ -11,7 +11,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import read_bytes
 
-LARGEST = 1 << 32  # bytes of a file: the archive's largest have 3 GB
+HIGHEST = float(np.finfo(np.float32).max)
 
 
 class Series(NamedTuple):
@@ -47,7 +47,7 @@ def sizes(path):
 
 
 def _text(path):
-    text = read_bytes(path, LARGEST).decode("utf-8-sig", errors="replace")  # comments may be in any encoding
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")  # comments may be in any encoding
     if not text.strip():
         raise UserError(f"{path} is empty: get the dataset again")
     return text
@@ -89,18 +89,18 @@ def _values(where, channels, expected):
 
 def _numbers(where, channel, words):
     try:
-        numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float32)
+        numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float64)
     except ValueError:
         numbers = None
-    if numbers is None or np.isinf(numbers).any():
+    if numbers is None or (abs(numbers) > HIGHEST).any():
         bad = next(word for word in words if not _is_number(word))
         raise UserError(f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? is a missing one")
-    return numbers
+    return numbers.astype(np.float32)
 
 
 def _is_number(word):
     try:
-        return word.strip() == "?" or not np.isinf(np.float32(word))
+        return word.strip() == "?" or not abs(float(word)) > HIGHEST
     except ValueError:
         return False
 

@@ -210,7 +210,7 @@ def picture(axis, x):
         mean = mean.view(1, 28, 28)
     if mean.dim() == 1 and not ((x == 0) | (x == 1)).all():
         axis.plot(x.numpy(), lw=0.9)
-        axis.set(xlabel="time step", ylabel="value (standard deviations)")
+        axis.set(xlabel="time step", ylabel="scaled value", xlim=(-1, len(x)))
         return
     if mean.dim() == 1:
         raster(axis, x)
