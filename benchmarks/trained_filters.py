@@ -1,0 +1,225 @@
+"""What trained synapse filters are worth: time series, with the same network and other filters, five seeds each.
+
+    python benchmarks/trained_filters.py                    all datasets in data/time_series, two runs at a time
+    python benchmarks/trained_filters.py --root F GunPoint  those of another folder
+
+`fixed` keeps the coefficients as they start, `first order` has one exponential, `none` no filter (tau to 0). Each is
+trained on all of the training set with each seed, for the accuracy on the test set; the first two also without a fifth
+of it, for the accuracy on that fifth (dev). Writes trained_filters.csv, a row for each run, to results/, and from it
+trained_filters.md and two pictures. Runs that are in the CSV are not repeated, so it can be stopped.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from snn import config  # noqa: E402
+from snn.base.files import written_beside  # noqa: E402
+from snn.data import series  # noqa: E402
+from snn.look.early import SHARES  # noqa: E402
+from snn.run.cli import main as run  # noqa: E402
+from snn.tasks.series import SeriesClassification  # noqa: E402
+from time_series import network  # noqa: E402
+
+CONFIG, OVERLAYS = ROOT / "configs/time_series.yaml", ROOT / "configs/time_series"
+FILTERS = {
+    "trained": [],
+    "fixed": ["hyperparameters.train_coefficients=false"],
+    "first order": ["hyperparameters.synapse_type=first_order"],
+    "none": ["hyperparameters.synapse_type=none"],
+}
+COLORS = {"trained": "#0072b2", "fixed": "#d55e00", "first order": "#009e73", "none": "dimgrey"}
+SEEDS = range(1, 6)
+KSIG, HIVE_COTE = "signature kernel (ksig's README)", "HIVE-COTE 2 (aeon's result files)"
+PUBLISHED = {  # test accuracy in percent; None: none is known to us
+    "BasicMotions": (100, KSIG),
+    "JapaneseVowels": (98.6, KSIG),
+    "Epilepsy": (94.9, KSIG),
+    "Braille": None,
+    "ItalyPowerDemand": (97.0, HIVE_COTE),
+    "GunPoint": (100, HIVE_COTE),
+}
+
+
+def settings_of(dataset, root, *overrides):
+    """Return the command line's words for a dataset: its own settings, if it has some, and overrides."""
+    overlay = OVERLAYS / f"{dataset}.yaml"
+    words = ["--config_file", str(overlay)] if overlay.exists() else []
+    for override in (f"dataset.name={dataset}", f"dataset.root={root}", "save_checkpoint=false", *overrides):
+        words += ["--set", override]
+    return words
+
+
+def train(dataset, filters, seed, refit, root):
+    """Train once; return the row of the CSV."""
+    words = settings_of(dataset, root, *FILTERS[filters], f"pytorch_seed={seed}", f"dataset.refit={str(refit).lower()}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            run("time_series", network, SeriesClassification(), argv=["--train", *words])
+        (left,) = Path("runs/time_series").iterdir()
+        metrics = list(csv.DictReader((left / "metrics.csv").read_text().splitlines()))
+        early = csv.DictReader((left / "early.csv").read_text().splitlines())
+        test = json.loads((left / "result.json").read_text())["test"]
+        os.chdir(ROOT)
+        return {
+            "dataset": dataset, "filters": filters, "seed": seed, "refit": refit,
+            "dev": "" if refit else round(float(metrics[-1]["dev_acc"]), 2),
+            "test": round(test, 2),
+            "seconds": round(sum(float(row["seconds"]) for row in metrics), 1),
+            "early": " ".join(row["accuracy"] for row in early),
+        }  # fmt: skip
+
+
+def run_all(datasets, root, jobs, file):
+    """Do the runs that the CSV lacks; return all its rows, as strings."""
+    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+    done = {(row["dataset"], row["filters"], row["seed"], row["refit"]) for row in rows}
+    wanted = [
+        (dataset, filters, seed, refit)
+        for pair, refits in ((("trained", "fixed"), (True, False)), (("first order", "none"), (True,)))
+        for dataset in datasets for seed in SEEDS for filters in pair for refit in refits
+        if (dataset, filters, str(seed), str(refit)) not in done
+    ]  # fmt: skip
+    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for future in as_completed([pool.submit(train, *which, root) for which in wanted]):
+            row = {key: str(value) for key, value in future.result().items()}
+            rows.append(row)
+            print(", ".join(f"{key} {row[key]}" for key in list(row)[:-1]), flush=True)
+            rows.sort(key=lambda row: (list(PUBLISHED).index(row["dataset"]), list(FILTERS).index(row["filters"]),
+                                       row["refit"], row["seed"]))  # fmt: skip
+            text = io.StringIO()
+            writer = csv.DictWriter(text, row, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            with written_beside(file) as out:
+                out.write(text.getvalue().encode())
+    return rows
+
+
+def figures(rows, dataset, filters, part):
+    """Return the accuracies of all seeds on "dev", or on "test" after training on the whole training set."""
+    of_part = "False" if part == "dev" else "True"
+    wanted = (dataset, filters, of_part)
+    return [float(row[part]) for row in rows if (row["dataset"], row["filters"], row["refit"]) == wanted]
+
+
+def mean_and_deviation(values):
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "not run"
+
+
+def resolved(dataset, root):
+    words = settings_of(dataset, root, "dataset.refit=true")
+    overlay = words[1] if words[0] == "--config_file" else None
+    overrides = [value for word, value in zip(words, words[1:]) if word == "--set"]
+    return config.resolve(CONFIG, overlay, overrides=overrides, warn=lambda _: None)
+
+
+def nearest_neighbour(settings):
+    """Return the test accuracy of 1-nearest-neighbour: Euclidean, of scaled series padded with 0 to one length."""
+    splits, _ = series.load(settings, torch.device("cpu"), None)
+    train, test = splits["train"], splits["test"]
+    nearest = torch.cdist(test.values.flatten(1), train.values.flatten(1)).argmin(1)
+    return 100 * (train.labels[nearest] == test.labels).double().mean().item()
+
+
+def table(rows, datasets, root):
+    """Return the Markdown tables of test and dev accuracies."""
+    lines = [
+        "Accuracy in percent on the test set, mean and standard deviation of five seeds, trained on all the training",
+        "set with settings chosen on dev. Made by `python benchmarks/trained_filters.py`.", "",
+        "| Dataset | Encoder | Trained filters | Fixed | First order | None | 1-NN | Published | Seconds a run |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for dataset in datasets:
+        settings = resolved(dataset, root)
+        published = "{} {}".format(*PUBLISHED[dataset]) if PUBLISHED[dataset] else "none known"
+        seconds = [float(row["seconds"]) for row in rows if (row["dataset"], row["filters"]) == (dataset, "trained")]
+        cells = [mean_and_deviation(figures(rows, dataset, filters, "test")) for filters in FILTERS]
+        cells += [f"{nearest_neighbour(settings):.1f}", published, f"{statistics.mean(seconds):.0f}" if seconds else ""]
+        lines.append(f"| {dataset} | {settings['encoding']} | {' | '.join(cells)} |")
+    lines += ["", "The same on dev: a fifth of the training set, another one for each seed. Trained on the rest.", "",
+              "| Dataset | Trained filters | Fixed |", "|---|---|---|"]  # fmt: skip
+    for dataset in datasets:
+        cells = [mean_and_deviation(figures(rows, dataset, filters, "dev")) for filters in ("trained", "fixed")]
+        lines.append(f"| {dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_filters(rows, datasets):
+    """Draw the test accuracy of every seed, and the mean, by dataset and filters."""
+    figure = Figure(figsize=(1.7 * len(datasets) + 1, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, filters in enumerate(FILTERS):
+        for place, dataset in enumerate(datasets):
+            values, x = figures(rows, dataset, filters, "test"), place + 0.19 * (number - 1.5)
+            axis.plot([x] * len(values), values, "o", ms=4, mfc="none", color=COLORS[filters], alpha=0.6)
+            if values:
+                axis.plot([x - 0.07, x + 0.07], [statistics.mean(values)] * 2, lw=3, color=COLORS[filters])
+        axis.plot([], [], lw=3, color=COLORS[filters], label=f"{filters} filters" if filters == "trained" else filters)
+    axis.set(xticks=range(len(datasets)), xticklabels=datasets, ylabel="test accuracy (%)")
+    axis.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=len(FILTERS), frameon=False)
+    return figure
+
+
+def draw_early(rows, datasets):
+    """Draw the test accuracy when the answer is taken early, with trained and with fixed filters."""
+    columns = -(-len(datasets) // 2)
+    figure = Figure(figsize=(2.9 * columns, 5), layout="constrained")
+    axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False).flat
+    for axis, dataset in zip(axes, datasets):
+        for filters in ("trained", "fixed"):
+            curves = [
+                [float(value) for value in row["early"].split()]
+                for row in rows
+                if (row["dataset"], row["filters"], row["refit"]) == (dataset, filters, "True")
+            ]
+            if curves:
+                mean = [statistics.mean(values) for values in zip(*curves)]
+                low, high = ([limit(values) for values in zip(*curves)] for limit in (min, max))
+                share = (100 * SHARES).tolist()
+                axis.plot(share, mean, color=COLORS[filters], label=f"{filters} filters")
+                axis.fill_between(share, low, high, color=COLORS[filters], alpha=0.15, lw=0)
+        axis.set_title(dataset, fontsize=10)
+        axis.set(xlim=(0, 100), ylim=(0, 102))
+        axis.grid(alpha=0.3)
+    figure.supxlabel("share of the series seen (%)", fontsize=10)
+    figure.supylabel("test accuracy (%)", fontsize=10)
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="*", default=list(PUBLISHED), metavar="NAME", help="all six if none is named")
+    parser.add_argument("--root", type=Path, default=ROOT / "data/time_series", help="folder of the datasets")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    args = parser.parse_args()
+    os.environ["MPLBACKEND"] = "Agg"
+    root, out = args.root.resolve(), args.out.resolve()
+    rows = run_all(args.datasets, root, args.jobs, out / "trained_filters.csv")
+    with written_beside(out / "trained_filters.md") as file:
+        file.write(table(rows, args.datasets, root).encode())
+    for name, draw in (("trained_filters", draw_filters), ("early", draw_early)):
+        with written_beside(out / f"{name}.png") as file:
+            draw(rows, args.datasets).savefig(file, format="png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
