@@ -13,9 +13,10 @@ python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shi
   --set hyperparameters.batch_size=16 --set hyperparameters.epoch=11 --set scheduler.MultiStepLR.milestones='[8, 10]' \
   --set scheduler.MultiStepLR.gamma=0.3
 python associative_memory.py --train
+python time_series.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
-for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist associative_memory; do
+for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series; do
   run=$(dirname "$(ls "runs/$experiment"/*/result.json | tail -n 1)")
   kept="results/$experiment/$(basename "$run")"
   rm -rf "results/$experiment"
@@ -26,7 +27,11 @@ for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist associa
 done
 python -m snn.report results
 
+# Time series with trained and other filters, five seeds: half an hour. data/time_series held the six datasets.
+rm -f results/trained_filters.csv
+python benchmarks/trained_filters.py
+
 # The demos.
-for script in snn_*.py associative_memory.py; do
+for script in snn_*.py associative_memory.py time_series.py; do
   python "$script" --demo
 done
