@@ -1,9 +1,12 @@
 """`python -m snn.report`: the table and the curves match the runs."""
 
+import csv
 import json
+import os
 import re
 import shlex
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import yaml
 from PIL import Image
 from scripts import ROOT
 
+from benchmarks import trained_filters
 from snn import config, report
 
 RESULTS = ROOT / "results"
@@ -130,6 +134,15 @@ def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
             here = "see below"  # a run with other settings has no published figures
         assert shown[name]["Here dev / test"] == here, name
         assert shown[name]["Published dev / test"] == run["Published dev / test"]
+
+
+def test_the_table_of_filters_is_that_of_its_runs():
+    """Nearest neighbours need the datasets."""
+    root = Path(os.environ.get("SNN_DATASETS", "absent")) / "time_series"
+    if not root.exists():
+        pytest.skip("SNN_DATASETS names no folder with time_series")
+    rows = list(csv.DictReader((RESULTS / "trained_filters.csv").read_text().splitlines()))
+    assert (RESULTS / "trained_filters.md").read_text() == trained_filters.table(rows, trained_filters.PUBLISHED, root)
 
 
 def test_the_commands_are_those_of_the_results():
