@@ -3,7 +3,7 @@
 python time_series.py --demo                                     JapaneseVowels, which ships, a few epochs
 python time_series.py --train                                    the same; settings: configs/time_series.yaml
 python time_series.py --train --set dataset.name=BasicMotions    another dataset, from data/time_series
-python time_series.py --test                                     the best epoch on the test set
+python time_series.py --test                                     the last epoch on the test set
 """
 
 import snn

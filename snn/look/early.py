@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from snn.base.files import written_beside
 from snn.look.plots import BLUE
 
-SHARES = torch.arange(1, 21) / 20
+PARTS = 20
+SHARES = torch.arange(1, PARTS + 1) / PARTS
 PRINTED = (0.1, 0.25, 0.5, 0.75, 1)
 
 
@@ -24,7 +25,8 @@ def right_by_share(net, split, config, task):
     generator = torch.Generator(split.device)  # series have nothing random in them
     for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
         y, labels = task.counted(net.eval()(x)[0], targets)
-        last = (SHARES.to(y.device)[:, None] * targets[1]).ceil().long() - 1  # step of each share, [shares, B]
+        parts = torch.arange(1, PARTS + 1, device=y.device)[:, None]
+        last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
         so_far = y.cumsum(0).gather(0, last[..., None].expand(-1, -1, y.shape[2]))
         found.append(so_far.argmax(2) == labels)
     return torch.cat(found, 1).cpu()
@@ -38,7 +40,7 @@ def report(right, folder):
     print("right after " + ", ".join(f"{line['share']:.0%} of each series: {line['accuracy']:.1f} %" for line in shown))
     settled = right.flip(0).cumprod(0).sum(0)  # number of last shares at which the answer is right
     if settled.any():
-        delay = 1.05 - settled[settled > 0].double().median().item() / len(SHARES)
+        delay = (PARTS + 1 - settled[settled > 0].double().median().item()) / PARTS
         print(f"of the series that end right, half are right from {delay:.0%} of their length on")
     text = io.StringIO()
     writer = csv.DictWriter(text, by_share[0], lineterminator="\n")
