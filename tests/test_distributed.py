@@ -151,6 +151,7 @@ def test_a_batch_smaller_than_the_number_of_ranks(run, monkeypatch):
     assert not list(run.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_two_ranks_test_an_associative_memory(tmp_path):
     """Rank 0 also reports its recall, of all patterns, and the result is that of one process."""
     sizes = [word for part in ("train", "dev", "test") for word in ("--set", f"dataset.{part}_size=12")]

@@ -89,7 +89,7 @@ def check_killed(tmp_path, settings, signals):
 
 
 def test_a_training_that_is_killed_and_stopped_equals_one_that_is_not(tmp_path):
-    check_killed(tmp_path, KILLED, [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL])
+    check_killed(tmp_path, KILLED, [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL])
 
 
 @pytest.mark.slow
