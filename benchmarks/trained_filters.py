@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from snn import config  # noqa: E402
-from snn.base.files import written_beside  # noqa: E402
+from snn.base.files import write_csv, written_beside  # noqa: E402
 from snn.data import series  # noqa: E402
 from snn.look.early import SHARES  # noqa: E402
 from snn.run.cli import main as run  # noqa: E402
@@ -102,12 +102,7 @@ def run_all(datasets, root, jobs, file):
             print(", ".join(f"{key} {row[key]}" for key in list(row)[:-1]), flush=True)
             rows.sort(key=lambda row: (list(PUBLISHED).index(row["dataset"]), list(FILTERS).index(row["filters"]),
                                        row["refit"], row["seed"]))  # fmt: skip
-            text = io.StringIO()
-            writer = csv.DictWriter(text, row, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            with written_beside(file) as out:
-                out.write(text.getvalue().encode())
+            write_csv(file, rows)
     return rows
 
 

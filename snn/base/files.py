@@ -1,5 +1,7 @@
 """Reading files in one way, and writing files that are either complete or absent."""
 
+import csv
+import io
 import os
 import re
 import shutil
@@ -120,6 +122,16 @@ def written_beside(path, keep=None):
     """Yield a temporary binary file, to write and read, that becomes `path` as `made_beside` says."""
     with made_beside(Path(path), keep) as beside, open(beside, "w+b") as file:
         yield file
+
+
+def write_csv(path, rows):
+    """Write rows, dicts with the same keys, to a CSV file whose header are the keys."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with written_beside(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def check_writable(path):

@@ -1,13 +1,11 @@
 """How early a network's answer is right: accuracy against the share of each series that it has seen."""
 
-import csv
-import io
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
-from snn.base.files import written_beside
+from snn.base.files import write_csv
 from snn.look.plots import BLUE
 
 PARTS = 20
@@ -42,12 +40,7 @@ def report(right, folder):
     if settled.any():
         delay = (PARTS + 1 - settled[settled > 0].double().median().item()) / PARTS
         print(f"of the series that end right, half are right from {delay:.0%} of their length on")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, by_share[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(by_share)
-    with written_beside(Path(folder) / "early.csv") as file:
-        file.write(text.getvalue().encode())
+    write_csv(Path(folder) / "early.csv", by_share)
     caption = "Accuracy when the answer is taken early: after a share of each series."
     return {"early": (lambda: _picture(by_share), caption)}
 

@@ -1,13 +1,11 @@
 """How well an associative memory recalls spikes: scores, a table over increasing corruption, and pictures."""
 
-import csv
-import io
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from snn.base.files import written_beside
+from snn.base.files import write_csv
 from snn.data import patterns
 from snn.layers.synapses import FirstOrderLowPass
 from snn.look import plots
@@ -116,10 +114,5 @@ def report(net, split, config, folder):
     print("  corruption   size   precision   recall      F1   van Rossum")
     for line in lines:
         print("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    with written_beside(Path(folder) / "recall.csv") as file:
-        file.write(text.getvalue().encode())
+    write_csv(Path(folder) / "recall.csv", lines)
     return lines

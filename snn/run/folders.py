@@ -1,7 +1,5 @@
 """What a run writes to disk, except its checkpoints' content."""
 
-import csv
-import io
 import json
 import os
 import platform
@@ -15,7 +13,7 @@ import yaml
 
 from snn.base import ranks
 from snn.base.errors import UserError, not_written
-from snn.base.files import written_beside
+from snn.base.files import write_csv, written_beside
 
 
 def new_run_folder(experiment):
@@ -61,15 +59,11 @@ def write_config(folder, config):
 
 def write_metrics(folder, history):
     """Write metrics.csv: a row for each epoch, a dict in `history`."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, history[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
+    rows = [
         {key: float(f"{value:.8g}") if isinstance(value, float) else value for key, value in entry.items()}
         for entry in history
-    )
-    with written_beside(folder / "metrics.csv") as file:
-        file.write(table.getvalue().encode())
+    ]
+    write_csv(folder / "metrics.csv", rows)
 
 
 def write_result(folder, experiment, splits, device, best_epoch, test):
