@@ -41,8 +41,8 @@ def make_loops(shape, dtype, device):
     _, batch, features = shape
     x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
     y, above, grad_x = (torch.empty_like(x) for _ in range(3))
-    start, ends = loops.zero_states(4, features, device), torch.zeros(4, batch, features, device=device)
-    two = loops.zero_states(2, features, device)
+    start, ends = loops.zero_states(4, features), torch.zeros(4, batch, features, device=device)
+    two = loops.zero_states(2, features)
     coefficients = torch.tensor([1.1, -0.3, 0.4], device=device)[:, None].repeat(1, features)
     surrogate, no_dropout = surrogates.Gaussian(), (0, loops.NO_SEEDS)
     loops.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)

@@ -42,7 +42,6 @@ from snn.kernels.vectors import (
     zeros,
 )
 
-TAKES_BF16 = True
 NO_SEEDS = 0, 0, 0
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f32(math.log(2) ** k / math.factorial(k)) for k in range(7))  # 2^f by powers of f
 _BIAS, _NEAREST = f32(127), f32(127.5)
@@ -345,7 +344,7 @@ def _dual_exp_filter_backward(arrays, numbers, state, here):
     return to_m, to_s
 
 
-def zero_states(count, features, device):
+def zero_states(count, features):
     """Return what stands for states of zeros, `[count, B, features]`."""
     return torch.zeros(count, 1, features, dtype=torch.float32)
 

@@ -22,7 +22,6 @@ from snn.kernels.launched import (
     store_sums,
 )
 
-TAKES_BF16 = True
 NO_SEEDS = None, 0
 
 
@@ -245,7 +244,7 @@ def new_seeds(smallest, device):
     return torch.randint(2**62, (1,), device=device), smallest
 
 
-def zero_states(count, features, device):
+def zero_states(count, features):
     """Return what stands for states of zeros."""
     return None
 

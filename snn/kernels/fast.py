@@ -6,7 +6,7 @@ what the neuron's backward needs of its potential, and a synapse filter's output
 A module of loops has a forward and a backward for each kernel, on contiguous tensors:
 
 - sequences `[T, B, N]`, or `[1, B, N]` if all steps are equal, N being all features in memory order (channels last, if
-  the input is): float32, and where the module sets `TAKES_BF16`, in any mixture with bfloat16;
+  the input is), in float32 and bfloat16, in any mixture;
 - states and their gradients `[2, B, N]`, float32, or what the module's `zero_states` returns where they are zero;
 - coefficients and their gradients `[3, N]`: a1, a2, b1, float32. (The first-order filter: states `[1, B, N]`, one
   coefficient `[N]`.)
@@ -16,8 +16,7 @@ into a given sequence and returns those of the initial states, and of coefficien
 
 The neuron's threshold and the constants of its surrogate are arguments of each call; they are not compiled in.
 
-Under autocast to bfloat16, a module that sets `TAKES_BF16` hands sequences over in bfloat16, as the products before and
-behind take them.
+Under autocast to bfloat16, sequences are handed over in bfloat16, as the products before and behind take them.
 """
 
 import math
@@ -32,10 +31,10 @@ SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by div
 class FastKernels:
     """The kernels around a module of compiled loops; the same functions as in `reference`."""
 
+    takes_bf16 = fuses = True
+
     def __init__(self, loops):
         self.loops = loops
-        self.takes_bf16 = loops.TAKES_BF16
-        self.fuses = hasattr(loops, "neuron_iir_forward")
 
     def dual_exp_iir(self, x, psp_1, psp_2, a1, a2, b1):
         return _DualExpIIR.apply(self.loops, x, psp_1, psp_2, a1, a2, b1)
@@ -86,9 +85,8 @@ class _Layout:
     `dtype` is that of what the layer returns; bfloat16 only if `bf16`.
     """
 
-    def __init__(self, loops, x, bf16=None):
-        self.loops, self.shape, self.device = loops, x.shape, x.device
-        self.bf16 = loops.TAKES_BF16 if bf16 is None else bf16
+    def __init__(self, loops, x, bf16=True):
+        self.loops, self.shape, self.device, self.bf16 = loops, x.shape, x.device, bf16
         self.dtype = torch.bfloat16 if self.bf16 and _autocast_to_bf16(x.device.type) else torch.float32
         self.order = sorted(range(2, x.dim()), key=lambda dim: -x.stride(dim))
         self.in_order = self.order == list(range(2, x.dim()))
@@ -119,7 +117,7 @@ class _Layout:
     def flatten_states(self, *states):
         """Return states `[B, *features]` as `[len(states), B, N]`; if all are None, the loops' `zero_states`."""
         if all(state is None for state in states):
-            return self.loops.zero_states(len(states), self.flat_shape[2], self.device)
+            return self.loops.zero_states(len(states), self.flat_shape[2])
         zeros = torch.zeros((), dtype=torch.float32, device=self.device)
         return self._flat(torch.stack([(zeros if s is None else s.float()).expand(self.shape[1:]) for s in states]))
 

@@ -43,9 +43,7 @@ def launch(kernel, sequence, *arguments, rows=1):
     sizes = _sizes(sequence.shape)
     grid = (triton.cdiv(features, sizes["BLOCK"]) * triton.cdiv(batch, rows),)
     with torch.cuda.device_of(sequence):
-        kernel[grid](
-            *arguments, length=length, batch=batch, groups=features // sizes["VECTOR"], **sizes
-        )  # fmt: skip
+        kernel[grid](*arguments, length=length, batch=batch, groups=features // sizes["VECTOR"], **sizes)
 
 
 def moves(sequence):

@@ -156,9 +156,8 @@ def _registered(kernel, schema, results):
 
     def run(*arguments):
         inference = torch.compiler.is_compiling() and not torch.is_grad_enabled()
-        return (
-            operator(*arguments) if inference else Differentiable.apply(*arguments)
-        )  # Dynamo fails on it without grad
+        # Dynamo fails on Differentiable without grad
+        return operator(*arguments) if inference else Differentiable.apply(*arguments)
 
     return run
 

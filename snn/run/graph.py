@@ -35,10 +35,8 @@ class StepGraph:
         """Run the step and return its results, which the next call may overwrite."""
         stored = x[:1] if x.stride(0) == 0 else x
         kind = len(stored), x.shape, x.dtype, targets.shape, targets.dtype
-        fits = x.shape[1] == self.batch_size and state is None and share in ((), (1,))
+        fits = x.shape[1] == self.batch_size and state is None and share in ((), (1,)) and self.kind in (None, kind)
         if self.failed or not fits or not (self.graph or self._record(kind, stored, x, targets)):
-            return self.step(x, targets, state, *share)
-        if kind != self.kind:
             return self.step(x, targets, state, *share)
         self.x.copy_(stored)
         self.targets.copy_(targets)
