@@ -6,8 +6,8 @@
     python benchmarks/gpu.py --dry-run                            print the commands and stop
 
 FOLDER holds MNIST/raw, its files unpacked or .gz. `--train` runs each experiment of RUNS at the same time, each in its
-own process, stops them before the time is over, and resumes them when it is called again. Their checkpoints and runs
-are in the folder OUT, whose files `--keep` copies first, from where an earlier call left them.
+own process, stops them before the time is over, and resumes them when it is called again with the same OUT, the folder
+of their checkpoints and runs. Exits with status 1 if anything failed.
 """
 
 import argparse
