@@ -47,7 +47,7 @@ PUBLISHED = {
 }
 COLUMNS = (
     "Run", "Samples train / dev / test", "Epochs", "Train", "Dev", "Test", "Published dev / test", "Seed", "Time", "On",
-    "Overrides",
+    "Commit", "Overrides",
 )  # fmt: skip
 
 
@@ -84,6 +84,7 @@ def _result(file):
         "test": float(result["test"]),
         "samples": [int(number) for number in result.get("samples", {}).values()],
         "on": str(result.get("on", "")),
+        "commit": str(result.get("commit", "")),
     }
 
 
@@ -114,6 +115,7 @@ def _row(run):
         "Seed": str(settings["pytorch_seed"]),
         "Time": _duration(seconds),
         "On": result.get("on", ""),
+        "Commit": result.get("commit", ""),
         "Overrides": ", ".join(f"`{setting}`" for setting in own),
     }  # fmt: skip
 

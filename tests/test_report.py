@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def test_table_and_curves(folder, capsys):
     write_run(folder / "runs/memory/a", "associative_memory", [(0, 0.3, 0.2), (1, 0.2, 0.1), (2, 0.1, 0.15)])
     write_run(folder / "runs/own/a", "snn_mlp_1-demo", seed=7)
     samples = {"train": 50000, "dev": 300, "test": 40}
-    result = {"best_epoch": 1, "test": 97.5, "samples": samples, "on": "torch 9, CPU, 1 thread"}
+    result = {"best_epoch": 1, "test": 97.5, "samples": samples, "on": "torch 9, CPU, 1 thread"} | {
+        "commit": "0a1b2c3+"
+    }
     settings = "dataset: {root: elsewhere, dev_size: 300}\nstates: preserved\n"
     write_run(folder / "runs/snn_mlp_1/b", result=result, settings=settings)
     report.main(["runs", "--out", "results"])
@@ -66,11 +69,12 @@ def test_table_and_curves(folder, capsys):
         "2",
         "2 min",
         "torch 9, CPU, 1 thread",
+        "0a1b2c3+",
         '`states="preserved"`, `dataset.dev_size=300`',
     ]
-    assert rows[6][1:] == ["", "", "", "", "not run", "99.48 / 99.52, best 93; paper 99.46", "", "", "", ""]
+    assert rows[6][1:] == ["", "", "", "", "not run", "99.48 / 99.52, best 93; paper 99.46", "", "", "", "", ""]
     assert rows[11][2:7] == ["3 of 100, best 1", "0.20000", "0.10000", "not yet", "0.00369 / 0.00420, best 92"]
-    assert rows[12][5:] == ["not run", "", "", "", "", ""]
+    assert rows[12][5:] == ["not run", "", "", "", "", "", ""]
     assert rows[13][5:8] == ["not yet", "", "7"]
     for name in ("snn_mlp_1", "associative_memory", "snn_mlp_1-demo"):
         assert Image.open(folder / f"results/{name}.png").size[0] > 600
@@ -84,6 +88,9 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
     best = re.match(r"best epoch (\d): train (.*), dev (.*), test (.*)", next(s for s in lines if s.startswith("best")))
     assert [cell.strip() + " %" for cell in row.split("|")[4:7]] == list(best.groups()[1:])
     assert row.split("|")[3].strip() == f"2, best {best[1]}"
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    commit = row.split("|")[11].strip().removesuffix("+")
+    assert head.startswith(commit) and bool(commit) == bool(head)
 
 
 @pytest.mark.parametrize(

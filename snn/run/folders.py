@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from snn.base import ranks
 from snn.base.errors import UserError, not_written
-from snn.base.files import write_csv, written_beside
+from snn.base.files import shipped, write_csv, written_beside
 
 
 def new_run_folder(experiment):
@@ -78,8 +79,21 @@ def write_result(folder, experiment, splits, device, best_epoch, test):
         "test": test,
         "samples": {name: len(split) for name, split in splits.items()},
         "on": f"torch {torch.__version__}, {hardware}{shared}",
+        "commit": _commit(),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
     }
     with written_beside(folder / "result.json") as file:
         file.write(json.dumps(values, indent=2).encode() + b"\n")
+
+
+def _commit():
+    """Return the project's commit, with + if files differ from it; empty where it is not a clone."""
+    project = shipped("configs").parent
+    if not (project / ".git").exists():  # an installation, which may lie in another project's clone
+        return ""
+    words = ["git", "-C", str(project), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git here, or not for this user
+        return ""
