@@ -10,14 +10,10 @@ trained_filters.md and two pictures. Runs that are in the CSV are not repeated, 
 """
 
 import argparse
-import contextlib
 import csv
-import io
-import json
 import os
 import statistics
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -27,11 +23,11 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.runs import run  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base.files import write_csv, written_beside  # noqa: E402
 from snn.data import series  # noqa: E402
 from snn.look.early import SHARES  # noqa: E402
-from snn.run.cli import main as run  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 from time_series import network  # noqa: E402
 
@@ -59,7 +55,7 @@ def settings_of(dataset, root, *overrides):
     """Return the command line's words for a dataset: its own settings, if it has some, and overrides."""
     overlay = OVERLAYS / f"{dataset}.yaml"
     words = ["--config_file", str(overlay)] if overlay.exists() else []
-    for override in (f"dataset.name={dataset}", f"dataset.root={root}", "save_checkpoint=false", *overrides):
+    for override in (f"dataset.name={dataset}", f"dataset.root={root}", *overrides):
         words += ["--set", override]
     return words
 
@@ -67,22 +63,15 @@ def settings_of(dataset, root, *overrides):
 def train(dataset, filters, seed, refit, root):
     """Train once; return the row of the CSV."""
     words = settings_of(dataset, root, *FILTERS[filters], f"pytorch_seed={seed}", f"dataset.refit={str(refit).lower()}")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            run("time_series", network, SeriesClassification(), argv=["--train", *words])
-        (left,) = Path("runs/time_series").iterdir()
-        metrics = list(csv.DictReader((left / "metrics.csv").read_text().splitlines()))
-        early = csv.DictReader((left / "early.csv").read_text().splitlines())
-        test = json.loads((left / "result.json").read_text())["test"]
-        os.chdir(ROOT)
-        return {
-            "dataset": dataset, "filters": filters, "seed": seed, "refit": refit,
-            "dev": "" if refit else round(float(metrics[-1]["dev_acc"]), 2),
-            "test": round(test, 2),
-            "seconds": round(sum(float(row["seconds"]) for row in metrics), 1),
-            "early": " ".join(row["accuracy"] for row in early),
-        }  # fmt: skip
+    result, tables = run("time_series", network, words, SeriesClassification())
+    metrics = tables["metrics"]
+    return {
+        "dataset": dataset, "filters": filters, "seed": seed, "refit": refit,
+        "dev": "" if refit else round(float(metrics[-1]["dev_acc"]), 2),
+        "test": round(result["test"], 2),
+        "seconds": round(sum(float(row["seconds"]) for row in metrics), 1),
+        "early": " ".join(row["accuracy"] for row in tables["early"]),
+    }  # fmt: skip
 
 
 def run_all(datasets, root, jobs, file):
