@@ -149,6 +149,13 @@ def test_what_is_trained(run, setting, frozen):
         assert torch.equal(value, first[name]) == (bool(frozen) and name.endswith(frozen)), name
 
 
+def test_a_run_starts_as_init_says(run):
+    settings = {"hyperparameters.init": "kaiming", "hyperparameters.threshold": 0.8, "hyperparameters.epoch": 1}
+    run("snn_mlp_1", "--train", settings=settings)
+    model = run.checkpoint("snn_mlp_1")["model"]
+    assert model["1.bias"].mean().item() == pytest.approx(0.4, abs=0.02)
+
+
 def test_learning_rate_steps_after_the_epoch(run):
     settings = {"hyperparameters.epoch": 3, "scheduler.MultiStepLR.milestones": "[2]"}
     run("snn_mlp_1", "--train", settings=settings)

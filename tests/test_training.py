@@ -14,6 +14,7 @@ from snn.base.files import written_beside
 from snn.data import encoders
 from snn.data.images import ImageSplit
 from snn.kernels.products import cpu_has_bf16
+from snn.layers.start import initialize
 from snn.layers.state import Preserved
 from snn.run import loop, optimizers
 from snn.tasks.classification import Classification
@@ -53,6 +54,25 @@ def test_evaluation_leaves_the_network_as_it_was():
     loop.run_epoch(net, make_split(8), resolve(), Classification(), torch.Generator())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_kaiming_passes_gradients_through_layers_that_are_silent():
+    """At 0 the surrogate has lost 95 % in each layer, half-way to the threshold a half."""
+
+    def gradient(init):
+        torch.manual_seed(0)
+        layers = ((snn.DualExpIIR(64, 4, 1), snn.Linear(64, 64), snn.SpikingNeuron(4)) for _ in range(6))
+        net = snn.Sequential(*(layer for three in layers for layer in three))
+        initialize(net, {"init": init, "threshold": 1.0})
+        y, _ = net((torch.rand(20, 8, 64) < 0.02).float())
+        F.cross_entropy(y.sum(0), torch.arange(8)).backward()
+        return net, net[1].weight.grad.norm()
+
+    (net, reached), (_, published) = gradient("kaiming"), gradient("published")
+    assert reached > 1000 * published > 0
+    for layer in net[1::3]:
+        assert torch.equal(layer.bias, torch.full((64,), 0.5))
+        assert layer.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
 
 
 def test_preserved_states_go_through_a_smaller_batch():

@@ -78,6 +78,11 @@ EVERYWHERE = {
         "filter_tau_m": Key(4, positive, "decay of the output filter, in steps; classification has none", NETWORK),
         "filter_tau_s": Key(1, positive, "rise of the output filter, in steps", NETWORK),
         "membrane_filter": Key(False, boolean, "low-pass filter the potential too", NETWORK),
+        "init": Key(
+            "published", choice("published", "kaiming"),
+            "weights and biases before training: published, as torch draws them; kaiming, with biases half-way to the "
+            "threshold: deep networks learn from the first batches on",
+        ),
         "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK),
         "stable_filters": Key(
             False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK

@@ -16,6 +16,7 @@ from snn.base.files import shipped
 from snn.base.memory import keep_freed_memory
 from snn.base.output import lasting
 from snn.data import datasets
+from snn.layers.start import initialize
 from snn.look import inspection
 from snn.run import folders, loop
 from snn.run.signals import Stopped
@@ -110,7 +111,9 @@ def _run(own_config, network, task, args):
     ranks.check_same(words | epochs | config.shared(settings))
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
-    net = network(settings).to(device)
+    net = network(settings)
+    initialize(net, settings["hyperparameters"])
+    net.to(device)
     if not settings["hyperparameters"]["train_bias"]:
         for parameter_name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
