@@ -1,0 +1,85 @@
+"""N-MNIST from 900 recordings: five splits of those at hand into 900 for training, 100 for dev and 50 for the test.
+
+    python benchmarks/nmnist_splits.py --root data/N-MNIST
+
+The recordings are those of <root>/Train and <root>/Test, unpacked, together. Trains configs/recipes/nmnist_900.yaml on
+each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv, a row for each run, to results/. Runs
+that are in the CSV are not repeated, so it can be stopped.
+"""
+
+import argparse
+import csv
+import random
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.runs import run  # noqa: E402
+from snn.base.files import write_csv  # noqa: E402
+from snn_conv_1_nmnist import network  # noqa: E402
+
+RECIPE = ROOT / "configs/recipes/nmnist_900.yaml"
+SPLITS = range(1, 6)
+TEST = 50  # recordings
+
+
+def link_split(split, files, folder):
+    """Link the recordings into a folder in the form of N-MNIST, with another 50 of them as the test set."""
+    order = random.Random(split).sample(files, len(files))
+    for number, file in enumerate(order):
+        link = (
+            folder / ("Test" if number < TEST else "Train") / file.parent.name / f"{file.parents[1].name}_{file.name}"
+        )
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+
+
+def train(split, files):
+    """Train once; return the row of the CSV."""
+    with tempfile.TemporaryDirectory() as folder:
+        link_split(split, files, Path(folder))
+        words = ["--config_file", str(RECIPE), "--set", f"dataset.root={folder}"]
+        result, tables = run("snn_conv_1_nmnist", network, words)
+    metrics = tables["metrics"]
+    return {
+        "split": split,
+        "best_epoch": result["best_epoch"],
+        "dev": round(float(metrics[result["best_epoch"]]["dev_acc"]), 2),
+        "test": round(result["test"], 2),
+        "seconds": round(sum(float(row["seconds"]) for row in metrics)),
+        "on": result["on"],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=ROOT / "data/N-MNIST", help="folder with Train and Test, unpacked")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    args = parser.parse_args()
+    files = sorted(args.root.resolve().glob("T*/[0-9]/*.bin"))
+    if len(files) < 1000:
+        sys.exit(f"error: {args.root}: {len(files)} recordings <Train or Test>/<digit>/*.bin in it, too few to split")
+    file = args.out / "nmnist_splits.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+    wanted = [split for split in SPLITS if str(split) not in {row["split"] for row in rows}]
+    with ProcessPoolExecutor(args.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for future in as_completed([pool.submit(train, split, files) for split in wanted]):
+            row = {key: str(value) for key, value in future.result().items()}
+            rows = sorted([*rows, row], key=lambda row: row["split"])
+            print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            write_csv(file, rows)
+    for part in ("dev", "test"):
+        values = [float(row[part]) for row in rows]
+        print(f"{part}: {statistics.mean(values):.1f} ± {statistics.stdev(values):.1f} %")
+
+
+if __name__ == "__main__":
+    main()
