@@ -13,14 +13,14 @@ from snn.run.cli import main
 
 
 def network(config):
-    """2x128x128 - 64C7 stride 3 - 32C3 stride 3 - 32C3 - 256 - 11: a synapse filter before every layer."""
+    """2x128x128 - 64C7 stride 3 - 32C3 stride 3 - 32C3 - 256 - classes: a synapse filter before every layer."""
     p = config["hyperparameters"]
     return snn.Sequential(
         synapse((2, 128, 128), p), snn.Conv2d(2, 64, 7, stride=3, padding=1), neuron(p),
         synapse((64, 42, 42), p), snn.Conv2d(64, 32, 3, stride=3), neuron(p),
         synapse((32, 14, 14), p), snn.Conv2d(32, 32, 3, padding=1), neuron(p), nn.Flatten(),
         synapse(32 * 14 * 14, p), snn.Linear(32 * 14 * 14, 256), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(256, p), snn.Linear(256, 11), neuron(p),
+        synapse(256, p), snn.Linear(256, config["dataset"]["classes"]), neuron(p),
     )  # fmt: skip
 
 

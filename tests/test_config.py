@@ -1,5 +1,6 @@
 """Configs: the shipped ones, the precedence of overlays, and what is refused."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -267,6 +268,19 @@ def test_the_checkpoint_says_what_the_network_is():
     assert (p["length"], p["batch_size"]) == (10, 8)
     assert len(notes) == 2
     assert now["encoding"] == "copy"
+
+
+def test_ten_gestures_stay_ten_when_tested():
+    """A checkpoint from before the key has eleven."""
+    now = config.resolve(CONFIGS / "snn_conv_1_gesture.yaml")
+    ten = config.resolve(CONFIGS / "snn_conv_1_gesture.yaml", overrides=["dataset.classes=10"])
+    assert config.follow_checkpoint(now, ten, warn=lambda _: None)["dataset"]["classes"] == 10
+    before = copy.deepcopy(now)
+    del before["dataset"]["classes"]
+    assert config.follow_checkpoint(ten, before, warn=lambda _: None)["dataset"]["classes"] == 11
+    for refused in (9, 12, "ten", True):
+        with pytest.raises(UserError, match="dataset.classes: .* at least 10, below 12"):
+            config.resolve(CONFIGS / "snn_conv_1_gesture.yaml", overrides=[f"dataset.classes={refused}"])
 
 
 def test_keys_of_other_experiments(tmp_path):

@@ -146,6 +146,32 @@ class TestGesture:
         assert (len(splits["train"]), len(splits["dev"])) == (25, 3)
         assert "3 of 28 training recordings, chosen at random, are for dev" in capsys.readouterr().out
 
+    def test_ten_classes_leave_out_the_last(self, folder):
+        write_gesture(folder)
+        splits = load("snn_conv_1_gesture", ".", "dataset.classes=10", "dataset.dev_split=subject")
+        assert {part: len(split) for part, split in splits.items()} == {"train": 2, "dev": 1, "test": 2}
+        assert frames(splits["test"])[1].tolist() == [0, 0]
+
+    def test_a_short_clip_of_a_class_that_is_left_out_is_no_error(self, folder):
+        write_gesture(folder, labels="1,1000,2000\n11,2000,2020\n")
+        load("snn_conv_1_gesture", ".", "dataset.classes=10")
+        with pytest.raises(UserError, match="user01_led.aedat 02 is too short for 50 bins"):
+            load("snn_conv_1_gesture", ".")
+
+    @pytest.mark.parametrize("classes, whole", [(11, (1176, 288)), (10, (1078, 264))])
+    def test_the_count_of_clips_is_printed(self, folder, capsys, monkeypatch, classes, whole):
+        write_gesture(folder)
+        load("snn_conv_1_gesture", ".", f"dataset.classes={classes}")
+        out, err = capsys.readouterr()
+        found = (6, 4) if classes == 11 else (3, 2)
+        for part, count, of in zip(("train", "test"), found, whole):
+            assert f"gesture: {count} {part} samples\n" in out
+            missing = f"{of - count:,} of the published {of:,} {part} samples are not there; is . whole?"
+            assert f"note: gesture: {missing}\n" in err
+        monkeypatch.setattr(gesture, "RECORDINGS", {"train": 0, "test": 0})
+        load("snn_conv_1_gesture", ".", f"dataset.classes={classes}")
+        assert "published" not in capsys.readouterr().err
+
     def test_dev_of_whole_subjects(self, folder):
         write_gesture(folder, subjects=range(1, 9))
         splits = load("snn_conv_1_gesture", ".", "dataset.dev_split=subject", "dataset.dev_size=3")

@@ -105,6 +105,13 @@ def test_what_does_not_fit(change, message):
         published.to_model(made, net, "file")
 
 
+def test_of_eleven_gestures_where_ten_are_wanted():
+    ten = snn_conv_1_gesture.network(settings_of(snn_conv_1_gesture, "dataset.classes=10"))
+    assert ten[-2].out_features == 10
+    with pytest.raises(UserError, match=r"snn5.neuron_cell.weight.weight of shape \[11, 256\], not \[10, 256\]"):
+        published.to_model(theirs(snn_conv_1_gesture)[1], ten, "file")
+
+
 def test_of_another_synapse_or_time_constant():
     with pytest.raises(UserError, match="axon1.dual_exp_iir_cell.* which the network lacks"):
         published.to_model(theirs(snn_mlp_1)[1], theirs(snn_mlp_2)[0], "file")

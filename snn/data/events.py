@@ -1,5 +1,7 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
+import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -31,6 +33,7 @@ class Format(NamedTuple):
     recordings: Callable  # from the root to their number, and an iterator over (split, Recording or UserError)
     bin_widths: Callable  # from durations `[N]`, length and encoding to microseconds of a bin, 0 for one too short
     simulate: Callable  # writes recordings to a folder, for `dataset.name: <name>_simulated`
+    whole: Callable  # from the config's `dataset` to the number of samples in the published "train" and "test"
 
 
 def dataset_section(names, root, holds, **others):
@@ -144,20 +147,23 @@ def _splits_of(part, file, dataset, config, device):
     cached = event_cache.read(file, ("time", "place", "first") if encoding == "max" else ("time", "place"))
     time, place, offsets = cached.columns["time"], cached.columns["place"].view(np.int16), cached.offsets
     widths = dataset.bin_widths(time[offsets[1:] - 1], length, encoding)
-    in_order = sorted(range(len(widths)), key=lambda n: cached.names[n])
-    recordings = [n for n in in_order if widths[n]]
-    if len(recordings) < len(widths) and not settings["skip_bad"]:
+    wanted = [n for n, label in enumerate(cached.labels) if label < settings.get("classes", math.inf)]
+    wanted.sort(key=lambda n: cached.names[n])
+    recordings = [n for n in wanted if widths[n]]
+    if len(recordings) < len(wanted) and not settings["skip_bad"]:
+        shortest = min(wanted, key=lambda n: widths[n])
         raise UserError(
-            f"{cached.names[widths.argmin()]} is too short for {length} bins: lower hyperparameters.length, or set "
+            f"{cached.names[shortest]} is too short for {length} bins: lower hyperparameters.length, or set "
             "dataset.skip_bad=true to leave such recordings out"
         )
-    skipped = cached.skipped + len(widths) - len(recordings)
+    skipped = cached.skipped + len(wanted) - len(recordings)
     if skipped:
         print(f"{skipped} bad {part} recordings are left out")
     if len(recordings) < 2:
         raise UserError(
             f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings; 2 are needed"
         )
+    _print_count(part, len(recordings), dataset, settings)
     step = time // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
     used = step < length  # events after the last bin are dropped
     if encoding == "max":
@@ -174,6 +180,15 @@ def _splits_of(part, file, dataset, config, device):
     train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.dev_share)
     some = train[: settings["train_size"] or None]
     return {"train": make(indices=some, shift=settings["shift"]), "dev": make(indices=dev)}
+
+
+def _print_count(part, count, dataset, settings):
+    """Print the number of samples, and a note if the published dataset has more."""
+    print(f"{settings['name']}: {count:,} {part} samples")
+    whole = dataset.whole(settings)[part]
+    if settings["name"] == dataset.name and count < whole:
+        missing = f"{whole - count:,} of the published {whole:,} {part} samples are not there"
+        print(f"note: {dataset.name}: {missing}; is {settings['root']} whole?", file=sys.stderr)
 
 
 def _train_and_dev(recordings, subjects, settings, dev_share):

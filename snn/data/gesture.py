@@ -16,17 +16,19 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import check_size, checked_entry, read_bytes, reading
-from snn.base.keys import NETWORK, Key, choice
+from snn.base.keys import NETWORK, Key, choice, integer
 from snn.data import events, simulated_gesture
 from snn.data.event_cache import Recording
 
 NAMES = ("gesture", "gesture_simulated")
 _ENCODING = "or: a pixel of a bin is 1 if it had an event; max: its share of the bin's highest count"
+_CLASSES = "11, or 10: without the last, other gestures, as in the paper"
 _DEV_SPLIT = "random: any training clips, as published; subject: people who are not in train"
 KEYS = {
     "encoding": Key("or", choice("or", "max"), _ENCODING, NETWORK),
     "dataset": events.dataset_section(
         NAMES, "data/DVS128-Gesture", "DvsGesture.tar.gz, or the .aedat files, labels and lists",
+        classes=Key(11, integer(10, 12), _CLASSES, NETWORK),
         dev_split=Key("random", choice("random", "subject"), _DEV_SPLIT),
     ),
 }  # fmt: skip
@@ -35,6 +37,7 @@ ARCHIVE = "DvsGesture.tar.gz"
 SHAPE = (2, 128, 128)  # polarity, x, y
 CLASSES = 11
 ROWS = 12  # of a label file: class 8 occurs twice
+RECORDINGS = {"train": 98, "test": 24}  # as published
 CLOCK_RESET = 500  # microseconds back, to where the recording began or before
 DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
 PADDING = 1 << 20  # bytes that may follow the last entry of an archive
@@ -90,6 +93,12 @@ def bin_widths(durations, length, encoding):
     """
     unit = 1000 if encoding == "max" else 1
     return (durations.astype(np.int64) // unit + 1) // length * unit
+
+
+def whole(settings):
+    """Return the number of clips, by split, of the published recordings: 1,176 and 288 of all classes."""
+    rows = ROWS - (CLASSES - settings["classes"])
+    return {part: rows * count for part, count in RECORDINGS.items()}
 
 
 def decode(data, name):
@@ -226,7 +235,7 @@ def _files(root, suffixes):
 
 
 FORMAT = events.Format(
-    "gesture", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write
+    "gesture", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write, whole
 )  # fmt: skip
 
 

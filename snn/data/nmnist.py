@@ -25,6 +25,7 @@ KEYS = {
 PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 SHAPE = (2, 34, 34)  # polarity, x, y
 MILLISECONDS = 300  # length of a recording, for binning
+RECORDINGS = {"train": 60_000, "test": 10_000}  # as published
 DEV_SHARE = 10_000 / 60_000  # of the training recordings, in the published split
 END_OF_ZIP = 22  # bytes of its last record, without the comment
 DIGITS = set("0123456789")
@@ -143,7 +144,7 @@ def _entries(root, part):
 
 
 FORMAT = events.Format(
-    "nmnist", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write
+    "nmnist", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write, lambda _: RECORDINGS
 )  # fmt: skip
 
 
