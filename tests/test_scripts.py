@@ -14,7 +14,9 @@ from snn.look import recall
 
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
-EVENTS = ["snn_conv_1_nmnist", "snn_conv_1_gesture", "snn_conv_1_gesture_30", "snn_conv_1_gesture_max"]
+EVENTS = [
+    "snn_conv_1_nmnist", "snn_conv_1_gesture", "snn_conv_1_gesture_30", "snn_conv_1_gesture_max", "snn_conv_2_gesture",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("script", MLPS + CNNS + EVENTS)
