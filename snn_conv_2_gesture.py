@@ -1,4 +1,4 @@
-"""SNN-CNN on DVS128 Gesture, beyond the paper: P2-32C3-P2-64C3-P2-64C3-P2-64C3-P2-110, averaged to 11; events in 20 bins.
+"""SNN-CNN on DVS128 Gesture, beyond the paper: P2-32C3-P2-64C3-P2-64C3-P2-64C3-P2-110, averaged to 11; 20 bins.
 
 python snn_conv_2_gesture.py --demo      simulated recordings, in a few minutes
 python snn_conv_2_gesture.py --train     DVS128 Gesture, 64 epochs; settings: configs/snn_conv_2_gesture.yaml
@@ -24,8 +24,8 @@ def network(config):
         synapse((32, 32, 32), p), snn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), neuron(p), nn.MaxPool2d(2),
         synapse((64, 16, 16), p), snn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), neuron(p), nn.MaxPool2d(2),
         synapse((64, 8, 8), p), snn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), neuron(p), nn.MaxPool2d(2),
-        nn.Flatten(), synapse(64 * 4 * 4, p), snn.Dropout(p["dropout"]), snn.Linear(64 * 4 * 4, 10 * classes), neuron(p),
-        nn.AvgPool1d(10),
+        nn.Flatten(), synapse(64 * 4 * 4, p), snn.Dropout(p["dropout"]), snn.Linear(64 * 4 * 4, 10 * classes),
+        neuron(p), nn.AvgPool1d(10),
     )  # fmt: skip
 
 
