@@ -10,7 +10,6 @@ direction.png.
 """
 
 import argparse
-import csv
 import statistics
 import sys
 import time
@@ -25,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from snn.base.files import write_csv, written_beside  # noqa: E402
+from benchmarks.runs import complete  # noqa: E402
+from snn.base.files import written_beside  # noqa: E402
 from snn.layers.synapses import Unfiltered  # noqa: E402
 
 FILTERS = {
@@ -97,18 +97,8 @@ def train(filters, pause, seed):
     }  # fmt: skip
 
 
-def run_all(file):
-    """Do the runs that the CSV lacks; return all its rows, as strings."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    done = {(row["filters"], row["pause"], row["seed"]) for row in rows}
-    for seed in SEEDS:
-        for pause in PAUSES:
-            for filters in FILTERS:
-                if (filters, str(pause), str(seed)) not in done:
-                    rows.append({key: str(value) for key, value in train(filters, pause, seed).items()})
-                    print(", ".join(f"{key} {rows[-1][key]}" for key in list(rows[-1])[:-1]), flush=True)
-                    write_csv(file, rows)
-    return rows
+def order(row):
+    return row["seed"], int(row["pause"]), list(FILTERS).index(row["filters"])
 
 
 def of(rows, filters, pause, column):
@@ -154,9 +144,12 @@ def draw(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "results")
-    out = parser.parse_args().out
-    rows = run_all(out / "direction.csv")
+    args = parser.parse_args()
+    out, columns = args.out, ("filters", "pause", "seed")
+    wanted = [(filters, pause, seed) for seed in SEEDS for pause in PAUSES for filters in FILTERS]
+    rows = complete(out / "direction.csv", columns, wanted, train, order, args.jobs)
     with written_beside(out / "direction.md") as file:
         file.write(table(rows).encode())
     with written_beside(out / "direction.png") as file:

@@ -11,13 +11,12 @@ stopped.
 
 import argparse
 import contextlib
-import csv
 import importlib
 import io
 import math
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
 
@@ -28,8 +27,9 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.runs import complete  # noqa: E402
 from snn import config  # noqa: E402
-from snn.base.files import write_csv, written_beside  # noqa: E402
+from snn.base.files import written_beside  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data import datasets  # noqa: E402
 from snn.layers.start import initialize  # noqa: E402
@@ -46,14 +46,12 @@ NETWORKS = {  # by name: script, what differs from its config (None: the demo), 
     "gesture demo, lr 1e-3": ("snn_conv_1_gesture", None, 150),
 }
 SEEDS = (2, 3, 4)
-FALLEN, WINDOW = 0.9, 5  # a network has begun to learn when this share of guessing's loss is the mean of so many steps
+WINDOW = 5  # a network has begun to learn when its mean loss over this number of steps
+FALLEN = 0.9  # is below this share of the loss of guessing
 
 
-@torch.no_grad()
-def kaiming(net, x, bias=0.0):
-    for layer in products(net):
-        nn.init.kaiming_normal_(layer.weight)
-        layer.bias.fill_(bias)
+def kaiming(net, x):
+    initialize(net, {"init": "kaiming", "threshold": 0})  # whose half are the biases
 
 
 @torch.no_grad()
@@ -135,21 +133,15 @@ def means(losses):
 
 def run_all(roots, jobs, file):
     """Do the runs that the CSV lacks; return all its rows, as strings."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    done = {(row["network"], row["start"], row["seed"]) for row in rows}
     wanted = [
         (name, start, seed) for seed in SEEDS for name in NETWORKS for start in STARTS
-        if (name, start, str(seed)) not in done and (name in TRY_ALL or start in TRIED_EVERYWHERE)
+        if name in TRY_ALL or start in TRIED_EVERYWHERE
     ]  # fmt: skip
-    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(train, *which, roots) for which in wanted]):
-            row = {key: str(value) for key, value in future.result().items()}
-            print(", ".join(f"{key} {row[key]}" for key in list(row)[:-1]), flush=True)
-            rows.append(row)
-            rows.sort(key=lambda row: (list(NETWORKS).index(row["network"]), list(STARTS).index(row["start"]),
-                                       row["seed"]))  # fmt: skip
-            write_csv(file, rows)
-    return rows
+
+    def order(row):
+        return list(NETWORKS).index(row["network"]), list(STARTS).index(row["start"]), row["seed"]
+
+    return complete(file, ("network", "start", "seed"), wanted, partial(train, roots=roots), order, jobs)
 
 
 def of(rows, name, start):

@@ -8,21 +8,17 @@ that are in the CSV are not repeated, so it can be stopped.
 """
 
 import argparse
-import csv
 import random
 import statistics
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
-
-import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import run  # noqa: E402
-from snn.base.files import write_csv  # noqa: E402
+from benchmarks.runs import complete, run  # noqa: E402
 from snn_conv_1_nmnist import network  # noqa: E402
 
 RECIPE = ROOT / "configs/recipes/nmnist_900.yaml"
@@ -67,15 +63,9 @@ def main():
     files = sorted(args.root.resolve().glob("T*/[0-9]/*.bin"))
     if len(files) < 1000:
         sys.exit(f"error: {args.root}: {len(files)} recordings <Train or Test>/<digit>/*.bin in it, too few to split")
-    file = args.out / "nmnist_splits.csv"
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    wanted = [split for split in SPLITS if str(split) not in {row["split"] for row in rows}]
-    with ProcessPoolExecutor(args.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(train, split, files) for split in wanted]):
-            row = {key: str(value) for key, value in future.result().items()}
-            rows = sorted([*rows, row], key=lambda row: row["split"])
-            print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-            write_csv(file, rows)
+    wanted = [(split,) for split in SPLITS]
+    of_split = partial(train, files=files)
+    rows = complete(args.out / "nmnist_splits.csv", ("split",), wanted, of_split, lambda row: row["split"], args.jobs)
     for part in ("dev", "test"):
         values = [float(row[part]) for row in rows]
         print(f"{part}: {statistics.mean(values):.1f} ± {statistics.stdev(values):.1f} %")

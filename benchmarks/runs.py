@@ -1,4 +1,4 @@
-"""A whole run of an experiment, quietly and in a temporary folder, for the benchmarks that train."""
+"""Whole runs of experiments, quietly and in temporary folders, and tables of runs that can be stopped and continued."""
 
 import contextlib
 import csv
@@ -6,9 +6,15 @@ import io
 import json
 import os
 import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import torch
+
+from snn.base.files import write_csv
 from snn.run.cli import main
+
+SHOWN = 40  # letters of a value that is printed; longer ones are curves
 
 
 def run(experiment, network, words, task=None):
@@ -29,3 +35,26 @@ def run(experiment, network, words, task=None):
         (left,) = Path(folder, "runs", experiment).iterdir()
         tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in left.glob("*.csv")}
         return json.loads((left / "result.json").read_text()), tables
+
+
+def complete(file, columns, wanted, train, order, jobs):
+    """Do the runs that a CSV file lacks, each in a process with one thread; return all its rows, as strings.
+
+    Args:
+        file: the CSV file, which is written after every run; it may not be there yet.
+        columns: names of those columns that tell runs apart.
+        wanted: the runs, in the order in which to do them: a tuple of values of these columns for each.
+        train: does a run; from these values to its row, a dict. A function of a module, or a partial of one.
+        order: from a row to what the file's rows are sorted by.
+        jobs: how many runs at a time.
+    """
+    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+    done = {tuple(row[column] for column in columns) for row in rows}
+    missing = [which for which in wanted if tuple(map(str, which)) not in done]
+    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for future in as_completed([pool.submit(train, *which) for which in missing]):
+            row = {key: str(value) for key, value in future.result().items()}
+            print(", ".join(f"{key} {value}" for key, value in row.items() if len(value) <= SHOWN), flush=True)
+            rows = sorted([*rows, row], key=order)
+            write_csv(file, rows)
+    return rows

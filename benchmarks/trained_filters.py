@@ -10,11 +10,10 @@ trained_filters.md and two pictures. Runs that are in the CSV are not repeated, 
 """
 
 import argparse
-import csv
 import os
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,9 +22,9 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import run  # noqa: E402
+from benchmarks.runs import complete, run  # noqa: E402
 from snn import config  # noqa: E402
-from snn.base.files import write_csv, written_beside  # noqa: E402
+from snn.base.files import written_beside  # noqa: E402
 from snn.data import series  # noqa: E402
 from snn.look.early import SHARES  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
@@ -76,23 +75,16 @@ def train(dataset, filters, seed, refit, root):
 
 def run_all(datasets, root, jobs, file):
     """Do the runs that the CSV lacks; return all its rows, as strings."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    done = {(row["dataset"], row["filters"], row["seed"], row["refit"]) for row in rows}
     wanted = [
         (dataset, filters, seed, refit)
         for pair, refits in ((("trained", "fixed"), (True, False)), (("first order", "none"), (True,)))
         for dataset in datasets for seed in SEEDS for filters in pair for refit in refits
-        if (dataset, filters, str(seed), str(refit)) not in done
     ]  # fmt: skip
-    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(train, *which, root) for which in wanted]):
-            row = {key: str(value) for key, value in future.result().items()}
-            rows.append(row)
-            print(", ".join(f"{key} {row[key]}" for key in list(row)[:-1]), flush=True)
-            rows.sort(key=lambda row: (list(PUBLISHED).index(row["dataset"]), list(FILTERS).index(row["filters"]),
-                                       row["refit"], row["seed"]))  # fmt: skip
-            write_csv(file, rows)
-    return rows
+
+    def order(row):
+        return list(PUBLISHED).index(row["dataset"]), list(FILTERS).index(row["filters"]), row["refit"], row["seed"]
+
+    return complete(file, ("dataset", "filters", "seed", "refit"), wanted, partial(train, root=root), order, jobs)
 
 
 def figures(rows, dataset, filters, part):
