@@ -31,6 +31,13 @@ python -m snn.report results
 rm -f results/trained_filters.csv
 python benchmarks/trained_filters.py
 
+# N-MNIST over five splits (half an hour), the first steps of deep networks (an hour), and the direction of time (five minutes).
+# data/N-MNIST as above, unpacked.
+rm -f results/nmnist_splits.csv results/first_steps.csv results/direction.csv
+python benchmarks/nmnist_splits.py
+python benchmarks/first_steps.py
+python benchmarks/direction.py
+
 # The demos.
 for script in snn_*.py associative_memory.py time_series.py; do
   python "$script" --demo
