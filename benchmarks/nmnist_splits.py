@@ -62,7 +62,8 @@ def main():
     args = parser.parse_args()
     files = sorted(args.root.resolve().glob("T*/[0-9]/*.bin"))
     if len(files) < 1000:
-        sys.exit(f"error: {args.root}: {len(files)} recordings <Train or Test>/<digit>/*.bin in it, too few to split")
+        few = f"{len(files)} recordings T*/<digit>/*.bin in it, and 1,000 are needed: set --root to a folder"
+        parser.exit(2, f"error: {args.root}: {few} with more, unpacked\n")
     wanted = [(split,) for split in SPLITS]
     of_split = partial(train, files=files)
     rows = complete(args.out / "nmnist_splits.csv", ("split",), wanted, of_split, lambda row: row["split"], args.jobs)
