@@ -1,0 +1,184 @@
+"""Filters that drift out of stability while they are trained, and four remedies: three seeds each.
+
+    python benchmarks/drift.py                   two runs at a time, a thread each
+    python benchmarks/drift.py --mnist data --jobs 1
+
+Trains snn_mlp_1 for 20 epochs and the associative memory for 26, in bfloat16, with the published form of the filters
+and with remedies. Writes drift.csv, a row for each run, drift.md and drift.png to results/. Runs that are in the CSV
+are not repeated, so it can be stopped.
+"""
+
+import argparse
+import importlib
+import math
+import statistics
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.runs import complete, run  # noqa: E402
+from snn.base.files import written_beside  # noqa: E402
+from snn.kernels import kernels_for  # noqa: E402
+from snn.layers.synapses import DualExpIIR, Synapse  # noqa: E402
+from snn.tasks.association import Association  # noqa: E402
+
+SEEDS = (2, 3, 4)
+PULL = 10  # of the start on coefficients, as a decoupled weight decay: a step moves them by PULL * lr of the distance
+
+
+class Pulled(DualExpIIR):
+    """Coefficients that decay towards their start, at a rate for each training step."""
+
+    rate = 0  # set by `network`
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.start = [getattr(self, name).detach().clone() for name in self.coefficients]
+
+    def forward(self, x, state=None):
+        if self.training:
+            with torch.no_grad():
+                for name, start in zip(self.coefficients, self.start):
+                    getattr(self, name).lerp_(start, self.rate)
+        return super().forward(x, state)
+
+
+class Poles(Synapse):
+    """A dual-exponential synapse that trains the logits of its two poles, in (0, 1): a1 = p + q, a2 = -p q."""
+
+    states, on_kernels = ("psp", "psp_before"), True
+    coefficients = ("logit_p", "logit_q", "b1")
+
+    def __init__(self, shape, tau_m, tau_s, trainable=True):
+        super().__init__(shape)
+        p, q = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
+        for name, value in zip(self.coefficients, (math.log(p / (1 - p)), math.log(q / (1 - q)), p - q)):
+            setattr(self, name, nn.Parameter(torch.full(self.shape, value), requires_grad=trainable))
+
+    @classmethod
+    def from_config(cls, shape, hyperparameters):
+        return DualExpIIR.from_config.__func__(cls, shape, hyperparameters)
+
+    def forward(self, x, state=None):
+        x = self.checked(x)
+        p, q = self.logit_p.sigmoid(), self.logit_q.sigmoid()
+        psp, *state = kernels_for(x).dual_exp_iir(x, *(state or (None, None)), p + q, -p * q, self.b1)
+        return psp, tuple(state)
+
+    @torch.no_grad()
+    def poles(self):
+        return torch.stack([self.logit_p.sigmoid(), self.logit_q.sigmoid()]).sort(0, descending=True)[0]
+
+
+REMEDIES = {  # by name: what it sets in the config, and its description
+    "published": ({}, "a1, a2 and b1 free"),
+    "clamped": ({"hyperparameters.stable_filters": "true"}, "`stable_filters: true`, after every step"),
+    "slower": ({"optimizer.coefficients_lr_factor": 0.1}, "`coefficients_lr_factor: 0.1`"),
+    "pulled": (
+        {"hyperparameters.synapse_type": "benchmarks.drift.Pulled"},
+        f"coefficients decay towards their start, by {PULL} times the learning rate a step",
+    ),
+    "poles": ({"hyperparameters.synapse_type": "benchmarks.drift.Poles"}, "the logits of two real poles are trained"),
+}
+COLORS = ("dimgrey", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
+NETWORKS = {  # by script: epochs, learning rate, figure of an epoch, its name, its best
+    "snn_mlp_1": (20, 1e-4, "dev_acc", "dev accuracy (%)", max),
+    "associative_memory": (26, 1e-3, "dev_loss", "dev loss", min),
+}
+
+
+def network(config, script):
+    """Build a script's network; coefficients that are pulled know the learning rate."""
+    net = importlib.import_module(script).network(config)
+    for layer in net.modules():
+        if isinstance(layer, Pulled):
+            layer.rate = PULL * NETWORKS[script][1]
+    return net
+
+
+def train(script, remedy, seed, mnist):
+    """Train once; return the row of the CSV."""
+    epochs, lr, figure, _, best = NETWORKS[script]
+    changes = {"pytorch_seed": seed, "hyperparameters.epoch": epochs, "precision": "bf16"}
+    changes |= {"hyperparameters.stable_filters": "false"} | REMEDIES[remedy][0]
+    task = Association() if script == "associative_memory" else None
+    if script == "snn_mlp_1":
+        changes["dataset.root"] = mnist
+    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    result, tables = run(script, partial(network, script=script), ["--device", "cpu", *words], task)
+    rows = tables["metrics"]
+    values = [float(row[figure]) for row in rows]
+    return {
+        "network": script, "remedy": remedy, "seed": seed, "best": best(values), "last": values[-1],
+        "unstable": rows[-1]["unstable_filters"], "seconds": round(sum(float(row["seconds"]) for row in rows)),
+        "commit": result["commit"], "values": " ".join(f"{value:.5g}" for value in values),
+        "unstable_filters": " ".join(row["unstable_filters"] for row in rows),
+    }  # fmt: skip
+
+
+def order(row):
+    return list(NETWORKS).index(row["network"]), list(REMEDIES).index(row["remedy"]), row["seed"]
+
+
+def of(rows, script, remedy):
+    return [row for row in rows if (row["network"], row["remedy"]) == (script, remedy)]
+
+
+def table(rows):
+    """Return the Markdown table: by network and remedy, the figure on dev and unstable filters."""
+    lines = ["Seeds 2, 3 and 4, `precision: bf16`. Made by `python benchmarks/drift.py`."]
+    for script, (epochs, _, _, name, _) in NETWORKS.items():
+        lines += [
+            "", f"## `{script}`, {epochs} epochs", "",
+            f"| Remedy | What | Best {name} | At the end | Unstable filters at the end |", "|---|---|---|---|---|",
+        ]  # fmt: skip
+        for remedy, (_, what) in REMEDIES.items():
+            found = of(rows, script, remedy)
+            cells = [", ".join(f"{float(row[key]):.4g}" for row in found) for key in ("best", "last", "unstable")]
+            lines += [f"| {remedy} | {what} | {' | '.join(cells)} |"] if found else []
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows):
+    """Draw the figure on dev and the share of unstable filters over the epochs: every seed, and the seeds' median."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    for (script, (_, _, _, name, _)), axes in zip(NETWORKS.items(), figure.subplots(2, 2)):
+        for axis, key, label in zip(axes, ("values", "unstable_filters"), (name, "unstable filters")):
+            for color, remedy in zip(COLORS, REMEDIES):
+                curves = [[float(value) for value in row[key].split()] for row in of(rows, script, remedy)]
+                for curve in curves:
+                    axis.plot(curve, color=color, lw=0.6, alpha=0.5)
+                if curves:
+                    axis.plot([statistics.median(at) for at in zip(*curves)], color=color, lw=1.8, label=remedy)
+            axis.set(xlabel="epoch", ylabel=label, title=script)
+            axis.grid(alpha=0.3)
+    figure.axes[2].set_yscale("log")
+    figure.axes[3].set_yscale("symlog")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mnist", type=Path, default=ROOT / "data", help="folder of MNIST/raw")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    args = parser.parse_args()
+    wanted = [(script, remedy, seed) for seed in SEEDS for script in NETWORKS for remedy in REMEDIES]
+    of_remedy = partial(train, mnist=args.mnist.resolve())
+    rows = complete(args.out / "drift.csv", ("network", "remedy", "seed"), wanted, of_remedy, order, args.jobs)
+    with written_beside(args.out / "drift.md") as file:
+        file.write(table(rows).encode())
+    with written_beside(args.out / "drift.png") as file:
+        draw(rows).savefig(file, format="png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
