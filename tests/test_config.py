@@ -215,6 +215,18 @@ def test_configs_are_short():
     assert len(lengths) == 14 and max(lengths.values()) <= 40 and sum(lengths.values()) <= 530, lengths
 
 
+OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=[file.stem for file in OVERLAYS])
+def test_overlays_lie_over_their_experiment_and_end_with_a_low_learning_rate(overlay):
+    command = re.search(r"^# python (\w+)\.py --train --config_file (\S+)$", overlay.read_text(), re.M)
+    experiment, path = command.groups() if command else (overlay.parent.name, overlay.relative_to(CONFIGS.parent))
+    assert CONFIGS.parent / path == overlay
+    settings = config.resolve(CONFIGS / f"{experiment}.yaml", overlay, warn=lambda _: None)
+    assert settings["scheduler"]["CosineAnnealingWarmRestarts"]["T_0"] == settings["hyperparameters"]["epoch"]
+
+
 def test_a_checkpoint_from_before_a_key_counts_as_the_default():
     """Even if the experiment now sets the key to another value."""
     now, _ = resolve("hyperparameters.threshold=0.5", "hyperparameters.surrogate=ATan")
