@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Remakes every figure of the README's table: two hours for each MLP on one core, half an hour for each of the other two runs,
-# a quarter of an hour for the demos. Resume a run that was stopped with its command and --resume.
+# Remakes every figure of the README's table: two hours for each MLP on one core, half an hour for N-MNIST and for each
+# association, a quarter of an hour for the demos. Resume a run that was stopped with its command and --resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The runs. Those that are kept ran with OMP_NUM_THREADS=1: rounding, and with it the last digits, depends on the processor and
 # the number of threads. N-MNIST: data/N-MNIST held only Train/*/00001.bin to 01000.bin and Test/*/00001.bin to 00050.bin.
 python snn_mlp_1.py --train
+python snn_mlp_1_non_zero.py --train
+python snn_mlp_1_poisson_input.py --train
 python snn_mlp_2.py --train
 python snn_conv_1_mnist.py --train --set precision=bf16 --set hyperparameters.epoch=74  # on a GPU; its published length is 100
 python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shift=2 --set optimizer.Adam.lr=1.0e-3 \
@@ -16,12 +18,16 @@ python associative_memory.py --train
 python time_series.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
-for experiment in snn_mlp_1 snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series; do
-  run=$(dirname "$(ls "runs/$experiment"/*/result.json | tail -n 1)")
-  kept="results/$experiment/$(basename "$run")"
-  rm -rf "results/$experiment"
+keep() {
+  run=$(dirname "$(ls "runs/$1"/*/result.json | tail -n 1)")
+  kept="results/$1/$(basename "$run")"
+  rm -rf "results/$1"
   mkdir -p "$kept"
   cp "$run"/{config.yaml,metrics.csv,result.json} "$kept"
+}
+for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist \
+  associative_memory time_series; do
+  keep "$experiment"
   python -m snn.checkpoint release "checkpoint/$experiment/best.pt" "weights/$experiment.pt" --half
   python "$experiment.py" --test --checkpoint "weights/$experiment.pt"
 done
