@@ -15,6 +15,8 @@ python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shi
   --set hyperparameters.batch_size=16 --set hyperparameters.epoch=11 --set scheduler.MultiStepLR.milestones='[8, 10]' \
   --set scheduler.MultiStepLR.gamma=0.3
 python associative_memory.py --train
+python associative_memory.py --train --set experiment_name=associative_memory_published \
+  --set dataset.patterns=associative_target.npy  # the patterns of the paper's public code
 python time_series.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
@@ -31,6 +33,7 @@ for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2
   python -m snn.checkpoint release "checkpoint/$experiment/best.pt" "weights/$experiment.pt" --half
   python "$experiment.py" --test --checkpoint "weights/$experiment.pt"
 done
+keep associative_memory_published
 python -m snn.report results
 
 # Time series with trained and other filters, five seeds: half an hour. data/time_series held the six datasets.
