@@ -9,7 +9,6 @@ and `none`. Writes a row for each run to direction.csv, which is kept, so it can
 direction.png.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -24,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from benchmarks.runs import complete  # noqa: E402
-from snn.base.files import written_beside  # noqa: E402
+from benchmarks.runs import command_line, complete  # noqa: E402
+from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.layers.synapses import Unfiltered  # noqa: E402
 
 FILTERS = {
@@ -143,17 +142,13 @@ def draw(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    parser = command_line(__doc__)
     args = parser.parse_args()
     out, columns = args.out, ("filters", "pause", "seed")
     wanted = [(filters, pause, seed) for seed in SEEDS for pause in PAUSES for filters in FILTERS]
     rows = complete(out / "direction.csv", columns, wanted, train, order, args.jobs)
-    with written_beside(out / "direction.md") as file:
-        file.write(table(rows).encode())
-    with written_beside(out / "direction.png") as file:
-        draw(rows).savefig(file, format="png", dpi=100)
+    write_text(out / "direction.md", table(rows))
+    write_picture(out / "direction.png", draw(rows))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and with remedies. Writes drift.csv, a row for each run, drift.md and drift.png 
 are not repeated, so it can be stopped.
 """
 
-import argparse
 import importlib
 import math
 import statistics
@@ -23,8 +22,8 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import complete, run  # noqa: E402
-from snn.base.files import written_beside  # noqa: E402
+from benchmarks.runs import command_line, complete, run  # noqa: E402
+from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.kernels import kernels_for  # noqa: E402
 from snn.layers.synapses import DualExpIIR, Synapse  # noqa: E402
 from snn.tasks.association import Association  # noqa: E402
@@ -64,7 +63,8 @@ class Poles(Synapse):
 
     @classmethod
     def from_config(cls, shape, hyperparameters):
-        return DualExpIIR.from_config.__func__(cls, shape, hyperparameters)
+        p = hyperparameters
+        return cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
 
     def forward(self, x, state=None):
         x = self.checked(x)
@@ -88,24 +88,24 @@ REMEDIES = {  # by name: what it sets in the config, and its description
     "poles": ({"hyperparameters.synapse_type": "benchmarks.drift.Poles"}, "the logits of two real poles are trained"),
 }
 COLORS = ("dimgrey", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
-NETWORKS = {  # by script: epochs, learning rate, figure of an epoch, its name, its best
-    "snn_mlp_1": (20, 1e-4, "dev_acc", "dev accuracy (%)", max),
-    "associative_memory": (26, 1e-3, "dev_loss", "dev loss", min),
+NETWORKS = {  # by script: epochs, figure of an epoch, its name, its best
+    "snn_mlp_1": (20, "dev_acc", "dev accuracy (%)", max),
+    "associative_memory": (26, "dev_loss", "dev loss", min),
 }
 
 
 def network(config, script):
     """Build a script's network; coefficients that are pulled know the learning rate."""
-    net = importlib.import_module(script).network(config)
+    net, optimizer = importlib.import_module(script).network(config), config["optimizer"]
     for layer in net.modules():
         if isinstance(layer, Pulled):
-            layer.rate = PULL * NETWORKS[script][1]
+            layer.rate = PULL * optimizer[optimizer["optimizer_choice"]]["lr"]
     return net
 
 
 def train(script, remedy, seed, mnist):
     """Train once; return the row of the CSV."""
-    epochs, lr, figure, _, best = NETWORKS[script]
+    epochs, figure, _, best = NETWORKS[script]
     changes = {"pytorch_seed": seed, "hyperparameters.epoch": epochs, "precision": "bf16"}
     changes |= {"hyperparameters.stable_filters": "false"} | REMEDIES[remedy][0]
     task = Association() if script == "associative_memory" else None
@@ -117,7 +117,7 @@ def train(script, remedy, seed, mnist):
     values = [float(row[figure]) for row in rows]
     return {
         "network": script, "remedy": remedy, "seed": seed, "best": best(values), "last": values[-1],
-        "unstable": rows[-1]["unstable_filters"], "seconds": round(sum(float(row["seconds"]) for row in rows)),
+        "unstable": rows[-1]["unstable_filters"], "seconds": round(result["seconds"]),
         "commit": result["commit"], "values": " ".join(f"{value:.5g}" for value in values),
         "unstable_filters": " ".join(row["unstable_filters"] for row in rows),
     }  # fmt: skip
@@ -134,7 +134,7 @@ def of(rows, script, remedy):
 def table(rows):
     """Return the Markdown table: by network and remedy, the figure on dev and unstable filters."""
     lines = ["Seeds 2, 3 and 4, `precision: bf16`. Made by `python benchmarks/drift.py`."]
-    for script, (epochs, _, _, name, _) in NETWORKS.items():
+    for script, (epochs, _, name, _) in NETWORKS.items():
         lines += [
             "", f"## `{script}`, {epochs} epochs", "",
             f"| Remedy | What | Best {name} | At the end | Unstable filters at the end |", "|---|---|---|---|---|",
@@ -147,9 +147,9 @@ def table(rows):
 
 
 def draw(rows):
-    """Draw the figure on dev and the share of unstable filters over the epochs: every seed, and the seeds' median."""
+    """Draw the figure on dev and the number of unstable filters over the epochs: every seed, and the seeds' median."""
     figure = Figure(figsize=(11, 6), layout="constrained")
-    for (script, (_, _, _, name, _)), axes in zip(NETWORKS.items(), figure.subplots(2, 2)):
+    for (script, (_, _, name, _)), axes in zip(NETWORKS.items(), figure.subplots(2, 2)):
         for axis, key, label in zip(axes, ("values", "unstable_filters"), (name, "unstable filters")):
             for color, remedy in zip(COLORS, REMEDIES):
                 curves = [[float(value) for value in row[key].split()] for row in of(rows, script, remedy)]
@@ -166,18 +166,14 @@ def draw(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--mnist", type=Path, default=ROOT / "data", help="folder of MNIST/raw")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
     args = parser.parse_args()
     wanted = [(script, remedy, seed) for seed in SEEDS for script in NETWORKS for remedy in REMEDIES]
     of_remedy = partial(train, mnist=args.mnist.resolve())
     rows = complete(args.out / "drift.csv", ("network", "remedy", "seed"), wanted, of_remedy, order, args.jobs)
-    with written_beside(args.out / "drift.md") as file:
-        file.write(table(rows).encode())
-    with written_beside(args.out / "drift.png") as file:
-        draw(rows).savefig(file, format="png", dpi=100)
+    write_text(args.out / "drift.md", table(rows))
+    write_picture(args.out / "drift.png", draw(rows))
 
 
 if __name__ == "__main__":

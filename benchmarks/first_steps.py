@@ -9,7 +9,6 @@ for each run, first_steps.md and first_steps.png to results/. Runs that are in t
 stopped.
 """
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -27,9 +26,9 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import complete  # noqa: E402
+from benchmarks.runs import command_line, complete  # noqa: E402
 from snn import config  # noqa: E402
-from snn.base.files import written_beside  # noqa: E402
+from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data import datasets  # noqa: E402
 from snn.layers.start import initialize  # noqa: E402
@@ -188,18 +187,14 @@ def draw(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--mnist", type=Path, default=ROOT / "data", help="folder of MNIST/raw")
     parser.add_argument("--nmnist", type=Path, default=ROOT / "data/N-MNIST", help="folder of Train and Test")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
     args = parser.parse_args()
     roots = {"snn_conv_1_mnist": args.mnist.resolve(), "snn_conv_1_nmnist": args.nmnist.resolve()}
     rows = run_all(roots, args.jobs, args.out / "first_steps.csv")
-    with written_beside(args.out / "first_steps.md") as file:
-        file.write(table(rows).encode())
-    with written_beside(args.out / "first_steps.png") as file:
-        draw(rows).savefig(file, format="png", dpi=100)
+    write_text(args.out / "first_steps.md", table(rows))
+    write_picture(args.out / "first_steps.png", draw(rows))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv,
 that are in the CSV are not repeated, so it can be stopped.
 """
 
-import argparse
 import random
 import statistics
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import complete, run  # noqa: E402
+from benchmarks.runs import command_line, complete, run  # noqa: E402
 from snn_conv_1_nmnist import network  # noqa: E402
 
 RECIPE = ROOT / "configs/recipes/nmnist_900.yaml"
@@ -49,16 +48,14 @@ def train(split, files):
         "best_epoch": result["best_epoch"],
         "dev": round(float(metrics[result["best_epoch"]]["dev_acc"]), 2),
         "test": round(result["test"], 2),
-        "seconds": round(sum(float(row["seconds"]) for row in metrics)),
+        "seconds": round(result["seconds"]),
         "on": result["on"],
     }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--root", type=Path, default=ROOT / "data/N-MNIST", help="folder with Train and Test, unpacked")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
     args = parser.parse_args()
     files = sorted(args.root.resolve().glob("T*/[0-9]/*.bin"))
     if len(files) < 1000:

@@ -1,5 +1,6 @@
 """Whole runs of experiments, quietly and in temporary folders, and tables of runs that can be stopped and continued."""
 
+import argparse
 import contextlib
 import csv
 import io
@@ -14,13 +15,15 @@ import torch
 from snn.base.files import write_csv
 from snn.run.cli import main
 
+ROOT = Path(__file__).parents[1]
 SHOWN = 40  # letters of a value that is printed; longer ones are curves
 
 
 def run(experiment, network, words, task=None):
     """Train and test an experiment with these words of the command line, without checkpoints.
 
-    Returns its result.json as a dict, and the rows of each CSV file in its run folder, by name such as "metrics".
+    Returns its result.json as a dict, with the `seconds` of all epochs, and the rows of each CSV file in its run
+    folder, by name such as "metrics".
     """
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -34,7 +37,16 @@ def run(experiment, network, words, task=None):
             os.chdir(before)
         (left,) = Path(folder, "runs", experiment).iterdir()
         tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in left.glob("*.csv")}
-        return json.loads((left / "result.json").read_text()), tables
+        result = json.loads((left / "result.json").read_text())
+        return result | {"seconds": sum(float(row["seconds"]) for row in tables["metrics"])}, tables
+
+
+def command_line(description):
+    """Return the parser of a benchmark of whole runs, with the options that all of these have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder for what is written")
+    return parser
 
 
 def complete(file, columns, wanted, train, order, jobs):

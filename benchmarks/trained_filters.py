@@ -9,7 +9,6 @@ of it, for the accuracy on that fifth (dev). Writes trained_filters.csv, a row f
 trained_filters.md and two pictures. Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -22,9 +21,9 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import complete, run  # noqa: E402
+from benchmarks.runs import command_line, complete, run  # noqa: E402
 from snn import config  # noqa: E402
-from snn.base.files import written_beside  # noqa: E402
+from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data import series  # noqa: E402
 from snn.look.early import SHARES  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
@@ -68,7 +67,7 @@ def train(dataset, filters, seed, refit, root):
         "dataset": dataset, "filters": filters, "seed": seed, "refit": refit,
         "dev": "" if refit else round(float(metrics[-1]["dev_acc"]), 2),
         "test": round(result["test"], 2),
-        "seconds": round(sum(float(row["seconds"]) for row in metrics), 1),
+        "seconds": round(result["seconds"], 1),
         "early": " ".join(row["accuracy"] for row in tables["early"]),
     }  # fmt: skip
 
@@ -181,20 +180,16 @@ def draw_early(rows, datasets):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("datasets", nargs="*", default=list(PUBLISHED), metavar="NAME", help="all six if none is named")
     parser.add_argument("--root", type=Path, default=ROOT / "data/time_series", help="folder of the datasets")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
     args = parser.parse_args()
     os.environ["MPLBACKEND"] = "Agg"
     root, out = args.root.resolve(), args.out.resolve()
     rows = run_all(args.datasets, root, args.jobs, out / "trained_filters.csv")
-    with written_beside(out / "trained_filters.md") as file:
-        file.write(table(rows, args.datasets, root).encode())
+    write_text(out / "trained_filters.md", table(rows, args.datasets, root))
     for name, draw in (("trained_filters", draw_filters), ("early", draw_early)):
-        with written_beside(out / f"{name}.png") as file:
-            draw(rows, args.datasets).savefig(file, format="png", dpi=100)
+        write_picture(out / f"{name}.png", draw(rows, args.datasets))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from snn import config
 from snn.base.errors import UserError
-from snn.base.files import read_bytes, reading, shipped, user_path, written_beside
+from snn.base.files import read_bytes, reading, shipped, user_path, write_picture, write_text
 
 CONFIGS = shipped("configs")
 
@@ -171,8 +171,7 @@ def main(argv=None):
         out = args.out or args.folders[0]
         text = table(runs)
         print(text, end="")
-        with written_beside(out / "table.md") as file:
-            file.write(text.encode())
+        write_text(out / "table.md", text)
         os.environ["MPLBACKEND"] = "Agg"  # as in snn.run.cli
         from snn.look import plots  # imports matplotlib, which takes a second
 
@@ -181,8 +180,7 @@ def main(argv=None):
             by_name.setdefault(run["config"]["experiment_name"], []).append(run)
         for name, of_name in by_name.items():
             figure = plots.learning_curves(name, of_name, metric_of(of_name[0]), PUBLISHED.get(name))
-            with written_beside(out / f"{name}.png") as file:
-                figure.savefig(file, format="png", dpi=100)
+            write_picture(out / f"{name}.png", figure)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

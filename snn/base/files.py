@@ -124,14 +124,24 @@ def written_beside(path, keep=None):
         yield file
 
 
+def write_text(path, text):
+    with written_beside(path) as file:
+        file.write(text.encode())
+
+
 def write_csv(path, rows):
     """Write rows, dicts with the same keys, to a CSV file whose header are the keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_picture(path, figure):
+    """Write a matplotlib figure to a PNG file."""
     with written_beside(path) as file:
-        file.write(text.getvalue().encode())
+        figure.savefig(file, format="png", dpi=100)
 
 
 def check_writable(path):

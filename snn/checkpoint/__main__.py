@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn import config
 from snn.base.errors import UserError
-from snn.base.files import shipped, user_path, written_beside
+from snn.base.files import shipped, user_path, write_text
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model, save, sha256
 from snn.checkpoint.trained import network_of
@@ -71,8 +71,7 @@ def release(source, target, half=False):
         for parameter, value in checkpoint["model"].items()
     }
     save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
-    with written_beside(f"{target}.sha256") as file:
-        file.write(f"{sha256(target)}  {Path(target).name}\n".encode())
+    write_text(f"{target}.sha256", f"{sha256(target)}  {Path(target).name}\n")
 
 
 def main(argv=None):

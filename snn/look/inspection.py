@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from snn.base.files import written_beside
+from snn.base.files import write_picture, write_text
 from snn.look.board import Board
 from snn.look.recorder import record
 
@@ -129,8 +129,7 @@ def save_pictures(pictures, folder):
     captions = {}
     for name, (make, caption) in pictures.items():
         try:
-            with written_beside(Path(folder) / f"{name}.png") as file:
-                make().savefig(file, format="png", dpi=100)
+            write_picture(Path(folder) / f"{name}.png", make())
         except Exception as error:  # drawing may raise anything; results are worth more than a picture
             print(f"note: no picture {name}: {' '.join(str(error).split())}", file=sys.stderr)
         else:
@@ -164,5 +163,4 @@ def _write_page(folder, title, text, captions):
         for name, caption in captions.items()
     )
     page = PAGE.format(title=html.escape(title), text=html.escape(text), figures=figures)
-    with written_beside(Path(folder) / "index.html") as file:
-        file.write(page.encode())
+    write_text(Path(folder) / "index.html", page)

@@ -14,7 +14,7 @@ import yaml
 
 from snn.base import ranks
 from snn.base.errors import UserError, not_written
-from snn.base.files import shipped, write_csv, written_beside
+from snn.base.files import shipped, write_csv, write_text
 
 
 def new_run_folder(experiment):
@@ -54,8 +54,7 @@ def move_aside(folder):
 
 
 def write_config(folder, config):
-    with written_beside(folder / "config.yaml") as file:
-        file.write(yaml.safe_dump(config, sort_keys=False).encode())
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
 def write_metrics(folder, history):
@@ -83,8 +82,7 @@ def write_result(folder, experiment, splits, device, best_epoch, test):
         "python": platform.python_version(),
         "numpy": numpy.__version__,
     }
-    with written_beside(folder / "result.json") as file:
-        file.write(json.dumps(values, indent=2).encode() + b"\n")
+    write_text(folder / "result.json", json.dumps(values, indent=2) + "\n")
 
 
 def _commit():
