@@ -26,7 +26,7 @@ from torch import nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import command_line, complete  # noqa: E402
+from benchmarks.runs import command_line, complete, draw_seeds  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
@@ -175,10 +175,8 @@ def draw(rows):
         for color, start in zip(COLORS, STARTS):
             curves = [means([float(loss) for loss in row["losses"].split()]) for row in of(rows, name, start)]
             if curves:
-                x, mean = range(WINDOW, WINDOW + len(curves[0])), [statistics.mean(at) for at in zip(*curves)]
-                axis.plot(x, mean, color=color, label=start, lw=2.5 if start == "init: kaiming" else 1.2)
-                axis.fill_between(x, *([limit(at) for at in zip(*curves)] for limit in (min, max)), color=color,
-                                  alpha=0.12, lw=0)  # fmt: skip
+                steps, width = range(WINDOW, WINDOW + len(curves[0])), 2.5 if start == "init: kaiming" else 1.2
+                draw_seeds(axis, steps, curves, color, 0.12, label=start, lw=width)
         axis.set_title(name, fontsize=10)
         axis.set(xlabel="step", ylabel="loss", ylim=(0, 3.2))
         axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Whole runs of experiments, quietly and in temporary folders, and tables of runs that can be stopped and continued."""
+"""Whole runs of experiments, quietly and in temporary folders; tables of runs, which can be stopped; seeds drawn."""
 
 import argparse
 import contextlib
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -64,9 +65,20 @@ def complete(file, columns, wanted, train, order, jobs):
     done = {tuple(row[column] for column in columns) for row in rows}
     missing = [which for which in wanted if tuple(map(str, which)) not in done]
     with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(train, *which) for which in missing]):
-            row = {key: str(value) for key, value in future.result().items()}
-            print(", ".join(f"{key} {value}" for key, value in row.items() if len(value) <= SHOWN), flush=True)
-            rows = sorted([*rows, row], key=order)
-            write_csv(file, rows)
+        try:
+            for future in as_completed([pool.submit(train, *which) for which in missing]):
+                row = {key: str(value) for key, value in future.result().items()}
+                print(", ".join(f"{key} {value}" for key, value in row.items() if len(value) <= SHOWN), flush=True)
+                rows = sorted([*rows, row], key=order)
+                write_csv(file, rows)
+        except BaseException:  # a run that fails, or Ctrl-C, is not told after hours of other runs
+            pool.shutdown(cancel_futures=True)
+            raise
     return rows
+
+
+def draw_seeds(axis, x, curves, color, alpha, **options):
+    """Draw the mean of curves, one for each seed, and a band from the lowest to the highest."""
+    points = list(zip(*curves))
+    axis.plot(x, [statistics.mean(values) for values in points], color=color, **options)
+    axis.fill_between(x, *([limit(v) for v in points] for limit in (min, max)), color=color, alpha=alpha, lw=0)

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import command_line, complete, run  # noqa: E402
+from benchmarks.runs import command_line, complete, draw_seeds, run  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data import series  # noqa: E402
@@ -165,11 +165,8 @@ def draw_early(rows, datasets):
                 if (row["dataset"], row["filters"], row["refit"]) == (dataset, filters, "True")
             ]
             if curves:
-                mean = [statistics.mean(values) for values in zip(*curves)]
-                low, high = ([limit(values) for values in zip(*curves)] for limit in (min, max))
                 share = (100 * SHARES).tolist()
-                axis.plot(share, mean, color=COLORS[filters], label=f"{filters} filters")
-                axis.fill_between(share, low, high, color=COLORS[filters], alpha=0.15, lw=0)
+                draw_seeds(axis, share, curves, COLORS[filters], 0.15, label=f"{filters} filters")
         axis.set_title(dataset, fontsize=10)
         axis.set(xlim=(0, 100), ylim=(0, 102))
         axis.grid(alpha=0.3)
