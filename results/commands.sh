@@ -10,6 +10,7 @@ python snn_mlp_1.py --train
 python snn_mlp_1_non_zero.py --train
 python snn_mlp_1_poisson_input.py --train
 python snn_mlp_2.py --train
+python snn_mlp_2_poisson_input.py --train
 python snn_conv_1_mnist.py --train --set precision=bf16 --set hyperparameters.epoch=74  # on a GPU; its published length is 100
 python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shift=2 --set optimizer.Adam.lr=1.0e-3 \
   --set hyperparameters.batch_size=16 --set hyperparameters.epoch=11 --set scheduler.MultiStepLR.milestones='[8, 10]' \
@@ -27,8 +28,8 @@ keep() {
   mkdir -p "$kept"
   cp "$run"/{config.yaml,metrics.csv,result.json} "$kept"
 }
-for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2 snn_conv_1_mnist snn_conv_1_nmnist \
-  associative_memory time_series; do
+for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2 snn_mlp_2_poisson_input \
+  snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series; do
   keep "$experiment"
   python -m snn.checkpoint release "checkpoint/$experiment/best.pt" "weights/$experiment.pt" --half
   python "$experiment.py" --test --checkpoint "weights/$experiment.pt"
