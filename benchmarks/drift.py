@@ -9,85 +9,32 @@ are not repeated, so it can be stopped.
 """
 
 import importlib
-import math
 import statistics
 import sys
 from functools import partial
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.remedies import Pulled  # noqa: E402
 from benchmarks.runs import command_line, complete, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
-from snn.kernels import kernels_for  # noqa: E402
-from snn.layers.synapses import DualExpIIR, Synapse  # noqa: E402
 from snn.tasks.association import Association  # noqa: E402
 
 SEEDS = (2, 3, 4)
-# Of coefficients to their start, as a decoupled weight decay: a step moves them by PULL * lr of the distance. As Adam
-# moves them by about lr, they end 1 / PULL away at most. With 10, as many filters drifted as without (seed 2).
-PULL = 30
-
-
-class Pulled(DualExpIIR):
-    """Coefficients that decay towards their start, at a rate for each training step."""
-
-    rate = 0  # set by `network`
-
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.start = [getattr(self, name).detach().clone() for name in self.coefficients]
-
-    def forward(self, x, state=None):
-        if self.training:
-            with torch.no_grad():
-                for name, start in zip(self.coefficients, self.start):
-                    getattr(self, name).lerp_(start, self.rate)
-        return super().forward(x, state)
-
-
-class Poles(Synapse):
-    """A dual-exponential synapse that trains the logits of its two poles, in (0, 1): a1 = p + q, a2 = -p q."""
-
-    states, on_kernels = ("psp", "psp_before"), True
-    coefficients = ("logit_p", "logit_q", "b1")
-
-    def __init__(self, shape, tau_m, tau_s, trainable=True):
-        super().__init__(shape)
-        p, q = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
-        for name, value in zip(self.coefficients, (math.log(p / (1 - p)), math.log(q / (1 - q)), p - q)):
-            setattr(self, name, nn.Parameter(torch.full(self.shape, value), requires_grad=trainable))
-
-    @classmethod
-    def from_config(cls, shape, hyperparameters):
-        p = hyperparameters
-        return cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
-
-    def forward(self, x, state=None):
-        x = self.checked(x)
-        p, q = self.logit_p.sigmoid(), self.logit_q.sigmoid()
-        psp, *state = kernels_for(x).dual_exp_iir(x, *(state or (None, None)), p + q, -p * q, self.b1)
-        return psp, tuple(state)
-
-    @torch.no_grad()
-    def poles(self):
-        return torch.stack([self.logit_p.sigmoid(), self.logit_q.sigmoid()]).sort(0, descending=True)[0]
-
-
+PULL = 10  # of coefficients to their start, as a decoupled weight decay: a step moves them by PULL * lr of the distance
 REMEDIES = {  # by name: what it sets in the config, and its description
     "published": ({}, "a1, a2 and b1 free"),
     "clamped": ({"hyperparameters.stable_filters": "true"}, "`stable_filters: true`, after every step"),
     "slower": ({"optimizer.coefficients_lr_factor": 0.1}, "`coefficients_lr_factor: 0.1`"),
     "pulled": (
-        {"hyperparameters.synapse_type": "benchmarks.drift.Pulled"},
+        {"hyperparameters.synapse_type": "benchmarks.remedies.Pulled"},
         f"coefficients decay towards their start, by {PULL} times the learning rate a step",
     ),
-    "poles": ({"hyperparameters.synapse_type": "benchmarks.drift.Poles"}, "the logits of two real poles are trained"),
+    "poles": ({"hyperparameters.synapse_type": "benchmarks.remedies.Poles"}, "logits of two real poles are trained"),
 }
 COLORS = ("dimgrey", "#d55e00", "#0072b2", "#009e73", "#cc79a7")
 NETWORKS = {  # by script: epochs, figure of an epoch, its name, its best
