@@ -57,6 +57,18 @@ def test_stabilize_moves_only_what_is_unstable():
         assert moved.any() and not (moved & stable).any()
 
 
+def test_stabilize_leaves_filters_as_slow_as_they_start():
+    for layer in (snn.DualExpIIR(3, 100, 50), snn.DualExpIIR(3, 1000, 500), snn.FirstOrderLowPass(3, 2000)):
+        before = [value.clone() for value in layer.parameters()]
+        assert not layer.unstable()
+        layer.stabilize()
+        assert all(torch.equal(*pair) for pair in zip(before, layer.parameters()))
+        with torch.no_grad():
+            layer.a1 += 0.1
+        layer.stabilize()
+        assert not layer.unstable() and largest_poles(layer).max() < 1
+
+
 def make_trainer(folder, *overrides, net=None, resume_from=None):
     """Return a Trainer on 40 noise images in batches of 8."""
     words = ("hyperparameters.batch_size=8", "hyperparameters.epoch=1", f"checkpoint_base_path={folder / 'checkpoint'}")
@@ -138,6 +150,12 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
     kept = torch.load(trainer.folder / "last.pt", weights_only=True)
     assert kept["running"]["counts"]["train"]["batches"] == 2
     assert torch.equal(kept["model"]["1.weight"], steps[2]["1.weight"])
+
+
+def test_with_a_cyclic_learning_rate_its_own_key_is_named(folder):
+    net = snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10), Poison(1))
+    with pytest.raises(UserError, match="start a new run with a lower scheduler.CyclicLR.max_lr"):
+        make_trainer(folder, "scheduler.scheduler_choice=CyclicLR", net=net).fit()
 
 
 def test_weights_that_are_not_finite_are_named(folder):

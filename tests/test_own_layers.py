@@ -155,9 +155,10 @@ def test_a_synapse_of_ones_own_is_counted_and_drawn(folder, capsys):
     from snn.look import plots
 
     assert plots.coefficients(net, net).axes and plots.impulse_responses(net, net).axes
-    trainer = make_trainer(folder, "hyperparameters.stable_filters=true", net=net)
+    with pytest.raises(snn.UserError, match="stable_filters: Alpha has no stabilize"):
+        make_trainer(folder, "hyperparameters.stable_filters=true", net=net)
     with pytest.raises(NotImplementedError, match="Alpha has no stabilize"):
-        trainer.fit()
+        snn.stabilize(net)
 
 
 def test_a_config_chooses_classes():

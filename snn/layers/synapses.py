@@ -6,10 +6,11 @@ import math
 import torch
 from torch import nn
 
+from snn.base.errors import UserError
 from snn.kernels import kernels_for
 from snn.layers.layer import Layer
 
-MARGIN = 1e-3  # from the limit of stability, for `stabilize`
+MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
 
 
 class Synapse(Layer):
@@ -114,8 +115,9 @@ class DualExpIIR(Synapse):
     @torch.no_grad()
     def stabilize(self):
         """Clamp into that triangle, less a margin."""
-        self.a2.clamp_(MARGIN - 1, 1 - MARGIN)
-        largest = 1 - MARGIN - self.a2
+        margin = _margin(math.exp(-1 / self.tau_m), math.exp(-1 / self.tau_s))
+        self.a2.clamp_(margin - 1, 1 - margin)
+        largest = 1 - margin - self.a2
         self.a1.clamp_(-largest, largest)
 
 
@@ -142,6 +144,7 @@ class FirstOrderLowPass(Synapse):
         super().__init__(shape)
         if not tau > 0:
             raise ValueError(f"FirstOrderLowPass needs tau > 0, got {tau}")
+        self.tau = tau
         self.a1 = _coefficient(self.shape, math.exp(-1 / tau), trainable)
 
     @classmethod
@@ -159,7 +162,8 @@ class FirstOrderLowPass(Synapse):
     @torch.no_grad()
     def stabilize(self):
         """Clamp to |a1| < 1, less a margin."""
-        self.a1.clamp_(MARGIN - 1, 1 - MARGIN)
+        margin = _margin(math.exp(-1 / self.tau))
+        self.a1.clamp_(margin - 1, 1 - margin)
 
 
 class Unfiltered(FirstOrderLowPass):
@@ -219,6 +223,15 @@ def stabilize(net):
             layer.stabilize()
 
 
+def check_stabilizes(net):
+    """Raise UserError if a synapse of a network has no `stabilize`."""
+    for layer in net.modules():
+        if isinstance(layer, Synapse) and type(layer).stabilize is Synapse.stabilize:
+            raise UserError(
+                f"hyperparameters.stable_filters: {type(layer).__name__} has no stabilize(): add it, or set false"
+            )
+
+
 def unstable_filters(net):
     """Return how many synapse filters of a network have an impulse response that does not decay."""
     return sum(layer.unstable() for layer in net.modules() if isinstance(layer, Synapse))
@@ -232,6 +245,11 @@ def coefficient_names(net):
         if isinstance(layer, Synapse)
         for coefficient in layer.coefficients
     }
+
+
+def _margin(*poles):
+    """Return the margin for filters that start with these poles: 1 - a1 - a2 is the product of their distances to 1."""
+    return min(MARGIN, math.prod(1 - pole for pole in poles) / 2)
 
 
 def _coefficient(shape, value, trainable):

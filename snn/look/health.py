@@ -30,7 +30,7 @@ def spikes_counted(net, counts):
 
 
 class NotFinite(Exception):
-    """A batch's loss or gradient is not finite; `batch` is what was passed to `add`."""
+    """A batch's loss or gradient is not finite; `batch` is what was passed to `note`."""
 
     def __init__(self, batch):
         self.batch = batch

@@ -12,7 +12,7 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.owner import owned
-from snn.layers.synapses import stabilize, unstable_filters
+from snn.layers.synapses import check_stabilizes, stabilize, unstable_filters
 from snn.look import health, inspection
 from snn.look.board import Board
 from snn.run import folders, loop, signals, snapshot
@@ -39,6 +39,8 @@ class Trainer:
         self.run_folder = None
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
+        if config["hyperparameters"]["stable_filters"]:
+            check_stabilizes(net)
         self.watch = health.FiniteWatch(self.optimizer)
         self.generator = loop.data_generator(self.device, config)
         self.preserved = loop.preserved_state(config)
@@ -166,7 +168,8 @@ class Trainer:
 
     def _where_not_finite(self, epoch, batch):
         where = health.where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
-        lr = f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
+        cyclic = isinstance(self.scheduler, lr_scheduler.CyclicLR)
+        lr = "scheduler.CyclicLR.max_lr" if cyclic else f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
         return (
             f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
             f"{self._kept()}; start a new run with a lower {lr}"
