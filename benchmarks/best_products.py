@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.timing import time_in_turn
 from snn.kernels import products
-from snn.run.loop import matrix_products
+from snn.kernels.products import matrix_products
 
 FORMATS = torch.contiguous_format, torch.channels_last
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

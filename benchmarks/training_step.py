@@ -31,8 +31,7 @@ from benchmarks.step_by_step import StepByStep  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.kernels import reference  # noqa: E402
-from snn.kernels.products import cpu_has_bf16  # noqa: E402
-from snn.run import loop  # noqa: E402
+from snn.kernels.products import cpu_has_bf16, matrix_products  # noqa: E402
 from snn.run.graph import StepGraph  # noqa: E402
 
 PRECISIONS = {"cpu": ("float32", "bf16")[: 1 + cpu_has_bf16()], "cuda": ("float32", "tf32", "bf16")}
@@ -63,7 +62,7 @@ def make_step(case, way, device, train=True):
     on_reference = mock.patch("snn.kernels._kernels_on", lambda device_type: reference)
 
     def step(x, *_):
-        with loop.matrix_products(precision_of(way), torch.device(device)), torch.set_grad_enabled(train):
+        with matrix_products(precision_of(way), torch.device(device)), torch.set_grad_enabled(train):
             if train:
                 optimizer.zero_grad()
             y = net(x)

@@ -9,7 +9,8 @@ import snn
 from benchmarks.networks import CASES
 from snn import kernels
 from snn.kernels import reference
-from snn.run import loop, training
+from snn.kernels.products import matrix_products
+from snn.run import training
 from snn.run.graph import StepGraph
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -38,7 +39,7 @@ def test_a_graph_takes_the_step_that_runs_without_one(name, precision):
 
         def step(x, *_, net=net, loss=loss, optimizer=optimizer):
             optimizer.zero_grad()
-            with loop.matrix_products(precision, x.device):
+            with matrix_products(precision, x.device):
                 y, _ = net(x)
             loss(y).backward()
             optimizer.step()

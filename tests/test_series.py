@@ -74,6 +74,21 @@ def test_scaling_is_from_train_alone_and_padding_is_after_it(folder):
     assert test.ends.tolist() == [10, 6] and test.values[1, 3:].eq(0).all() and test.length == train.length == 10
 
 
+def test_scaling_is_of_the_series_that_train_uses(folder):
+    write_toy(folder)
+    split = load(**{"dataset.train_size": 1})["train"]
+    (values,) = split.values * split.std + split.mean
+    torch.testing.assert_close(split.mean, values[: split.ends // split.hold].mean(0))
+
+
+def test_other_values_are_another_fingerprint(folder):
+    write_toy(folder)
+    before = {name: split.fingerprint() for name, split in load().items()}
+    (folder / "Toy/Toy_TEST.ts").write_text(TEST.replace("0,1,2,3,4", "0,1,2,3,4.5"))
+    after = {name: split.fingerprint() for name, split in load().items()}
+    assert [name for name in before if before[name] != after[name]] == ["test"]
+
+
 @pytest.mark.parametrize("refit, train", [(False, 8), (True, 10)])
 def test_dev_is_stratified_and_from_the_seed(folder, refit, train):
     write_toy(folder)
@@ -156,7 +171,7 @@ def test_early_answers(folder, capsys):
         def forward(self, x):
             return x, None
 
-    settings = {"hyperparameters": {"batch_size": 1}}
+    settings = {"hyperparameters": {"batch_size": 1}, "precision": "float32"}
     right = early.right_by_share(Same(), Split(), settings, SeriesClassification())
     assert right[:, 1].all() and right[:, 0].tolist() == [False] * 12 + [True] * 8
     early.report(right, folder)
@@ -190,7 +205,7 @@ class TestScript:
         assert any(line.startswith("best epoch 2:") for line in lines)
 
     def test_inspect(self, run):
-        settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40}
+        settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
         run("time_series", "--train", settings=settings)
         tested = run("time_series", "--test", settings=settings)
         assert run("time_series", "--inspect", settings=settings)[-1] == tested[-1]

@@ -13,7 +13,7 @@ from snn.base.errors import UserError
 from snn.base.files import written_beside
 from snn.data import encoders
 from snn.data.images import ImageSplit
-from snn.kernels.products import cpu_has_bf16
+from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
 from snn.run import loop, optimizers
@@ -89,6 +89,18 @@ def test_preserved_states_go_through_a_smaller_batch():
         torch.testing.assert_close(carried[:2], twice)
         torch.testing.assert_close(carried[2], once[2])
         assert not carried.requires_grad
+
+
+def test_preserved_states_of_a_longer_batch():
+    """A batch of 3 after one of 2: row 2 starts from zero, and is kept from then on."""
+    net, preserved = make_net(), Preserved()
+    x = torch.rand(5, 5, 784)
+    preserved.keep(net(x[:, :2], preserved.take(2))[1])
+    preserved.keep(net(x[:, 2:], preserved.take(3))[1])
+    twice, once = net(torch.cat([x[:, :2], x[:, 2:4]]))[1], net(x[:, 4:])[1]
+    (psp, _, (v, r)) = preserved.take(3)
+    for carried, both, first in ((psp, twice[0], once[0]), (v, twice[2][0], once[2][0]), (r, twice[2][1], once[2][1])):
+        torch.testing.assert_close(carried, torch.cat([both, first]))
 
 
 @pytest.mark.parametrize("choice", ["Adam", "AdamW", "SGD"])
@@ -177,15 +189,15 @@ def test_a_layer_of_ones_own_sees_float32():
 
 def test_precision(monkeypatch, capsys):
     cpu = torch.device("cpu")
-    with loop.matrix_products("tf32", cpu):
+    with matrix_products("tf32", cpu):
         assert torch.backends.cudnn.allow_tf32
-    with loop.matrix_products("float32", cpu):
+    with matrix_products("float32", cpu):
         assert not torch.backends.cudnn.allow_tf32 and not torch.is_autocast_enabled("cpu")
     for features, bf16 in (({"avx512bf16": True}, True), ({"bf16": True}, True), ({"avx512f": True}, False)):
         cpu_has_bf16.cache_clear()
         monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda features=features: features)
         for _ in range(3):
-            with loop.matrix_products("bf16", cpu):
+            with matrix_products("bf16", cpu):
                 assert torch.is_autocast_enabled("cpu") == bf16
     cpu_has_bf16.cache_clear()
     assert capsys.readouterr().err == (

@@ -52,11 +52,12 @@ class SeriesSplit(Split):
         lengths: `[N]` int64, steps of each series without the padding.
         hold: time steps for each step of a series.
         mean, std: `[C]`, by which the values are scaled, for streams.
-    All tensors are on the device for the batches.
+        in_files: int32, the bits of all values as in the files, for the fingerprint.
+    All tensors but the last are on the device for the batches.
     """
 
-    def __init__(self, values, labels, lengths, hold, mean, std):
-        self.values, self.labels, self.ends, self.hold = values, labels, lengths * hold, hold
+    def __init__(self, values, labels, lengths, hold, mean, std, in_files):
+        self.values, self.labels, self.ends, self.hold, self.in_files = values, labels, lengths * hold, hold, in_files
         self.mean, self.std, self.device, self.length = mean, std, values.device, values.shape[1] * hold
 
     def __len__(self):
@@ -92,20 +93,21 @@ def load(config, device, shape):
         "dev": ([given.values[n] for n in in_dev], given.labels[in_dev]),
         "test": (test.values, places[test.labels]),
     }
+    parts = {name: [of_all[: dataset[f"{name}_size"] or None] for of_all in part] for name, part in parts.items()}
     mean, std = _scaling(parts["train"][0])
     longest = max(map(len, given.values))
     hold = p["hold"] or max(1, p["length"] // longest)
     longest = max(longest, *map(len, test.values))
     splits = {}
     for name, (values, labels) in parts.items():
-        number = dataset[f"{name}_size"] or len(labels)
-        padded = np.zeros((min(number, len(labels)), longest, len(mean)), np.float32)
+        padded = np.zeros((len(labels), longest, len(mean)), np.float32)
         for row, of_one in zip(padded, values):
             row[: len(of_one)] = _held((of_one - mean) / std)
-        lengths = torch.tensor([len(of_one) for of_one in values[:number]])
-        tensors = torch.from_numpy(padded), torch.from_numpy(labels[:number]), lengths
-        scaling = (torch.from_numpy(values).float().to(device) for values in (mean, std))
-        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold, *scaling)
+        lengths = torch.tensor([len(of_one) for of_one in values])
+        tensors = torch.from_numpy(padded), torch.from_numpy(labels), lengths
+        scaling = (torch.from_numpy(of_all).float().to(device) for of_all in (mean, std))
+        in_files = torch.from_numpy(np.concatenate(values)).view(torch.int32)
+        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold, *scaling, in_files)
     return splits, dataset["name"]
 
 

@@ -135,6 +135,14 @@ def _input_gradient_by_phases(grad, weight, shape, stride, padding):
     return whole[:, :, padding : padding + shape[2], padding : padding + shape[3]]
 
 
+def matrix_products(precision, device):
+    """Return a context in which dense layers and convolutions run in that precision, where the device has it."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True  # a resumed run computes what one without a break does
+    bf16 = precision == "bf16" and (device.type != "cpu" or cpu_has_bf16())
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
 @cache
 def cpu_has_bf16():
     """Whether the CPU has instructions for products in bfloat16; where it has none, one line says so."""

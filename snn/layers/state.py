@@ -15,15 +15,21 @@ def map_tensors(function, state, *others):
 class Preserved:
     """The state that is carried from batch to batch, detached.
 
-    A shorter batch takes the first rows of the state; the other rows wait for the next full batch.
+    A shorter batch takes the first rows of the state; the other rows wait for the next full batch. A batch longer than
+    all before it takes rows that start from zero too.
     """
 
     def __init__(self, state=None):
         self.state = state
 
     def take(self, batch_size):
-        """Return the state for a batch of `batch_size` samples: its first rows, or None at the start."""
-        return map_tensors(lambda kept: kept[:batch_size], self.state)
+        """Return the state for a batch of `batch_size` samples, or None at the start."""
+
+        def rows(kept):
+            missing = max(0, batch_size - len(kept))
+            return torch.cat([kept, kept.new_zeros(missing, *kept.shape[1:])]) if missing else kept[:batch_size]
+
+        return map_tensors(rows, self.state)
 
     def keep(self, state):
         """Replace the rows that a batch took with the state it ended with."""

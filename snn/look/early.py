@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from snn.base.files import write_csv
+from snn.kernels.products import matrix_products
 from snn.look.plots import BLUE
 
 PARTS = 20
@@ -22,7 +23,9 @@ def right_by_share(net, split, config, task):
     found, everything = [], torch.arange(len(split), device=split.device)
     generator = torch.Generator(split.device)  # series have nothing random in them
     for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
-        y, labels = task.counted(net.eval()(x)[0], targets)
+        with matrix_products(config["precision"], x.device):
+            y = net.eval()(x)[0]
+        y, labels = task.counted(y, targets)
         parts = torch.arange(1, PARTS + 1, device=y.device)[:, None]
         last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
         so_far = y.cumsum(0).gather(0, last[..., None].expand(-1, -1, y.shape[2]))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from snn.base.files import write_csv
 from snn.data import patterns
+from snn.kernels.products import matrix_products
 from snn.layers.synapses import FirstOrderLowPass
 from snn.look import plots
 from snn.look.recorder import record
@@ -58,7 +59,8 @@ def table(net, split, config):
         for size in sizes:
             generator = torch.Generator(device).manual_seed(SEED)
             x = patterns.corrupt(split.patterns[which], CLEAN | {kind: size}, generator).transpose(0, 1).contiguous()
-            spikes = spikes_of(net, x)
+            with matrix_products(config["precision"], device):
+                spikes = spikes_of(net, x)
             lines.append(
                 {"corruption": kind, "size": size} | scores(spikes, target, config["hyperparameters"]["filter_tau_m"])
             )

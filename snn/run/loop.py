@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from snn.base import ranks
-from snn.kernels.products import cpu_has_bf16
+from snn.kernels.products import matrix_products
 from snn.layers.state import Preserved
 from snn.look import health
 
@@ -152,14 +152,6 @@ def run_epoch(
                 else:
                     bar.set_postfix_str(status)
     return counts.result_of_all()
-
-
-def matrix_products(precision, device):
-    """Return a context in which dense layers and convolutions run in that precision, where the device has it."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.deterministic = True  # a resumed run computes what one without a break does
-    bf16 = precision == "bf16" and (device.type != "cpu" or cpu_has_bf16())
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def test(net, split, config, task):
