@@ -12,7 +12,7 @@ from torch import nn
 import snn
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
-from snn.tasks.classification import Classification
+from snn.tasks.gestures import Gestures
 
 
 def network(config):
@@ -27,14 +27,6 @@ def network(config):
         nn.Flatten(), synapse(64 * 4 * 4, p), snn.Dropout(p["dropout"]), snn.Linear(64 * 4 * 4, 10 * classes),
         neuron(p), nn.AvgPool1d(10),
     )  # fmt: skip
-
-
-class Gestures(Classification):
-    """Classification; of epochs that are equal on dev, that with the lower loss is better: a person has few clips."""
-
-    def is_better(self, entry, than):
-        mine, other = ((line["dev_acc"], -line["dev_loss"]) for line in (entry, than))
-        return mine > other
 
 
 if __name__ == "__main__":

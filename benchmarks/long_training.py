@@ -89,7 +89,8 @@ def seconds_of_board(trainer, writer, epoch):
     """Return the seconds of TensorBoard's output after an epoch; every tenth has histograms and a picture."""
     dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in ("2", "6", "10")})
     start = time.perf_counter()
-    writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, trainer.net, trainer.config, trainer._picture)
+    length = trainer.config["hyperparameters"]["length"]
+    writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, length, trainer.net, trainer.config, trainer._picture)
     return time.perf_counter() - start
 
 

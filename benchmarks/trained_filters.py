@@ -178,15 +178,18 @@ def draw_early(rows, datasets):
 
 def main():
     parser = command_line(__doc__)
-    parser.add_argument("datasets", nargs="*", default=list(PUBLISHED), metavar="NAME", help="all six if none is named")
+    parser.add_argument("datasets", nargs="*", metavar="NAME", help="all six if none is named")
     parser.add_argument("--root", type=Path, default=ROOT / "data/time_series", help="folder of the datasets")
     args = parser.parse_args()
+    datasets = args.datasets or list(PUBLISHED)
+    if unknown := set(datasets) - set(PUBLISHED):
+        parser.error(f"{', '.join(sorted(unknown))}: the table has {', '.join(PUBLISHED)}")
     os.environ["MPLBACKEND"] = "Agg"
     root, out = args.root.resolve(), args.out.resolve()
-    rows = run_all(args.datasets, root, args.jobs, out / "trained_filters.csv")
-    write_text(out / "trained_filters.md", table(rows, args.datasets, root))
+    rows = run_all(datasets, root, args.jobs, out / "trained_filters.csv")
+    write_text(out / "trained_filters.md", table(rows, datasets, root))
     for name, draw in (("trained_filters", draw_filters), ("early", draw_early)):
-        write_picture(out / f"{name}.png", draw(rows, args.datasets))
+        write_picture(out / f"{name}.png", draw(rows, datasets))
 
 
 if __name__ == "__main__":

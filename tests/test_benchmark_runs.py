@@ -3,10 +3,14 @@
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
+from test_health import make_trainer
 
+from benchmarks import long_training
 from benchmarks.runs import complete
+from snn.look.board import Board
 
 
 def train(number, folder):
@@ -16,6 +20,12 @@ def train(number, folder):
     if number == 0:
         raise RuntimeError("run 0 failed")
     return {"number": number, "square": number**2}
+
+
+def test_the_board_is_written_as_in_a_training(tmp_path):
+    trainer, writer = make_trainer(tmp_path), create_autospec(Board, instance=True)
+    long_training.seconds_of_board(trainer, writer, 1)
+    writer.write.assert_called_once()
 
 
 def test_only_missing_runs_are_made(tmp_path):

@@ -130,7 +130,11 @@ def with_graph(step, net, optimizer, config, task):
     for those of this project and of torch.
     """
     device, wish = next(net.parameters()).device, config["cuda_graph"]
-    if device.type != "cuda" or wish == "never" or ranks.ranks() > 1 or config["states"] == "preserved":
+    if device.type != "cuda" or wish == "never":
+        return step
+    if ranks.ranks() > 1 or config["states"] == "preserved":
+        if wish == "always" and optimizer and ranks.rank() == 0:
+            print("note: no CUDA graph, since several ranks, or preserved states, run without it", file=sys.stderr)
         return step
     parts = [*net.modules(), task]
     parts += [layer.surrogate for layer in net.modules() if hasattr(layer, "surrogate")]
