@@ -108,7 +108,7 @@ def test_keys_of_the_published_configs(laid_over):
     text = "\n".join(notes)
     for expected in (
         "hyperparameters.droupout is read as hyperparameters.dropout", "membrane_filer is read as", "acc_file_name",
-        "checkpoint_base_name", "hyperparameters.dropout: 0.2 takes effect here; the published code always used 0.3",
+        "checkpoint_base_name", "hyperparameters.dropout: 0.2 here; the published code read no such key",
     ):  # fmt: skip
         assert text.count(expected) == 1, expected
 
@@ -255,10 +255,12 @@ def test_a_checkpoint_from_before_a_key_counts_as_the_default():
         ("hyperparameters.neuron=snn.DualExpFilter", "a class with a class method from_config"),
         ("hyperparameters.synapse_type=snn.SpikingNeuron", "your own subclass of Synapse"),
         ("hyperparameters.surrogate_arguments={slope: 3}", "Gaussian takes sigma"),
-        ("hyperparameters.surrogate_arguments={sigma: 0}", "Gaussian needs sigma > 0, got 0"),
-        ("hyperparameters.surrogate_arguments={sigma: -1}", "Gaussian needs sigma > 0, got -1"),
-        ("hyperparameters.surrogate_arguments={sigma: abc}", "Gaussian needs sigma > 0, got 'abc'"),
-        ("hyperparameters.surrogate_arguments={sigma: null}", "Gaussian needs sigma > 0, got None"),
+        ("hyperparameters.surrogate_arguments={sigma: 0}", "Gaussian needs a finite sigma > 0, got 0"),
+        ("hyperparameters.surrogate_arguments={sigma: -1}", "Gaussian needs a finite sigma > 0, got -1"),
+        ("hyperparameters.surrogate_arguments={sigma: abc}", "Gaussian needs a finite sigma > 0, got 'abc'"),
+        ("hyperparameters.surrogate_arguments={sigma: null}", "Gaussian needs a finite sigma > 0, got None"),
+        ("hyperparameters.surrogate_arguments={sigma: .inf}", "Gaussian needs a finite sigma > 0, got inf"),
+        ("hyperparameters.surrogate_arguments={sigma: true}", "Gaussian needs a finite sigma > 0, got True"),
         ("hyperparameters.surrogate_arguments={sigma: 1.0e-300}", "is not allowed"),
         ("hyperparameters.surrogate_arguments=3", "a mapping, such as"),
         ("optimizer.coefficients_lr_factor=0", "a number above 0"),

@@ -179,6 +179,12 @@ class TestGesture:
         assert len(subjects["dev"]) == 2 and subjects["dev"] | subjects["train"] == set(range(1, 9))
         assert not subjects["dev"] & subjects["train"]
 
+    def test_some_training_clips_are_of_all_people_that_train(self, folder):
+        write_gesture(folder, subjects=range(1, 9))
+        settings = ("dataset.dev_split=subject", "dataset.dev_size=2", "dataset.train_size=7")
+        split = load("snn_conv_1_gesture", ".", *settings)["train"]
+        assert len(split) == 7 and len(set(frames(split)[0].amax((0, 2, 4)).argmax(1).tolist())) > 4
+
 
 def plain_bins(recordings, widths, length, shape, largest):
     """Return what `bin_or` and `bin_max` should return, computed event by event."""

@@ -12,6 +12,7 @@ import torch
 import yaml
 from scripts import ROOT, TINY, TINY_CNN
 
+import snn
 from snn import checkpoint, config
 from snn.base.errors import UserError
 from snn.checkpoint.__main__ import main as checkpoint_main
@@ -60,6 +61,24 @@ def test_checkpoints_with_other_things_in_them(trained, tmp_path, change):
     torch.save(saved | change, tmp_path / "odd.pt")
     with pytest.raises(UserError, match="odd.pt has no config, epoch and model"):
         checkpoint.load(tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("states", [[1], {"a": 0.5}, {1: torch.zeros(2)}, None])
+def test_the_public_codes_checkpoint_with_other_things_in_it(tmp_path, states):
+    torch.save({"epoch": 0, "snn_state_dict": states}, tmp_path / "odd")
+    with pytest.raises(UserError, match="odd has no config, epoch and model, and no snn_state_dict, of tensors"):
+        checkpoint.load(tmp_path / "odd")
+
+
+def test_a_config_in_which_no_network_can_be_made(trained, tmp_path, capsys):
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    saved["config"]["hyperparameters"] |= {"tau_m": "x"}
+    torch.save(saved, tmp_path / "odd.pt")
+    with pytest.raises(SystemExit) as end:
+        checkpoint_main(["convert", str(tmp_path / "odd.pt"), str(tmp_path / "out")])
+    assert end.value.code == 2 and "odd.pt: the network of its config can't be made: " in capsys.readouterr().err
+    with pytest.raises(UserError, match="the network of its config can't be made"):
+        snn.load(tmp_path / "odd.pt")
 
 
 def test_release_of_a_demo(trained, tmp_path):

@@ -12,11 +12,12 @@ from snn import config
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path, write_text
 from snn.checkpoint import published
-from snn.checkpoint.store import load, load_model, save, sha256
-from snn.checkpoint.trained import network_of
+from snn.checkpoint.store import load, save, sha256
+from snn.checkpoint.trained import trained_network
 from snn.layers.synapses import coefficient_names
 
 CONFIGS = shipped("configs")
+UNKNOWN = -1  # epoch
 
 
 def convert(source, target, experiment=None):
@@ -36,10 +37,9 @@ def convert(source, target, experiment=None):
     settings = (
         config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else config.completed(checkpoint["config"])
     )
-    net = network_of(experiment, source)(settings)
-    load_model(net, checkpoint, source)
+    net = trained_network(checkpoint, settings, source)
     if is_published:
-        result = {"config": settings, "epoch": checkpoint["epoch"], "model": net.state_dict()}
+        result = {"config": settings, "epoch": checkpoint.get("epoch", UNKNOWN), "model": net.state_dict()}
     else:
         result = published.from_checkpoint(checkpoint, net)
     save(target, result)
@@ -63,8 +63,7 @@ def release(source, target, half=False):
     if not own.exists():
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
-    net = network_of(name, source)(settings)
-    load_model(net, checkpoint, source)
+    net = trained_network(checkpoint, settings, source)
     coefficients = coefficient_names(net)
     model = {
         parameter: value.half() if half and parameter not in coefficients else value

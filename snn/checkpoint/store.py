@@ -40,17 +40,20 @@ def load(path, experiment=None):
     """
     path = user_path(path)
     if not path.exists():
-        raise UserError(f"no checkpoint at {path}: train first (--train), or name one with --checkpoint")
+        raise UserError(
+            f"no checkpoint at {path}: train first (--train), or correct the path (--checkpoint, test_checkpoint_path)"
+        )
     with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another with --checkpoint", path):
         digest = Path(f"{path}.sha256")
         if digest.exists() and read_bytes(digest).split()[:1] != [sha256(path).encode()]:
             raise ValueError(f"its SHA-256 is not the one in {digest.name}")
         checkpoint = torch.load(_unzipped(path), map_location="cpu", weights_only=True)
-    if published.is_published(checkpoint):
+    if published.is_published(checkpoint) and _are_weights(checkpoint["snn_state_dict"]):
         return checkpoint
     if not _is_ours(checkpoint):
         raise UserError(
-            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict: name another with --checkpoint"
+            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict, of tensors: name another with "
+            "--checkpoint"
         )
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
@@ -65,9 +68,12 @@ def _is_ours(checkpoint):
         and {"config", "epoch", "model"} <= checkpoint.keys()
         and isinstance(checkpoint["config"], dict)
         and isinstance(checkpoint["config"].get("experiment_name"), str)
-        and isinstance(checkpoint["model"], dict)
-        and all(map(torch.is_tensor, checkpoint["model"].values()))
+        and _are_weights(checkpoint["model"])
     )
+
+
+def _are_weights(model):
+    return isinstance(model, dict) and all(isinstance(key, str) and torch.is_tensor(model[key]) for key in model)
 
 
 def sha256(path):

@@ -42,7 +42,10 @@ def schema_of(config):
     name = get(config, "dataset.name")
     dataset = datasets.module_of(name)
     if dataset is None:
-        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {' or '.join(datasets.TABLE)}")
+        names = " or ".join(datasets.TABLE)
+        raise UserError(
+            f"config: dataset.name: {_short(name)} is not allowed; use {names}, or a time series, with a capital"
+        )
     return _merged(EVERYWHERE, dataset.KEYS)
 
 
@@ -124,7 +127,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     config = check(config, schema)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
-            warn(f"{key}: {get(config, key)} takes effect here; the published code always used {published}")
+            warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
 
 

@@ -178,8 +178,10 @@ def _splits_of(part, file, dataset, config, device):
     if part == "test":
         return {"test": make(indices=_some(recordings, settings["test_size"]))}
     train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.dev_share)
-    some = train[: settings["train_size"] or None]
-    return {"train": make(indices=some, shift=settings["shift"]), "dev": make(indices=dev)}
+    return {
+        "train": make(indices=_some(train, settings["train_size"]), shift=settings["shift"]),
+        "dev": make(indices=dev),
+    }
 
 
 def _print_count(part, count, dataset, settings):

@@ -10,7 +10,7 @@ from PIL import Image
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import reading, shipped
-from snn.base.keys import NETWORK, Key, choice, count, fraction, not_negative, size, typed_path
+from snn.base.keys import NETWORK, PLACE, Key, choice, count, fraction, not_negative, size, typed_path
 from snn.data.base import Split, dataset_keys, fingerprint
 from snn.layers.synapses import DualExpFilter
 
@@ -24,8 +24,8 @@ KEYS = {
     "encoding": Key("original", choice("original"), "the patterns are already spikes", NETWORK),
     "dataset": dataset_keys(
         NAMES,
-        patterns=Key("", typed_path, _FOLDER),
-        delay=Key(4, size, "steps by which the output lags the input"),
+        patterns=Key("", typed_path, _FOLDER, PLACE),
+        delay=Key(4, size, "steps by which the output lags the input", NETWORK),
     )
     | {
         f"{part}_size": Key(1000, count, "number of samples per pass; they cycle through the patterns")

@@ -85,8 +85,8 @@ class _Positive(Surrogate):
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"{type(self).__name__} needs {field.name} > 0, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{type(self).__name__} needs a finite {field.name} > 0, got {value!r}")
 
 
 @dataclass(frozen=True)

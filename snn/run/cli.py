@@ -101,6 +101,8 @@ def _run(own_config, network, task, args):
         return
 
     device = find_device(args.device or settings["device"])
+    if settings["precision"] == "tf32" and device.type == "cpu":
+        _note("precision tf32 is for CUDA: products run in float32")
     batch_size = settings["hyperparameters"]["batch_size"]
     if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect runs in one process: leave out torchrun")
