@@ -121,7 +121,9 @@ def test_keys_of_the_published_configs(laid_over):
         ("hyperparameters=3", ["hyperparameters", "is a group"]),
         ("hyperparameters.epoch", ["write key=value"]),
         ("hyperparameters.epoch={", ["not YAML"]),
-        ("hyperparameters.epoch=0", ["hyperparameters.epoch", "0", "at least 1"]),
+        ("epoch=3", ["epoch", "did you mean hyperparameters.epoch?"]),
+        ("lr=0.1", ["lr", "did you mean optimizer.Adam.lr or optimizer.AdamW.lr or optimizer.SGD.lr?"]),
+        ("hyperparameters.epoch=0", ["--set: hyperparameters.epoch", "0", "at least 1"]),
         ("hyperparameters.epoch=2.5", ["hyperparameters.epoch", "2.5", "an integer"]),
         ("hyperparameters.epoch=true", ["hyperparameters.epoch", "True", "an integer"]),
         ("hyperparameters.length=0", ["hyperparameters.length", "0", "at least 1"]),
@@ -166,6 +168,7 @@ def test_what_is_refused(override, words):
         (b"", ["holds no keys"]),
         (b"\xff\xfe\x00", ["not a text file"]),
         (b"hyperparameter: {epoch: 3}\n", ["unknown key; did you mean hyperparameters?"]),
+        (b"hyperparameters: {epoch: ten}\n", ["mine.yaml: hyperparameters.epoch: 'ten' is not allowed"]),
         (b"a: !!python/object/apply:os.system ['true']\n", ["not YAML"]),
     ],
 )

@@ -177,6 +177,7 @@ MISTAKES = {
     "no action": ([], {}, "nothing to do: add --train, --test, --inspect, --show or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
     "resume without train": (["--test", "--resume"], {}, "add --train"),
+    "resume alone": (["--resume"], {}, "--resume continues a run: add --train"),
     "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),
     "unknown key": (["--train"], {"hyperparameters.epochs": 3}, "did you mean epoch?"),
     "value out of range": (["--train"], {"hyperparameters.tau_s": 4}, "must be above hyperparameters.tau_s, 4"),
@@ -190,7 +191,7 @@ MISTAKES = {
         "no checkpoint at checkpoint/snn_mlp_1/last.pt: there is no run to resume",
     ),
     "no checkpoint": (["--test"], {"experiment_name": "mine"}, "no checkpoint at checkpoint/mine/best.pt: train first"),
-    "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "text.pt is not a checkpoint"),
+    "text as checkpoint": (["--test", "--checkpoint", "text.pt"], {}, "(torch.save did not write it, or it holds more"),
     "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "cut.pt is not a checkpoint or is cut short"),
     "weights alone": (["--test", "--checkpoint", "weights.pt"], {}, "has no config, epoch and model"),
     "another's checkpoint": (["--test", "--checkpoint", "other.pt"], {}, "is of snn_mlp_2, not of snn_mlp_1"),
@@ -231,3 +232,9 @@ def test_help_from_a_shell():
     assert result.returncode == 0
     for expected in ("usage: snn_conv_1_mnist.py", "32C3-32C3-64C3-P2-64C3-P2-512-10", "--config_file F"):
         assert expected in result.stdout
+
+
+def test_show_shows_the_device_that_was_asked_for(run):
+    assert any(
+        re.match(r"device: cpu +# .*\[--device\]", line) for line in run("snn_mlp_1", "--show", "--device", "cpu")
+    )

@@ -8,6 +8,7 @@ each split), running (what the unfinished epoch has counted).
 
 import hashlib
 import io
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -41,13 +42,13 @@ def load(path, experiment=None):
     path = user_path(path)
     if not path.exists():
         raise UserError(
-            f"no checkpoint at {path}: train first (--train), or correct the path (--checkpoint, test_checkpoint_path)"
+            f"no checkpoint at {path}: train first, or correct the path (--checkpoint, test_checkpoint_path)"
         )
     with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another with --checkpoint", path):
         digest = Path(f"{path}.sha256")
         if digest.exists() and read_bytes(digest).split()[:1] != [sha256(path).encode()]:
             raise ValueError(f"its SHA-256 is not the one in {digest.name}")
-        checkpoint = torch.load(_unzipped(path), map_location="cpu", weights_only=True)
+        checkpoint = _plain(_unzipped(path))
     if published.is_published(checkpoint) and _are_weights(checkpoint["snn_state_dict"]):
         return checkpoint
     if not _is_ours(checkpoint):
@@ -59,6 +60,13 @@ def load(path, experiment=None):
     if experiment and name != experiment:
         raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
     return checkpoint
+
+
+def _plain(file):
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own message is about how to load it all the same
+        raise ValueError("torch.save did not write it, or it holds more than plain data") from None
 
 
 def _is_ours(checkpoint):

@@ -124,7 +124,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         for name in reversed(key.split(".")):
             settings = {name: settings}
         lay_over(settings, "--set")
-    config = check(config, schema)
+    config = check(config, schema, sources)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
@@ -215,13 +215,13 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     return check(config)
 
 
-def check(config, schema=None):
+def check(config, schema=None, sources=None):
     """Return a copy of `config` in which every key is present and every value is checked.
 
-    `schema` is that of the config's dataset unless another is given.
+    `schema` is that of the config's dataset unless another is given; `sources` says where each value comes from.
     Raises UserError that names the first key that is unknown, missing, of the wrong type or out of range.
     """
-    config = _check(config, schema or schema_of(config))
+    config = _check(config, schema or schema_of(config), sources or {})
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
@@ -289,7 +289,7 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix=""):
             sources[prefix + key] = source
 
 
-def _check(config, schema, prefix=""):
+def _check(config, schema, sources, prefix=""):
     """Return a copy of `config` in which every value is checked."""
     if not isinstance(config, dict):
         raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {_short(config)}")
@@ -301,12 +301,13 @@ def _check(config, schema, prefix=""):
         if key not in config:
             raise UserError(f"config: {prefix}{key} is missing")
         if not isinstance(entry, Key):
-            checked[key] = _check(config[key], entry, f"{prefix}{key}.")
+            checked[key] = _check(config[key], entry, sources, f"{prefix}{key}.")
         else:
             try:
                 checked[key] = entry.check(config[key])
             except ValueError as error:
-                raise UserError(f"config: {prefix}{key}: {_short(config[key])} is not allowed; use {error}") from None
+                source = sources.get(prefix + key, "config")
+                raise UserError(f"{source}: {prefix}{key}: {_short(config[key])} is not allowed; use {error}") from None
     return checked
 
 
@@ -323,5 +324,7 @@ def _check_above(larger_key, larger, smaller_key, smaller):
 
 
 def _unknown(key, schema):
-    close = difflib.get_close_matches(str(key), schema, n=1)
-    return "unknown key" + (f"; did you mean {close[0]}?" if close else f"; the keys here are {', '.join(schema)}")
+    inside = [name for name, _ in keys_of(schema) if name.endswith(f".{key}")]
+    close = inside or difflib.get_close_matches(str(key), schema, n=1)
+    known = f"did you mean {' or '.join(close)}?" if close else f"the keys here are {', '.join(schema)}"
+    return f"unknown key; {known}"

@@ -85,6 +85,8 @@ def _how_to_go_on(args):
 def _run(own_config, network, task, args):
     sources = {}
     settings = config.resolve(own_config, args.config_file, args.demo, args.set, _note, sources)
+    if args.device:
+        settings["device"], sources["device"] = args.device, "--device"
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
     source = saved = None
@@ -100,7 +102,7 @@ def _run(own_config, network, task, args):
         print(config.as_yaml(settings, sources), end="")
         return
 
-    device = find_device(args.device or settings["device"])
+    device = find_device(settings["device"])
     if settings["precision"] == "tf32" and device.type == "cpu":
         _note("precision tf32 is for CUDA: products run in float32")
     batch_size = settings["hyperparameters"]["batch_size"]
@@ -214,7 +216,7 @@ def _parse(experiment, own_config, argv):
         description=sys.modules["__main__"].__doc__,
     )
     add = parser.add_argument
-    add("--train", action="store_true", help="train, keep the epoch that is best on dev, and test it")
+    add("--train", action="store_true", help="train, keep the best epoch, and test it")
     add("--test", action="store_true", help="evaluate a checkpoint on the test set")
     add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
     add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
@@ -233,13 +235,13 @@ def _parse(experiment, own_config, argv):
     if args.demo and not (args.test or args.inspect or args.show):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
-    if not (args.train or args.test or args.inspect or args.show):
-        parser.print_help(sys.stderr)
-        parser.error("nothing to do: add --train, --test, --inspect, --show or --demo")
     if args.checkpoint == "" or args.config_file == "" or args.device == "":
         parser.error("an option has an empty value: give it one, or leave it out")
     if args.resume and not args.train:
         parser.error("--resume continues a run: add --train")
+    if not (args.train or args.test or args.inspect or args.show):
+        parser.print_help(sys.stderr)
+        parser.error("nothing to do: add --train, --test, --inspect, --show or --demo")
     if args.checkpoint and args.train:
         parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args
