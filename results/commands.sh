@@ -37,7 +37,7 @@ done
 keep associative_memory_published
 python -m snn.report results
 
-# Time series with trained and other filters, five seeds: half an hour. data/time_series held the six datasets.
+# Time series with trained and other filters, five seeds: three quarters of an hour. data/time_series held the six datasets.
 rm -f results/trained_filters.csv
 python benchmarks/trained_filters.py
 
