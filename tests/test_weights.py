@@ -81,6 +81,15 @@ def test_a_config_in_which_no_network_can_be_made(trained, tmp_path, capsys):
         snn.load(tmp_path / "odd.pt")
 
 
+def test_a_run_under_a_name_of_its_own_converts(trained, tmp_path):
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    saved["config"]["experiment_name"] = "my_snn_mlp_1"
+    torch.save(saved, tmp_path / "mine.pt")
+    checkpoint_main(["convert", str(tmp_path / "mine.pt"), str(tmp_path / "theirs")])
+    states = checkpoint.load(tmp_path / "theirs")["snn_state_dict"]
+    assert torch.equal(states["axon1.dual_exp_iir_cell.alpha_1"], saved["model"]["0.a1"])
+
+
 def test_release_of_a_demo(trained, tmp_path):
     saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
     torch.save(saved | {"config": saved["config"] | {"experiment_name": "snn_mlp_1-demo"}}, tmp_path / "demo.pt")

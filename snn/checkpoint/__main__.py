@@ -13,7 +13,7 @@ from snn.base.errors import UserError
 from snn.base.files import shipped, user_path, write_text
 from snn.checkpoint import published
 from snn.checkpoint.store import load, save, sha256
-from snn.checkpoint.trained import trained_network
+from snn.checkpoint.trained import network_of, trained_network
 from snn.layers.synapses import coefficient_names
 
 CONFIGS = shipped("configs")
@@ -37,7 +37,7 @@ def convert(source, target, experiment=None):
     settings = (
         config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else config.completed(checkpoint["config"])
     )
-    net = trained_network(checkpoint, settings, source)
+    net = trained_network(checkpoint, settings, source, network_of(experiment, source))
     if is_published:
         result = {"config": settings, "epoch": checkpoint.get("epoch", UNKNOWN), "model": net.state_dict()}
     else:
@@ -63,7 +63,7 @@ def release(source, target, half=False):
     if not own.exists():
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
-    net = trained_network(checkpoint, settings, source)
+    net = trained_network(checkpoint, settings, source, network_of(name, source))
     coefficients = coefficient_names(net)
     model = {
         parameter: value.half() if half and parameter not in coefficients else value

@@ -19,17 +19,16 @@ def load_trained(path, network=None):
     checkpoint = load(path)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
-    return trained_network(checkpoint, config.completed(checkpoint["config"]), path, network).eval()
+    settings = config.completed(checkpoint["config"])
+    network = network or network_of(settings["experiment_name"].removesuffix("-demo"), path)
+    return trained_network(checkpoint, settings, path, network).eval()
 
 
-def trained_network(checkpoint, settings, path, network=None):
+def trained_network(checkpoint, settings, path, network):
     """Return the network that a config describes, with the weights of a checkpoint that was read from `path`.
 
-    Args:
-        network: from a config to the network; None takes that of the experiment's script.
-    Raises UserError if there is no such script, or the network can't be made, or is another one.
+    Raises UserError if the network can't be made, or is another one.
     """
-    network = network or _network_of(settings["experiment_name"].removesuffix("-demo"), path)
     try:
         net = network(settings)
     except (TypeError, ValueError) as error:
@@ -38,7 +37,7 @@ def trained_network(checkpoint, settings, path, network=None):
     return net
 
 
-def _network_of(experiment, path):
+def network_of(experiment, path):
     """Return the function of an experiment's script that makes its network; raise UserError if there is none."""
     try:
         return importlib.import_module(experiment).network

@@ -43,9 +43,8 @@ def schema_of(config):
     dataset = datasets.module_of(name)
     if dataset is None:
         names = " or ".join(datasets.TABLE)
-        raise UserError(
-            f"config: dataset.name: {_short(name)} is not allowed; use {names}, or a time series, with a capital"
-        )
+        series = "or the name of a time series, which begins with a capital"
+        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {names}, {series}")
     return _merged(EVERYWHERE, dataset.KEYS)
 
 
