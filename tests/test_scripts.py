@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scripts import HEALTH, ROOT, files_in, same
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from snn.look import recall
 
@@ -51,8 +52,9 @@ def test_associative_memory(run, monkeypatch):
     assert lines[-4].startswith(f"best epoch {best['epoch']}: train loss ")
     assert run.checkpoint("associative_memory", "best")["epoch"] == int(best["epoch"])
     (run_folder,) = run.folder.glob("runs/associative_memory/*")
+    shown = EventAccumulator(str(run_folder)).Reload().Tags()["images"]
     for name in ("recall", "recall_curves", "impulse_responses", "path"):
-        assert Image.open(run_folder / f"{name}.png").size[0] > 600
+        assert Image.open(run_folder / f"{name}.png").size[0] > 600 and name in shown
     with open(run_folder / "recall.csv") as file:
         assert [row["corruption"] for row in csv.DictReader(file)] == ["noise", "noise", "rows", "rows"]
     assert run("associative_memory", "--test")[-1] == lines[-1]

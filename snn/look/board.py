@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+from PIL import Image
 from torch.nn.utils import get_total_norm
 
 from snn.layers.synapses import coefficient_names
@@ -46,11 +48,12 @@ class Board:
         if self.writer:
             self._try(self._write, entry, samples, dev, length, net, config, picture)
 
-    def add_pictures(self, pictures):
-        """Add pictures that belong to no epoch: (function, caption) by name."""
-        for name, (make, _) in pictures.items():
+    def add_pictures(self, files):
+        """Add PNG files as pictures that belong to no epoch."""
+        for file in files:
             if self.writer:
-                self._try(lambda name=name, make=make: self.writer.add_figure(name, make()))
+                pixels = np.asarray(Image.open(file).convert("RGB"))
+                self._try(self.writer.add_image, file.stem, pixels, None, None, "HWC")
 
     def _write(self, entry, samples, dev, length, net, config, picture):
         epoch = entry["epoch"]

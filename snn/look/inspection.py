@@ -73,9 +73,9 @@ def inspect(seen, task, folder):
     """
     from snn.look import plots  # imports matplotlib, which takes a second
 
-    result, pictures = task.inspect(seen)
-    pictures |= report(seen, task, folder)
-    trace = vars(seen.trace)
+    result, of_task = task.inspect(seen)
+    captions = save_pictures(of_task, folder) | report(seen, task, folder)
+    pictures, trace = {}, vars(seen.trace)
     sample = {what: {name: value[:, 0] for name, value in by_layer.items()} for what, by_layer in trace.items()}
     if seen.trace.spikes:
         pictures |= {
@@ -106,18 +106,18 @@ def inspect(seen, task, folder):
                 "marks the value before training. The outermost half percent at either end is drawn at the edge.",
             ),
         }
-    captions = save_pictures(pictures, folder)
+    captions |= save_pictures({name: pictures[name] for name in pictures if name not in captions}, folder)
     _write_page(folder, seen.config["experiment_name"], f"On the test set: {task.summary(result)}.", captions)
     return result
 
 
 def report(seen, task, folder):
-    """Let a task report on a View to a run's folder; return its pictures, which TensorBoard has then too."""
-    pictures = task.report(seen, folder)
-    if pictures:
+    """Let a task report on a View to a run's folder, with pictures, also for TensorBoard; return their captions."""
+    captions = save_pictures(task.report(seen, folder), folder)
+    if captions:
         with Board(folder, None) as board:
-            board.add_pictures(pictures)
-    return pictures
+            board.add_pictures(Path(folder) / f"{name}.png" for name in captions)
+    return captions
 
 
 def save_pictures(pictures, folder):

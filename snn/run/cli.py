@@ -174,7 +174,7 @@ def _test(net, network, splits, settings, task, inspect, run_folder):
         print(f"look at {run_folder / 'index.html'}")
         return result, run_folder
     result = seen.test(task)
-    inspection.save_pictures(inspection.report(seen, task, run_folder), run_folder)
+    inspection.report(seen, task, run_folder)
     return result, run_folder
 
 
