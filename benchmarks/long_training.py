@@ -2,17 +2,19 @@
 
     python benchmarks/long_training.py              on the CPU
     python benchmarks/long_training.py --device cuda --repeat 9
+    python benchmarks/long_training.py --experiment snn_conv_1_mnist --precision bf16 --batches 6
 
-Trains snn_mlp_1 on random images instead of MNIST. Prints medians with their range of:
+Trains snn_mlp_1, or another experiment on MNIST, on random images. Prints medians with their range of:
 - a checkpoint and the TensorBoard files, against an epoch of 50,000 training and 10,000 dev images;
 - that epoch against its steps alone, which repeat one batch without augmentation, counts or checks;
 - a training step with the check for non-finite values, and a dev batch with spikes counted, against those without,
   interleaved;
-- on the CPU, images per second of one process with one and with two threads, and of two ranks with one thread each,
-  each in new processes.
+- for snn_mlp_1 on the CPU, images per second of one process with one and with two threads, and of two ranks with one
+  thread each, each in new processes.
 """
 
 import argparse
+import importlib
 import os
 import statistics
 import subprocess
@@ -28,31 +30,31 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import snn_mlp_1  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import ranks  # noqa: E402
 from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data import images  # noqa: E402
+from snn.kernels.products import matrix_products  # noqa: E402
+from snn.layers.layer import output_name  # noqa: E402
 from snn.look import board, health  # noqa: E402
 from snn.run import training  # noqa: E402
 from snn.run.loop import Result, run_epoch  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
-BATCHES = 60
 
-
-def make_trainer(device="cpu"):
-    """Return a Trainer of snn_mlp_1 whose splits are BATCHES batches of random images."""
+def make_trainer(device="cpu", experiment="snn_mlp_1", precision="float32", batches=60):
+    """Return an experiment's Trainer whose splits are this many batches of random images."""
     keep_freed_memory()
-    settings = config.resolve(ROOT / "configs/snn_mlp_1.yaml", overrides=["dataset.name=digits", "cuda_graph=never"])
-    split = images.load(settings, torch.device(device), (784,))[0]["train"]
-    count = BATCHES * settings["hyperparameters"]["batch_size"]
+    overrides = ["dataset.name=digits", "cuda_graph=never", f"precision={precision}"]
+    settings = config.resolve(ROOT / f"configs/{experiment}.yaml", overrides=overrides)
+    net = importlib.import_module(experiment).network(settings).to(device)
+    split = images.load(settings, torch.device(device), net.input_shape)[0]["train"]
+    count = batches * settings["hyperparameters"]["batch_size"]
     torch.manual_seed(0)  # the same data for all ranks
     split = images.ImageSplit(
         torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
         torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
     )  # fmt: skip
-    net = snn_mlp_1.network(settings).to(device)
     return training.Trainer(net, {"train": split, "dev": split}, settings, Classification())
 
 
@@ -66,11 +68,12 @@ def seconds_of_pass(trainer, name):
 
 def seconds_of_steps(trainer, name):
     """Return the seconds of as many training steps, or evaluations, of one batch."""
-    x, targets = next(trainer.splits["train"].batches(64, trainer.generator, shuffle=False))
+    split, batch_size = trainer.splits["train"], trainer.config["hyperparameters"]["batch_size"]
+    x, targets = next(split.batches(batch_size, trainer.generator, shuffle=False))
     trainer.net.train(name == "train")
     start = time.perf_counter()
-    for _ in range(BATCHES):
-        with torch.set_grad_enabled(name == "train"):
+    for _ in range(len(split) // batch_size):
+        with torch.set_grad_enabled(name == "train"), matrix_products(trainer.config["precision"], x.device):
             loss = trainer.task.loss(trainer.net(x)[0], targets)
         if name == "train":
             trainer.optimizer.zero_grad()
@@ -87,7 +90,8 @@ def seconds_of_checkpoint(trainer):
 
 def seconds_of_board(trainer, writer, epoch):
     """Return the seconds of TensorBoard's output after an epoch; every tenth has histograms and a picture."""
-    dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in ("2", "6", "10")})
+    neurons = (name for name, layer in trainer.net.named_modules() if output_name(layer) == "spikes")
+    dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in neurons})
     start = time.perf_counter()
     length = trainer.config["hyperparameters"]["length"]
     writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, length, trainer.net, trainer.config, trainer._picture)
@@ -108,8 +112,7 @@ def text(values, digits=2, unit=""):
     return f"{statistics.median(values):.{digits}f}{unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def costs(device, repeat):
-    trainer = make_trainer(device)
+def costs(trainer, repeat):
     trainer.history.append({"epoch": 0, "dev_acc": 0.0})
     trainer.best_model = trainer.net.state_dict()
 
@@ -131,8 +134,7 @@ def costs(device, repeat):
             pictures=lambda: seconds_of_board(trainer, writer, board.EPOCHS_BETWEEN_PICTURES),
         )  # fmt: skip
         size = (trainer.folder / "last.pt").stat().st_size
-    batch_size = trainer.config["hyperparameters"]["batch_size"]
-    train, dev = (statistics.median(taken[name]) / BATCHES / batch_size for name in ("train", "dev"))
+    train, dev = (statistics.median(taken[name]) / len(trainer.splits[name]) for name in ("train", "dev"))
     epoch = 50_000 * train + 10_000 * dev
     print(f"a training epoch of 60,000 images: {epoch:.1f} s")
     of_steps = [
@@ -172,6 +174,9 @@ def images_per_second(threads, ranks):
 def main():
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--experiment", default="snn_mlp_1")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--batches", type=int, default=60, help="of a pass (default 60)")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--ranks", action="store_true", help="measure only the two ranks")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -181,8 +186,8 @@ def main():
         return
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, medians of {args.repeat}")
     if not args.ranks:
-        costs(args.device, args.repeat)
-    if args.device == "cpu":
+        costs(make_trainer(args.device, args.experiment, args.precision, args.batches), args.repeat)
+    if args.device == "cpu" and args.experiment == "snn_mlp_1":
         rates = in_turn(
             args.repeat, one=lambda: images_per_second(1, 1), two=lambda: images_per_second(2, 1),
             ranks=lambda: images_per_second(1, 2),
