@@ -108,6 +108,7 @@ def draw(rows):
                     axis.plot([statistics.median(at) for at in zip(*curves)], color=color, lw=1.8, label=remedy)
             axis.set(xlabel="epoch", ylabel=label, title=script)
             axis.grid(alpha=0.3)
+            axis.locator_params(axis="x", integer=True)
     figure.axes[2].set_yscale("log")
     figure.axes[3].set_yscale("symlog")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)

@@ -41,6 +41,10 @@ python -m snn.report results
 rm -f results/trained_filters.csv
 python benchmarks/trained_filters.py
 
+# Filters that drift, three seeds: five hours on one core.
+rm -f results/drift.csv
+python benchmarks/drift.py
+
 # N-MNIST over five splits (half an hour), the first steps of deep networks (an hour), and the direction of time (five minutes).
 # data/N-MNIST as above, unpacked.
 rm -f results/nmnist_splits.csv results/first_steps.csv results/direction.csv
