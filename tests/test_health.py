@@ -186,3 +186,13 @@ def test_spikes_of_every_call_are_counted():
     with health.spikes_counted(net := Twice(), counts):
         spikes, _ = net(torch.tensor([[[2.0, 0.0, 2.0]], [[2.0, 2.0, 0.0]]]))
     assert counts["neuron"].tolist() == spikes.sum((0, 1)).tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize("batch", [3, 0])
+def test_more_spikes_are_counted_than_bfloat16_has_numbers_for(batch):
+    current = torch.full((107 * batch, 2, 4, 4), 10.0, dtype=torch.bfloat16)
+    current = current.contiguous(memory_format=torch.channels_last).view(107, batch, 2, 4, 4)
+    counts = {}
+    with health.spikes_counted(net := snn.Sequential(snn.SpikingNeuron(4)), counts):
+        net(current)
+    assert counts["0"].shape == (2, 4, 4) and counts["0"].unique().tolist() == [107 * batch]
