@@ -2,15 +2,15 @@
 
     python benchmarks/long_training.py              on the CPU
     python benchmarks/long_training.py --device cuda --repeat 9
-    python benchmarks/long_training.py --experiment snn_conv_1_mnist --precision bf16 --batches 6
+    python benchmarks/long_training.py --experiment snn_conv_1_mnist --precision bf16 --batches 4 --repeat 3
 
 Trains snn_mlp_1, or another experiment on MNIST, on random images. Prints medians with their range of:
 - a checkpoint and the TensorBoard files, against an epoch of 50,000 training and 10,000 dev images;
 - that epoch against its steps alone, which repeat one batch without augmentation, counts or checks;
 - a training step with the check for non-finite values, and a dev batch with spikes counted, against those without,
   interleaved;
-- for snn_mlp_1 on the CPU, images per second of one process with one and with two threads, and of two ranks with one
-  thread each, each in new processes.
+- on the CPU, images per second of one process with one and with two threads, and of two ranks with one thread each,
+  each in new processes.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from snn.run.loop import Result, run_epoch  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
 
-def make_trainer(device="cpu", experiment="snn_mlp_1", precision="float32", batches=60):
+def make_trainer(device, experiment, precision, batches):
     """Return an experiment's Trainer whose splits are this many batches of random images."""
     keep_freed_memory()
     overrides = ["dataset.name=digits", "cuda_graph=never", f"precision={precision}"]
@@ -153,21 +153,21 @@ def costs(trainer, repeat):
         print(f"{what} adds {text(share, 1, ' %')} to a {with_it} pass")
 
 
-def worker():
+def worker(*of_trainer):
     """Print the images per second of this process, or of all ranks."""
     with ranks.started():
-        trainer = make_trainer()
+        trainer = make_trainer(*of_trainer)
         seconds_of_pass(trainer, "train")
         seconds = statistics.median(seconds_of_pass(trainer, "train") for _ in range(3))
         print(len(trainer.splits["train"]) / seconds, flush=True)
 
 
-def images_per_second(threads, ranks):
+def images_per_second(threads, ranks, words):
     command = [sys.executable]
     if ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    result = subprocess.run([*command, __file__, "--worker"], env=environment, capture_output=True, text=True)
+    result = subprocess.run([*command, __file__, "--worker", *words], env=environment, capture_output=True, text=True)
     return float(result.stdout)
 
 
@@ -181,16 +181,18 @@ def main():
     parser.add_argument("--ranks", action="store_true", help="measure only the two ranks")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    of_trainer = args.device, args.experiment, args.precision, args.batches
     if args.worker:
-        worker()
+        worker(*of_trainer)
         return
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, medians of {args.repeat}")
     if not args.ranks:
-        costs(make_trainer(args.device, args.experiment, args.precision, args.batches), args.repeat)
-    if args.device == "cpu" and args.experiment == "snn_mlp_1":
+        costs(make_trainer(*of_trainer), args.repeat)
+    if args.device == "cpu":
+        words = sys.argv[1:]
         rates = in_turn(
-            args.repeat, one=lambda: images_per_second(1, 1), two=lambda: images_per_second(2, 1),
-            ranks=lambda: images_per_second(1, 2),
+            args.repeat, one=lambda: images_per_second(1, 1, words), two=lambda: images_per_second(2, 1, words),
+            ranks=lambda: images_per_second(1, 2, words),
         )  # fmt: skip
         print(f"one process, one thread: {text(rates['one'], 0)} images/s; two threads: {text(rates['two'], 0)}")
         ratio = [ranks / two for ranks, two in zip(rates["ranks"], rates["two"])]
