@@ -169,7 +169,9 @@ def test_the_commands_are_those_of_the_results():
     named = []
     for script, *words in (command[1:] for command in commands):
         yaml_file = ROOT / "configs" / f"{script.removesuffix('.py')}.yaml"
-        settings = config.resolve(yaml_file, overrides=[value for word, value in pairwise(words) if word == "--set"])
+        given = {option: [value for word, value in pairwise(words) if word == option] for option in words}
+        overlay = [ROOT / file for file in given.get("--config_file", [])]
+        settings = config.resolve(yaml_file, *overlay, overrides=given.get("--set", []))
         name = settings["experiment_name"]
         named.append(name)
         assert config.changed(kept[name], settings) == []
