@@ -366,7 +366,7 @@ class TestOutput:
         assert len(file.read_text().splitlines()) == 4
         assert torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)["epoch"] == 2
 
-    @pytest.mark.parametrize("ending", ["| head -1", "2>&-", ">&-", "> /dev/full 2>&1"])
+    @pytest.mark.parametrize("ending", ["| head -1", "> /dev/full", "2>&-", ">&-", "> /dev/full 2>&1"])
     def test_output_that_is_gone_ends_no_run(self, tmp_path, ending):
         command = f"{' '.join(map(str, self.TRAIN))} {ending}"
         result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from scripts import ROOT
 
 from benchmarks import trained_filters
 from snn import config, report
+from snn.run import cli
 
 RESULTS = ROOT / "results"
 
@@ -169,9 +169,9 @@ def test_the_commands_are_those_of_the_results():
     named = []
     for script, *words in (command[1:] for command in commands):
         yaml_file = ROOT / "configs" / f"{script.removesuffix('.py')}.yaml"
-        given = {option: [value for word, value in pairwise(words) if word == option] for option in words}
-        overlay = [ROOT / file for file in given.get("--config_file", [])]
-        settings = config.resolve(yaml_file, *overlay, overrides=given.get("--set", []))
+        args = cli._parse(yaml_file.stem, yaml_file, words)
+        overlay = [ROOT / args.config_file] if args.config_file else []
+        settings = config.resolve(yaml_file, *overlay, overrides=args.set)
         name = settings["experiment_name"]
         named.append(name)
         assert config.changed(kept[name], settings) == []

@@ -206,7 +206,8 @@ class TestScript:
 
     def test_inspect(self, run):
         settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
-        tested = run("time_series", "--train", settings=settings)
+        run("time_series", "--train", settings=settings)
+        tested = run("time_series", "--test", settings=settings)
         assert run("time_series", "--inspect", settings=settings)[-1] == tested[-1]
         assert run.status == 0 and "no picture" not in run.err, run.err
         (page,) = run.folder.glob("runs/time_series/*/index.html")
