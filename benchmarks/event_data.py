@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import snn_conv_1_gesture  # noqa: E402
 import snn_conv_1_nmnist  # noqa: E402
 from snn import config  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process  # noqa: E402
 from snn.data import camera, encoders, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
 from snn.run.optimizers import make_optimizer  # noqa: E402
 
@@ -115,7 +115,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     device = torch.device(parser.parse_args().device)
-    keep_freed_memory()
+    process.tune()
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, medians of {ROUNDS} rounds")
     measure_reading()
     for name in CASES:

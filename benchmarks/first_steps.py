@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.runs import command_line, complete, draw_seeds  # noqa: E402
 from snn import config  # noqa: E402
+from snn.base import process  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
 from snn.data import datasets  # noqa: E402
 from snn.layers.start import initialize  # noqa: E402
 from snn.run import loop  # noqa: E402
@@ -88,7 +88,7 @@ def products(net):
 
 def train(name, start, seed, roots):
     """Train for the first steps; return the row of the CSV."""
-    keep_freed_memory()
+    process.tune()
     script, changes, steps = NETWORKS[name]
     change, of_start, _ = STARTS[start]
     demo = changes is None

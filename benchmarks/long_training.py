@@ -31,8 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from snn import config  # noqa: E402
-from snn.base import ranks  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process, ranks  # noqa: E402
 from snn.data import images  # noqa: E402
 from snn.kernels.products import matrix_products  # noqa: E402
 from snn.layers.layer import output_name  # noqa: E402
@@ -44,7 +43,7 @@ from snn.tasks.classification import Classification  # noqa: E402
 
 def make_trainer(device, experiment, precision, batches):
     """Return an experiment's Trainer whose splits are this many batches of random images."""
-    keep_freed_memory()
+    process.tune()
     overrides = ["dataset.name=digits", "cuda_graph=never", f"precision={precision}"]
     settings = config.resolve(ROOT / f"configs/{experiment}.yaml", overrides=overrides)
     net = importlib.import_module(experiment).network(settings).to(device)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timing import time_in_turn  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process  # noqa: E402
 from snn.kernels import surrogates  # noqa: E402
 
 SHAPES = {
@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--out", metavar="F", help="write the table to F")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    process.tune()
     on_cuda = args.device == "cuda"
     where = torch.cuda.get_device_name() if on_cuda else f"{args.threads} threads"
     lines = [

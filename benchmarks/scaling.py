@@ -20,7 +20,7 @@ import snn  # noqa: E402
 from benchmarks.networks import Case  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
 from benchmarks.training_step import make_step, peak_memory  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process  # noqa: E402
 
 START = {"length": 25, "batch": 32, "width": 256}
 FACTORS = (1, 2, 4, 8, 16)
@@ -74,7 +74,7 @@ def main():
     parser.add_argument("--out", metavar="F", help="draw a picture")
     parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    keep_freed_memory()
+    process.tune()
     if args.one:
         print(*measure(args.one, args.device, args.repeat))
         return

@@ -29,7 +29,7 @@ from benchmarks import best_products  # noqa: E402
 from benchmarks.networks import CASES, case_on  # noqa: E402
 from benchmarks.step_by_step import StepByStep  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process  # noqa: E402
 from snn.kernels import reference  # noqa: E402
 from snn.kernels.products import cpu_has_bf16, matrix_products  # noqa: E402
 from snn.run.graph import StepGraph  # noqa: E402
@@ -186,7 +186,7 @@ def main():
     parser.add_argument("--out", metavar="F", help="write F.md, F.json and F.png")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    keep_freed_memory()  # as runs do; the same for all ways
+    process.tune()  # as runs do; the same for all ways
     if args.memory:
         name, way, device, train = args.memory
         return print(peak_rise(name, way, device, train == "1"))

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.networks import CASES  # noqa: E402
 from benchmarks.training_step import make_step  # noqa: E402
-from snn.base.memory import keep_freed_memory  # noqa: E402
+from snn.base import process  # noqa: E402
 
 PARTS = {  # by the start of a name in the profile
     "products": (
@@ -80,7 +80,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=9, help="steps (default 9)")
     parser.add_argument("--out", metavar="F", help="write F.md and F.png")
     args = parser.parse_args()
-    keep_freed_memory()
+    process.tune()
     all_threads, rows = torch.get_num_threads(), []
     lines = [
         f"torch {torch.__version__}, medians of {args.repeat} profiled steps, in milliseconds",

@@ -23,7 +23,18 @@ from numba import carray, cfunc, njit
 from numba import types as numba_types
 from numba.extending import intrinsic
 
-from snn.kernels.vectors import finish, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
+from snn.kernels.vectors import (
+    finish,
+    flush_subnormals,
+    load,
+    load_all,
+    mask,
+    pointer_of,
+    prefetch,
+    store,
+    store_all,
+    zeros,
+)
 
 BLOCK = 512  # features
 STEPS = 4  # at a time
@@ -38,6 +49,7 @@ _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + SEEDS + 1)  # each array's add
 f32 = np.float32
 _KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
 STATES = SUMS = ALL = BACKWARDS = body = None  # each copy of a loop over time gets its own
+loop = None  # each copy of `_flushed` gets its own
 _kinds = ()  # each copy of `unpack` gets its own: the number type of each array
 _SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
 
@@ -102,9 +114,19 @@ class Loop:
         names = self.function.__globals__ | self.names | {"unpack": _unpack_as(kinds)}
         names["LANES"] = WIDEST if "b" in kinds else LANES
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
-        loop.__qualname__ = f"{loop.__name__}_{fingerprint}"
-        self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(loop)
+        names = globals() | {"loop": njit(error_model="numpy", forceinline=True)(loop)}
+        task = FunctionType(_flushed.__code__, names, self.function.__name__)
+        for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
+            function.__qualname__ = f"{function.__name__}_{fingerprint}"
+        self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(task)
         return self.compiled[kinds]
+
+
+def _flushed(task):
+    """Run a loop, or this thread's share of it, with 0 in place of subnormal numbers, whoever calls it."""
+    before = flush_subnormals()
+    loop(task)
+    finish(before)
 
 
 def _content(part):
@@ -253,4 +275,3 @@ def _over_time(task):
             for j in range(features):
                 place = _thread_number() * sums.step + k * sums.row + i + j
                 store(sums.pointer, place, kept[(STATES + k) * BLOCK + j], False)
-    finish()

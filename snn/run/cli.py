@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 
 from snn import checkpoint, config
-from snn.base import ranks
+from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
-from snn.base.memory import keep_freed_memory
 from snn.base.output import lasting
 from snn.data import datasets
 from snn.layers.start import initialize
@@ -40,6 +39,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 128 plus the
     signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
     """
+    process.tune()
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
     own_config = CONFIGS / f"{experiment}.yaml"
     if config_file:
@@ -113,7 +113,6 @@ def _run(own_config, network, task, args):
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
     epochs = {"epochs done": len(saved["history"]) if args.resume else 0}
     ranks.check_same(words | epochs | config.shared(settings))
-    keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
     net = network(settings)
     initialize(net, settings["hyperparameters"])
