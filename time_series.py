@@ -7,7 +7,6 @@ python time_series.py --test                                     the last epoch 
 """
 
 import snn
-from snn.data import series
 from snn.layers.encoders import encoder
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
@@ -16,13 +15,12 @@ from snn.tasks.series import SeriesClassification
 
 def network(config):
     """Encoder - 128 - 128 - classes: a synapse filter before every dense layer, dropout after both hidden ones."""
-    p = config["hyperparameters"]
-    channels, classes = series.sizes(config)
-    layers, lines = encoder(channels, config)
+    p, measured = config["hyperparameters"], config["measured"]
+    layers, lines = encoder(len(measured["scaling"]), config)
     return snn.Sequential(
         *layers, synapse(lines, p), snn.Linear(lines, 128), neuron(p), snn.Dropout(p["dropout"]),
         synapse(128, p), snn.Linear(128, 128), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(128, p), snn.Linear(128, classes), neuron(p),
+        synapse(128, p), snn.Linear(128, len(measured["classes"])), neuron(p),
     )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """Time series: .ts files, scaling, dev, the encoders, the count up to each series' end, and what is refused."""
 
 import csv
+import math
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ CONFIG = ROOT / "configs/time_series.yaml"
 CPU = torch.device("cpu")
 HEADER = "#a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@classLabel true up down\n@data\n"
 TRAIN = HEADER + "".join(f"0,1,2,{n}:5,5,5,5:up\n3,2,{n}:5,5,5:down\n" for n in range(5))
+BOTH = HEADER + "1,2:up\n3,4:up\n5,6:down\n7,8:down\n"
 TEST = HEADER + "0,1,2,3,4:5,5,5,5,6:up\n3,2,1:5,5,5:down\n"
 QUICK = {"dataset.name": "Toy", "dataset.root": ".", "hyperparameters.epoch": 1, "hyperparameters.length": 8}
 
@@ -32,17 +35,23 @@ def write_toy(folder, train=TRAIN, test=TEST):
     (folder / "Toy/Toy_TEST.ts").write_text(test)
 
 
+def resolved(**overrides):
+    return config.resolve(CONFIG, overrides=words_of({"dataset.name": "Toy", "dataset.root": "."} | overrides)[1::2])
+
+
 def load(**overrides):
-    settings = {"dataset.name": "Toy", "dataset.root": "."} | overrides
-    return series.load(config.resolve(CONFIG, overrides=words_of(settings)[1::2]), CPU, None)[0]
+    return series.load(resolved(**overrides), CPU, None)[0]
+
+
+def scaling(**overrides):
+    return torch.tensor(series.measure(resolved(**overrides))["scaling"], dtype=torch.float64).T
 
 
 def test_ts_files(folder):
     write_toy(folder, train=HEADER.upper().replace("UP DOWN", "up down") + "\n1,?, 3:NaN,5,-6e1:down\n")
     read = ts_files.read("Toy/Toy_TRAIN.ts")
     np.testing.assert_equal(read.values, [[[1, np.nan], [np.nan, 5], [3, -60]]])
-    assert read.values[0].dtype == np.float32 and read.labels.tolist() == [1] and read.classes == ["up", "down"]
-    assert ts_files.sizes("Toy/Toy_TRAIN.ts") == (2, 2)
+    assert read.values[0].dtype == np.float64 and read.labels.tolist() == [1] and read.classes == ["up", "down"]
 
 
 def test_the_dataset_that_ships():
@@ -64,21 +73,21 @@ def test_the_dataset_that_ships():
 
 def test_scaling_is_from_train_alone_and_padding_is_after_it(folder):
     write_toy(folder, test=TEST.replace("0,1,2,3,4:5,5,5,5,6", "0,1,2,3,1000:5,5,5,5,6"))
-    splits = load(**{"hyperparameters.hold": 2})
+    splits, (mean, std) = load(**{"hyperparameters.hold": 2}), scaling()
     train, test = splits["train"], splits["test"]
-    known = torch.cat([values[: end // 2] for values, end in zip(train.values * train.std + train.mean, train.ends)])
-    torch.testing.assert_close(train.mean, known.mean(0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(train.std[0], known[:, 0].std(unbiased=False))
-    assert train.std[1] == 1  # the channel is constant
+    known = torch.cat([values[: end // 2] for values, end in zip(train.values * std + mean, train.ends)])
+    torch.testing.assert_close(mean, known.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(std[0], known[:, 0].std(unbiased=False), atol=1e-5, rtol=0)
+    assert std[1] == 1  # the channel is constant
     assert test.values[0, 4, 0] > 300 and test.values[0, 4, 1] == 1
     assert test.ends.tolist() == [10, 6] and test.values[1, 3:].eq(0).all() and test.length == train.length == 10
 
 
 def test_scaling_is_of_the_series_that_train_uses(folder):
     write_toy(folder)
-    split = load(**{"dataset.train_size": 1})["train"]
-    (values,) = split.values * split.std + split.mean
-    torch.testing.assert_close(split.mean, values[: split.ends // split.hold].mean(0))
+    split, (mean, std) = load(**{"dataset.train_size": 1})["train"], scaling(**{"dataset.train_size": 1})
+    (values,) = split.values * std + mean
+    torch.testing.assert_close(mean, values[: split.ends // split.hold].mean(0), atol=1e-5, rtol=0)
 
 
 def test_other_values_are_another_fingerprint(folder):
@@ -110,6 +119,22 @@ def test_missing_values_are_held_and_said(folder, capsys):
 def test_classes_in_another_order(folder):
     write_toy(folder, test=TEST.replace("up down", "down up"))
     assert load()["test"].labels.tolist() == [0, 1]
+
+
+def test_values_with_a_large_offset_stay_different(folder, capsys):
+    """A clock, an absolute position: float32 would make one value of them."""
+    rows = ((n, [1.7e9 + 30 * np.sin(0.2 * t + 0.73 * n) for t in range(40)]) for n in range(10))
+    lines = [",".join(map(repr, map(float, row))) + f":0.1{',0.1' * 39}:{('up', 'down')[n % 2]}\n" for n, row in rows]
+    write_toy(folder, HEADER + "".join(lines), HEADER + "".join(lines))
+    values = load()["test"].values
+    assert len(values[..., 0].unique()) > 390 and 0.9 < values[..., 0].std() < 1.1
+    assert values[..., 1].eq(0).all() and "constant in train, so no help: channels 2" in capsys.readouterr().err
+
+
+def test_one_series_of_each_class_trains_with_refit(run):
+    write_toy(run.folder, HEADER + "1,2:3,4:up\n1,2:3,5:down\n")
+    run("time_series", "--train", settings=QUICK | {"dataset.refit": True})
+    assert run.status == 0, run.err
 
 
 def test_population_is_a_gain_and_a_bias_for_each_neuron():
@@ -199,6 +224,44 @@ class TestScript:
             outputs.append(y)
         assert torch.equal(torch.stack(outputs), net(x)[0])
 
+    def test_a_checkpoint_holds_what_its_answers_depend_on(self, run):
+        """Another seed or size would scale differently, and the classes may come in another order."""
+        write_toy(run.folder)
+        settings = QUICK | {"hyperparameters.epoch": 4, "pytorch_seed": 5, "dataset.train_size": 7}
+        trained = run("time_series", "--train", settings=settings)[-1]
+        measured = run.checkpoint("time_series", "best")["config"]["measured"]
+        other = QUICK | {"pytorch_seed": 3, "dataset.train_size": 2, "hyperparameters.length": 16}
+        assert run("time_series", "--test", settings=other)[-1] == trained
+        (run.folder / "Toy/Toy_TEST.ts").write_text(TEST.replace("true up down", "true down up"))
+        (run.folder / "Toy/Toy_TRAIN.ts").write_text(TRAIN.replace("true up down", "true down up"))
+        assert run("time_series", "--test", settings=other)[-1] == trained
+        shutil.rmtree(run.folder / "Toy")
+        run.monkeypatch.syspath_prepend(str(ROOT))
+        net = snn.load("checkpoint/time_series/best.pt")
+        assert net.config["measured"] == measured and measured["classes"] == ["up", "down"]
+
+    @pytest.mark.parametrize("train, test", [(TRAIN.replace("up", "left"), TEST.replace("up", "left")), (BOTH, BOTH)])
+    def test_a_dataset_of_other_classes_or_channels_is_one_line(self, run, train, test):
+        write_toy(run.folder)
+        run("time_series", "--train", settings=QUICK)
+        (run.folder / "Toy/Toy_TRAIN.ts").write_text(train)
+        (run.folder / "Toy/Toy_TEST.ts").write_text(test)
+        run("time_series", "--test", settings=QUICK)
+        assert run.status == 2 and re.search("the network (takes 2|does not know: left)", run.err.splitlines()[-1])
+
+    @pytest.mark.parametrize(
+        "name, value", [("classes", ["up"]), ("classes", [torch.ones(1), "up"]), ("scaling", [[0.0, 0.0]] * 2),
+                        ("scaling", [[math.nan, 1.0]] * 2), ("scaling", []), ("longest", 0), ("odd", 1)],
+    )  # fmt: skip
+    def test_a_checkpoint_with_broken_measures_is_one_line(self, run, name, value):
+        write_toy(run.folder)
+        run("time_series", "--train", settings=QUICK)
+        saved = run.checkpoint("time_series", "best")
+        saved["config"]["measured"][name] = value
+        torch.save(saved, "bad.pt")
+        run("time_series", "--test", "--checkpoint", "bad.pt", settings=QUICK)
+        assert run.status == 2 and re.match(r"error: .*measured\.", run.err.splitlines()[-1]), run.err
+
     def test_the_last_epoch_is_kept(self, run):
         write_toy(run.folder)
         lines = run("time_series", "--train", settings=QUICK | {"hyperparameters.epoch": 3})
@@ -226,7 +289,9 @@ BAD_SERIES = {
     "no label": (TRAIN + "1,2:3,4\n", "line 17: 1 channels"),
     "no number": (TRAIN + "1,2:3,x4:up\n", "line 17: channel 2: 'x4' is not a finite number"),
     "infinite": (TRAIN + "1,-inf:3,4:up\n", "line 17: channel 1: '-inf' is not a finite number"),
-    "too large": (TRAIN + "1,1e39:3,4:up\n", "line 17: channel 1: '1e39' is not a finite number"),
+    "too large": (TRAIN + "1,1e399:3,4:up\n", "line 17: channel 1: '1e399' is not a finite number"),
+    "too large to scale": (TRAIN + 9 * "1,1e200:3,4:up\n", "Toy_TRAIN.ts: channel 1 has values too large to scale"),
+    "one of a class": (HEADER + "1,2:3,4:up\n1,2:3,4:down\n", "one series of each class.*set dataset.refit=true"),
     "empty value": (TRAIN + "1,:3,4:up\n", "line 17: channel 1: '' is not a finite number"),
     "one step": (TRAIN + "1:3:up\n", "line 17: a series of one step"),
     "empty": ("", "Toy_TRAIN.ts is empty"),
@@ -238,8 +303,9 @@ BAD_SERIES = {
     "binary": ("\0\ufffd\x07" * 99, "Toy_TRAIN.ts, line 1: neither a line with @"),
 }  # fmt: skip
 BAD_TEST = {
-    "other channels": (HEADER + "1,2:up\n3,4:down\n", "Toy_TEST.ts has 1 channels, Toy_TRAIN.ts 2"),
-    "other classes": (TEST.replace(" up", " left up"), "Toy_TEST.ts has other classes in @classLabel .*: left"),
+    "other channels": (HEADER + "1,2:up\n3,4:down\n", "Toy_TEST.ts has 1 channels, the network takes 2"),
+    "other classes": (TEST.replace(" up", " left up"), "Toy_TEST.ts has classes .* does not know: left; .* up, down"),
+    "far from train": (TEST.replace("0,1,2", "0,1,1e39"), "value 1e.39 in channel 1 of series 1 is too far"),
     "no file": (None, "Toy_TEST.ts can't be read: No such file"),
 }  # fmt: skip
 
@@ -276,7 +342,8 @@ def test_datasets_of_the_archive(name, channels, classes, sizes):
         pytest.skip(f"SNN_DATASETS names no folder with time_series/{name}")
     overrides = [f"dataset.root={root}/time_series", f"dataset.name={name}", "dataset.refit=true"]
     settings = config.resolve(CONFIG, overrides=overrides)
-    assert series.sizes(settings) == (channels, classes)
+    measured = series.measure(settings)
+    assert (len(measured["scaling"]), len(measured["classes"])) == (channels, classes)
     splits = series.load(settings, CPU, None)[0]
     assert (len(splits["train"]), len(splits["test"])) == sizes
     assert splits["train"].labels.unique().tolist() == list(range(classes))

@@ -110,6 +110,7 @@ def mapping(value):
     return value
 
 
+finite = number("a number", lambda v: True)
 positive = number("a number above 0", lambda v: v > 0)
 not_negative = number("a number, at least 0", lambda v: v >= 0)
 fraction = number("a number from 0 to 1", lambda v: 0 <= v <= 1)

@@ -39,7 +39,7 @@ def convert(source, target, experiment=None):
     )
     net = trained_network(checkpoint, settings, source, network_of(experiment, source))
     if is_published:
-        result = {"config": settings, "epoch": checkpoint.get("epoch", UNKNOWN), "model": net.state_dict()}
+        result = {"config": net.config, "epoch": checkpoint.get("epoch", UNKNOWN), "model": net.state_dict()}
     else:
         result = published.from_checkpoint(checkpoint, net)
     save(target, result)
@@ -69,7 +69,7 @@ def release(source, target, half=False):
         parameter: value.half() if half and parameter not in coefficients else value
         for parameter, value in checkpoint["model"].items()
     }
-    save(target, {"config": settings, "epoch": checkpoint["epoch"], "model": model})
+    save(target, {"config": net.config, "epoch": checkpoint["epoch"], "model": model})
     write_text(f"{target}.sha256", f"{sha256(target)}  {Path(target).name}\n")
 
 

@@ -6,10 +6,14 @@ from snn import config
 from snn.base.errors import UserError
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model
+from snn.data import datasets
 
 
 def load_trained(path, network=None):
     """Return a checkpoint's trained network, on the CPU, in eval mode: `net = snn.load("weights/snn_mlp_1.pt")`.
+
+    `net.config` is the config that it was trained with, and `net.config["measured"]` what its input and its answers
+    depend on besides: of a time series the classes' names and the scaling.
 
     Args:
         path: of a checkpoint that a run wrote, or of weights that ship.
@@ -25,15 +29,17 @@ def load_trained(path, network=None):
 
 
 def trained_network(checkpoint, settings, path, network):
-    """Return the network that a config describes, with the weights of a checkpoint that was read from `path`.
+    """Return the network that a config describes, as `net.config`, with the weights of a checkpoint read from `path`.
 
     Raises UserError if the network can't be made, or is another one.
     """
+    settings = datasets.measured(settings)  # of a checkpoint from before it held that
     try:
         net = network(settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"checkpoint {path}: the network of its config can't be made: {error}") from None
     load_model(net, checkpoint, path)
+    net.config = settings
     return net
 
 

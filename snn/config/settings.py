@@ -153,10 +153,10 @@ def _filled(config, schema):
 
 
 def check_resumed(config, saved, epochs, warn=print):
-    """Check that a run can resume with `config` after `epochs` epochs with `saved`, its checkpoint's config.
+    """Return the config of a run that resumes with `config` after `epochs` epochs with `saved`, its checkpoint's.
 
-    The places of files, the run's length and learning rate milestones that are still to come may change. Raises
-    UserError that names all other keys that differ.
+    The places of files, the run's length and learning rate milestones that are still to come may change; what was
+    measured of the dataset stays. Raises UserError that names all other keys that differ.
     """
     saved, differing = completed(saved), []
     for key, entry in keys_of(schema_of(config)):
@@ -172,6 +172,12 @@ def check_resumed(config, saved, epochs, warn=print):
             f"--resume needs the same config, but it differs in {', '.join(differing)}: restore these values, "
             "or leave out --resume to start a new run"
         )
+    return check(_with_measured(config, saved))
+
+
+def _with_measured(config, saved):
+    """Return a config with what a checkpoint's run measured of its dataset."""
+    return config | {"measured": saved["measured"]} if "measured" in saved else config
 
 
 def _past(milestones, epochs):
@@ -195,7 +201,10 @@ def changed(config, own):
 
 
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
-    """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them."""
+    """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
+
+    What its run measured of its dataset, such as classes and scaling, comes from it too.
+    """
     config, saved = copy.deepcopy(config), completed(saved)
     set_by_hand = {override.partition("=")[0] for override in overrides}
     for key, entry in keys_of(schema_of(config)):
@@ -211,7 +220,7 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
             get(config, ".".join(parents))[last] = then
             if sources is not None:
                 sources[key] = "the checkpoint"
-    return check(config)
+    return check(_with_measured(config, saved))
 
 
 def check(config, schema=None, sources=None):
@@ -220,7 +229,12 @@ def check(config, schema=None, sources=None):
     `schema` is that of the config's dataset unless another is given; `sources` says where each value comes from.
     Raises UserError that names the first key that is unknown, missing, of the wrong type or out of range.
     """
+    measured = {name: value for name, value in config.items() if name == "measured"}
+    dataset = datasets.module_of(get(config, "dataset.name"))
+    config = {name: value for name, value in config.items() if name not in measured}
     config = _check(config, schema or schema_of(config), sources or {})
+    if measured:
+        config["measured"] = _check(measured["measured"], getattr(dataset, "MEASURED", {}), {}, "measured.")
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])

@@ -6,6 +6,12 @@ A module of `snn.data`, or your own module, is a dataset if it has
     KEYS                          its config keys, nested as in the YAML: `encoding`, `dataset`, and others
     load(config, device, shape)   -> {"train": split, "dev": split, "test": split}, and a note on the data for the end
                                      of the test line ("" for none); shape is the network's input shape at one step
+
+and, where the network or its input depends on more of the files than the config says, such as classes and scaling,
+
+    measure(config)               -> that, as a dict of plain values, which is `config["measured"]` from then on, for
+                                     `load`, the network, and every checkpoint
+    MEASURED                      its keys, as in KEYS
 """
 
 import hashlib

@@ -31,6 +31,12 @@ def add(dataset):
         TABLE[name] = dataset
 
 
+def measured(config):
+    """Return the config with what the files of its dataset tell under `measured`, unless it has that already."""
+    measure = getattr(module_of(config["dataset"]["name"]), "measure", None)
+    return config if "measured" in config or not measure else config | {"measured": measure(config)}
+
+
 def load(config, device, shape):
     """Return the splits of the config's dataset, and a note on them for the end of the test line.
 

@@ -8,7 +8,20 @@ import torch
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
-from snn.base.keys import NETWORK, Key, boolean, choice, count, file_name, positive, size
+from snn.base.keys import (
+    NETWORK,
+    REQUIRED,
+    Key,
+    boolean,
+    choice,
+    count,
+    file_name,
+    finite,
+    list_of,
+    positive,
+    size,
+    string,
+)  # fmt: skip
 from snn.data import ts_files
 from snn.data.base import Split, dataset_keys, root_key
 
@@ -36,6 +49,13 @@ KEYS = {
         "delta": Key(0.25, positive, "delta: change that makes a spike, in standard deviations", NETWORK),
     },
 }
+_names = list_of(string, "two different names or more", lambda names: len(set(names)) == len(names) > 1)
+_pair = list_of(finite, "a mean and a standard deviation above 0", lambda pair: len(pair) == 2 and pair[1] > 0)
+MEASURED = {
+    "classes": Key(REQUIRED, _names, "names of the classes, in the order of the output neurons"),
+    "scaling": Key(REQUIRED, list_of(_pair, "pairs", len), "of each channel: the mean to take off, then the divisor"),
+    "longest": Key(REQUIRED, count, "steps of the longest training series"),
+}
 
 
 def is_name(name):
@@ -51,7 +71,7 @@ class SeriesSplit(Split):
         labels: `[N]` int64.
         lengths: `[N]` int64, steps of each series without the padding.
         hold: time steps for each step of a series.
-        mean, std: `[C]`, by which the values are scaled, for streams.
+        mean, std: `[C]` float64, by which the values are scaled.
         in_files: int32, the bits of all values as in the files, for the fingerprint.
     All tensors but the last are on the device for the batches.
     """
@@ -69,69 +89,85 @@ class SeriesSplit(Split):
         return x, torch.stack([self.labels[indices], self.ends[indices]])
 
 
-def sizes(config):
-    """Return the numbers of channels and of classes of the config's dataset. Raises UserError as `load` does."""
-    return ts_files.sizes(_file(config["dataset"], "TRAIN"))
+def measure(config):
+    """Return what the training file tells, as MEASURED has it. Raises UserError if it is missing or broken.
+
+    The scaling is that of the series in train, which leaves out dev and keeps `dataset.train_size`.
+    """
+    given = _read(config["dataset"], "TRAIN")
+    if len(set(given.labels)) < 2:
+        raise UserError(f"{given.path}: all series are of class {given.classes[given.labels[0]]}; two are needed")
+    places, _ = _dev_of(given.labels, config["pytorch_seed"], config["dataset"]["refit"])
+    scaling = _scaling(given, places[: config["dataset"]["train_size"] or None])
+    return {"classes": given.classes, "scaling": scaling.tolist(), "longest": max(map(len, given.values))}
 
 
 def load(config, device, shape):
     """Return the splits "train", "dev" and "test" of a dataset, and its name for the test line.
 
     Dev is a fifth of each class of the training set, drawn with the run's seed; with `refit` it stays in train too.
-    Values are scaled to mean 0 and standard deviation 1 in each channel of train.
-    Raises UserError if a file is missing or broken, or train and test don't fit together.
+    Values are scaled and labels matched, by the names of their classes, as `config["measured"]` says, or else as the
+    training file does.
+    Raises UserError if a file is missing or broken, or has other channels or classes than were measured.
     """
-    dataset, p = config["dataset"], config["hyperparameters"]
-    files = {part: _file(dataset, part) for part in ("TRAIN", "TEST")}
-    given, test = (ts_files.read(file) for file in files.values())
-    _check_alike(given, test, files)
+    dataset, p, measured = config["dataset"], config["hyperparameters"], config.get("measured") or measure(config)
+    given, test = (_read(dataset, part) for part in ("TRAIN", "TEST"))
     _note_missing(given, test, dataset["name"])
-    in_train, in_dev = _dev_of(given.labels, config["pytorch_seed"], dataset["refit"])
-    places = np.array([given.classes.index(name) for name in test.classes])
+    labels, test_labels = (_labels(file, measured) for file in (given, test))
+    in_train, in_dev = _dev_of(labels, config["pytorch_seed"], dataset["refit"])
+    if not len(in_dev):
+        raise UserError(
+            f"{given.path} has one series of each class, which leaves none for dev: set dataset.refit=true to train on "
+            "all of them"
+        )
     parts = {
-        "train": ([given.values[n] for n in in_train], given.labels[in_train]),
-        "dev": ([given.values[n] for n in in_dev], given.labels[in_dev]),
-        "test": (test.values, places[test.labels]),
+        "train": (given, in_train, labels),
+        "dev": (given, in_dev, labels),
+        "test": (test, np.arange(len(test_labels)), test_labels),
     }
-    parts = {name: [of_all[: dataset[f"{name}_size"] or None] for of_all in part] for name, part in parts.items()}
-    mean, std = _scaling(parts["train"][0])
-    longest = max(map(len, given.values))
-    hold = p["hold"] or max(1, p["length"] // longest)
-    longest = max(longest, *map(len, test.values))
+    scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
+    mean, std = scaling.numpy()
+    hold = p["hold"] or max(1, p["length"] // measured["longest"])
+    longest = max(map(len, given.values + test.values))
     splits = {}
-    for name, (values, labels) in parts.items():
-        padded = np.zeros((len(labels), longest, len(mean)), np.float32)
-        for row, of_one in zip(padded, values):
-            row[: len(of_one)] = _held((of_one - mean) / std)
-        lengths = torch.tensor([len(of_one) for of_one in values])
-        tensors = torch.from_numpy(padded), torch.from_numpy(labels), lengths
-        scaling = (torch.from_numpy(of_all).float().to(device) for of_all in (mean, std))
-        in_files = torch.from_numpy(np.concatenate(values)).view(torch.int32)
-        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold, *scaling, in_files)
+    for name, (file, places, labels) in parts.items():
+        places = places[: dataset[f"{name}_size"] or None]
+        padded = np.zeros((len(places), longest, len(mean)), np.float32)
+        for row, place in zip(padded, places):
+            row[: len(file.values[place])] = _scaled(file, place, mean, std)
+        lengths = torch.tensor([len(file.values[place]) for place in places])
+        tensors = torch.from_numpy(padded), torch.from_numpy(labels[places]), lengths
+        with np.errstate(over="ignore"):  # two values that overflow are told apart no more
+            in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
+        in_files = torch.from_numpy(in_files).view(torch.int32)
+        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold, *scaling.to(device), in_files)
     return splits, dataset["name"]
 
 
-def _file(dataset, part):
-    """Return the path of a dataset's .ts file: in `dataset.root`, or the one that ships."""
+def _read(dataset, part):
+    """Return the Series of a dataset's .ts file: in `dataset.root`, or the one that ships."""
     name, root = dataset["name"], user_path(dataset["root"])
     for folder in (root, SHIPPED):
         if (folder / name).is_dir():
-            return folder / name / f"{name}_{part}.ts"
+            return ts_files.read(folder / name / f"{name}_{part}.ts")
     raise UserError(
         f"{name} is not in {root}: download it from {PAGE}/description.php?Dataset={name}, put {name}_TRAIN.ts and "
         f"{name}_TEST.ts into {root / name}, or name another folder with dataset.root"
     )
 
 
-def _check_alike(train, test, files):
-    channels, others = (one.values[0].shape[1] for one in (train, test))
-    if channels != others:
-        raise UserError(f"{files['TEST']} has {others} channels, {files['TRAIN'].name} {channels}: not of one dataset")
-    if set(train.classes) != set(test.classes):
-        differing = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
-        raise UserError(f"{files['TEST']} has other classes in @classLabel than {files['TRAIN'].name}: {differing}")
-    if len(set(train.labels)) < 2:
-        raise UserError(f"{files['TRAIN']}: all series are of class {train.classes[train.labels[0]]}; two are needed")
+def _labels(file, measured):
+    """Return each series' label, its place among the measured classes."""
+    channels, classes = len(measured["scaling"]), measured["classes"]
+    if file.values[0].shape[1] != channels:
+        raise UserError(f"{file.path} has {file.values[0].shape[1]} channels, the network takes {channels}")
+    unknown = [name for name in file.classes if name not in classes]
+    if unknown:
+        raise UserError(
+            f"{file.path} has classes in @classLabel that the network does not know: {', '.join(unknown)}; it knows "
+            f"{', '.join(classes)}"
+        )
+    return np.array([classes.index(name) for name in file.classes])[file.labels]
 
 
 def _note_missing(train, test, name):
@@ -148,17 +184,40 @@ def _dev_of(labels, seed, refit):
     in_dev = []
     for label in np.unique(labels):
         of_class = order[labels[order] == label]
-        in_dev += list(of_class[: min(len(of_class) - 1, max(1, round(DEV_SHARE * len(of_class))))])
+        most = len(of_class) - (not refit)
+        in_dev += list(of_class[: min(most, max(1, round(DEV_SHARE * len(of_class))))])
     return order if refit else order[~np.isin(order, in_dev)], draw.permutation(np.array(in_dev, int))
 
 
-def _scaling(values):
-    """Return the mean and the standard deviation of each channel, 1 where it is constant, over all known values."""
-    known = np.concatenate(values).astype(np.float64)
-    number = (~np.isnan(known)).sum(0).clip(1)
-    mean = np.nansum(known, 0) / number
-    std = np.sqrt(np.nansum((known - mean) ** 2, 0) / number)
-    return mean, np.where(std > 0, std, 1)
+def _scaling(file, places):
+    """Return `[C, 2]`: the mean and the standard deviation of each channel's known values, 1 where it is constant."""
+    known = np.concatenate([file.values[place] for place in places])
+    there = ~np.isnan(known)
+    lowest, highest = known.min(0, where=there, initial=np.inf), known.max(0, where=there, initial=-np.inf)
+    constant = lowest >= highest  # also where no value is known
+    number = there.sum(0).clip(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(lowest == highest, lowest, np.nansum(known, 0) / number)
+        std = np.sqrt(np.nansum((known - mean) ** 2, 0) / number)
+    for channel in np.flatnonzero(~np.isfinite(std)):
+        raise UserError(f"{file.path}: channel {channel + 1} has values too large to scale: divide them")
+    if constant.any() and ranks.rank() == 0:
+        which = ", ".join(str(channel + 1) for channel in np.flatnonzero(constant))
+        print(f"note: {file.path}: constant in train, so no help: channels {which}", file=sys.stderr)
+    return np.stack([mean, np.where(constant | (std == 0), 1, std)], 1)
+
+
+def _scaled(file, place, mean, std):
+    """Return a series' scaled values `[steps, C]`, float32."""
+    scaled = _held((file.values[place] - mean) / std)
+    too_large = abs(scaled) > np.finfo(np.float32).max
+    if too_large.any():
+        step, channel = np.argwhere(too_large)[0]
+        raise UserError(
+            f"{file.path}: value {file.values[place][step, channel]:g} in channel {channel + 1} of series {place + 1} "
+            f"is too far from the mean of train, {mean[channel]:g}, with standard deviation {std[channel]:g}"
+        )
+    return scaled.astype(np.float32)
 
 
 def _held(values):

@@ -4,6 +4,8 @@ After @data, a line holds a series' channels, separated by `:`, and its label la
 `,`, and `?` is a missing one (https://www.timeseriesclassification.com).
 """
 
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +13,12 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import read_bytes
 
-HIGHEST = float(np.finfo(np.float32).max)
-
 
 class Series(NamedTuple):
     """A file's labelled series."""
 
-    values: list  # of each series, float32 `[steps, channels]`; NaN where a value is missing
+    path: Path
+    values: list  # of each series, float64 `[steps, channels]`; NaN where a value is missing
     labels: np.ndarray  # `[N]` int64, places in `classes`
     classes: list  # names, in the order of the header
 
@@ -35,15 +36,7 @@ def read(path):
             labels.append(_place(where, label, classes))
     if not values:
         raise UserError(f"{path} has no series after its line @data: get the dataset again")
-    return Series(values, np.array(labels), classes)
-
-
-def sizes(path):
-    """Return the number of channels of a .ts file's first series, and of its classes. Raises UserError as `read`."""
-    lines = _text(path).splitlines()
-    classes, first = _header(path, lines)
-    series = next((line for line in lines[first:] if line.strip()), ":")
-    return series.count(":"), len(classes)
+    return Series(path, values, np.array(labels), classes)
 
 
 def _text(path):
@@ -92,15 +85,15 @@ def _numbers(where, channel, words):
         numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float64)
     except ValueError:
         numbers = None
-    if numbers is None or (abs(numbers) > HIGHEST).any():
+    if numbers is None or np.isinf(numbers).any():
         bad = next(word for word in words if not _is_number(word))
         raise UserError(f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? is a missing one")
-    return numbers.astype(np.float32)
+    return numbers
 
 
 def _is_number(word):
     try:
-        return word.strip() == "?" or not abs(float(word)) > HIGHEST
+        return word.strip() == "?" or not math.isinf(float(word))
     except ValueError:
         return False
 

@@ -23,18 +23,8 @@ from numba import carray, cfunc, njit
 from numba import types as numba_types
 from numba.extending import intrinsic
 
-from snn.kernels.vectors import (
-    finish,
-    flush_subnormals,
-    load,
-    load_all,
-    mask,
-    pointer_of,
-    prefetch,
-    store,
-    store_all,
-    zeros,
-)
+from snn.kernels.subnormals import finish, flush_subnormals
+from snn.kernels.vectors import load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
 STEPS = 4  # at a time

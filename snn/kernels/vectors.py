@@ -18,7 +18,6 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # of the CPU that Numba compiles for
-_ARCHITECTURE = llvmlite.binding.get_default_triple().partition("-")[0]
 _HAS_BF16 = "+avx512bf16" in _FEATURES.split(",")  # an instruction that rounds to it
 llvmlite.binding.initialize_native_asmparser()  # for that instruction
 _float, _int, _short = ir.FloatType(), ir.IntType(32), ir.IntType(16)
@@ -279,64 +278,6 @@ def mask(typing_context, place, seeds, scale, like):
         return builder.select(builder.icmp_unsigned(">=", h, smallest), scale, _all(0.0, scale.type))
 
     return kind(numba_types.int64, seeds, numba_types.float32, like), generate
-
-
-@intrinsic
-def flush_subnormals(typing_context):
-    """Have this thread compute with 0 in place of subnormal numbers; return how it computed before, for `finish`.
-
-    They are the numbers below 1.2e-38. Intel's processors multiply them a hundred times slower than others, and a
-    filter whose input falls silent would stay at one, as would every product of its output.
-    """
-
-    def generate(context, builder, signature, values):
-        before = _floating_point_mode(builder)
-        _set_floating_point_mode(builder, builder.or_(before, _int(_FLUSH)))
-        return before
-
-    return numba_types.uint32(), generate
-
-
-@intrinsic
-def finish(typing_context, before):
-    """Make what was written past the caches visible to other threads; compute as before `flush_subnormals`."""
-
-    def generate(context, builder, signature, values):
-        builder.fence("seq_cst")
-        _set_floating_point_mode(builder, values[0])
-        return context.get_dummy_value()
-
-    return numba_types.void(before), generate
-
-
-# Of the register that says how a thread computes: x86's MXCSR (results and arguments), Arm's FPCR.
-_FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}.get(_ARCHITECTURE, 0)
-
-
-def _floating_point_mode(builder):
-    if _ARCHITECTURE == "x86_64":
-        place = builder.alloca(_int)
-        builder.call(_of_register(builder, "stmxcsr"), [builder.bitcast(place, ir.IntType(8).as_pointer())])
-        return builder.load(place)
-    if _ARCHITECTURE == "aarch64":
-        wide = builder.asm(ir.FunctionType(ir.IntType(64), []), "mrs $0, fpcr", "=r", [], True)
-        return builder.trunc(wide, _int)
-    return _int(0)
-
-
-def _set_floating_point_mode(builder, mode):
-    if _ARCHITECTURE == "x86_64":
-        place = builder.alloca(_int)
-        builder.store(mode, place)
-        builder.call(_of_register(builder, "ldmxcsr"), [builder.bitcast(place, ir.IntType(8).as_pointer())])
-    if _ARCHITECTURE == "aarch64":
-        wide = builder.zext(mode, ir.IntType(64))
-        builder.asm(ir.FunctionType(ir.VoidType(), [wide.type]), "msr fpcr, $0", "r", [wide], True)
-
-
-def _of_register(builder, instruction):
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
-    return get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{instruction}")
 
 
 @intrinsic

@@ -92,7 +92,7 @@ def _run(own_config, network, task, args):
     source = saved = None
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, _note)
-        config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
+        settings = config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
     elif args.test_only:
         source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
@@ -114,6 +114,7 @@ def _run(own_config, network, task, args):
     epochs = {"epochs done": len(saved["history"]) if args.resume else 0}
     ranks.check_same(words | epochs | config.shared(settings))
     torch.manual_seed(settings["pytorch_seed"])
+    settings = datasets.measured(settings)
     net = network(settings)
     initialize(net, settings["hyperparameters"])
     net.to(device)

@@ -54,6 +54,8 @@ def move_aside(folder):
 
 
 def write_config(folder, config):
+    """Write config.yaml, without what was measured of the dataset: as a config of another dataset it would be wrong."""
+    config = {name: value for name, value in config.items() if name != "measured"}
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
