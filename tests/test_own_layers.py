@@ -16,7 +16,7 @@ from snn.base.keys import Key, positive
 from snn.checkpoint import published
 from snn.config.settings import keys_of
 from snn.data import datasets
-from snn.data.base import dataset_keys
+from snn.data.base import Split, dataset_keys
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
@@ -301,6 +301,33 @@ def test_a_dataset_that_loads_something_else(loaded, message, monkeypatch):
         datasets.load(settings | {"dataset": {"name": "mine"}}, torch.device("cpu"), (3,))
     keys = dict(keys_of(config.schema_of({"dataset": {"name": "mine"}})))
     assert {"hyperparameters.gain", "hyperparameters.length"} <= keys.keys()
+
+
+class Sorted(Split):
+    """Fifty samples, in the order of their five classes."""
+
+    device = torch.device("cpu")
+
+    def __len__(self):
+        return 50
+
+    def batch(self, indices, generator):
+        return indices.float()[None, :, None], indices // 10
+
+
+def test_the_sizes_of_a_dataset_that_ignores_them(monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    made = {part: Sorted() for part in ("train", "dev", "test")}
+    datasets.add(dataset(load=lambda *_: (dict(made), "")))
+    asked = {"name": "mine", "train_size": 20, "dev_size": 0, "test_size": 60}
+    (splits, _), (again, _) = (
+        datasets.load(resolve()[0] | {"dataset": asked}, torch.device("cpu"), None) for _ in range(2)
+    )
+    assert [len(split) for split in splits.values()] == [20, 50, 50] and splits["dev"] is made["dev"]
+    assert "note: dataset.test_size: 60, but mine has 50 test samples\n" in capsys.readouterr().err
+    x, labels = map(torch.cat, zip(*((x[0, :, 0], y) for x, y in splits["train"].batches(8, None))))
+    assert len(x.unique()) == 20 and torch.equal(x.long() // 10, labels) and len(labels.unique()) == 5
+    assert len({split.fingerprint() for split in (splits["train"], again["train"], made["train"])}) == 2
 
 
 def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
