@@ -12,8 +12,9 @@ from torch import nn
 
 import snn
 from snn import config
-from snn.base.keys import Key, positive
+from snn.base.keys import Key, fraction, list_of, positive
 from snn.checkpoint import published
+from snn.config import schema
 from snn.config.settings import keys_of
 from snn.data import datasets
 from snn.data.base import Split, dataset_keys
@@ -256,6 +257,25 @@ def test_options_that_an_optimizer_does_not_have(options, message):
     layer.optimizer_options = options
     with pytest.raises(snn.UserError, match=message):
         optimizers.make_optimizer(resolve()[0], make_net(layer))
+
+
+@pytest.mark.parametrize(
+    "choice, key, value", [("AdamW", "weight_decay", 0.5), ("Adam", "betas", [0.5, 0.9]), ("SGD", "momentum", 0.8)]
+)
+def test_a_new_key_of_an_optimizer_acts(monkeypatch, choice, key, value):
+    check = list_of(fraction, "two numbers") if key == "betas" else fraction
+    monkeypatch.setitem(schema.EVERYWHERE["optimizer"][choice], key, Key(value, check, "of the test"))
+    steps = []
+    for other in ([0.9, 0.999] if key == "betas" else 0, value):
+        net = make_net(Leaky())
+        settings, _ = resolve(f"optimizer.optimizer_choice={choice}", f"optimizer.{choice}.{key}={other}")
+        optimizer = optimizers.make_optimizer(settings, net)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(parameter.square().sum() for parameter in net.parameters()).backward()
+            optimizer.step()
+        steps.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    assert not torch.equal(*steps)
 
 
 def dataset(**names):
