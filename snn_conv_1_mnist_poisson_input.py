@@ -3,8 +3,8 @@
 Settings: configs/snn_conv_1_mnist_poisson_input.yaml
 """
 
+from snn.experiments.snn_conv_1_mnist import network
 from snn.run.cli import main
-from snn_conv_1_mnist import network
 
 if __name__ == "__main__":
     main("snn_conv_1_mnist_poisson_input", network)

@@ -3,8 +3,8 @@
 Settings: configs/snn_mlp_1_non_zero.yaml
 """
 
+from snn.experiments.snn_mlp_1 import network
 from snn.run.cli import main
-from snn_mlp_1 import network
 
 if __name__ == "__main__":
     main("snn_mlp_1_non_zero", network)

@@ -1,6 +1,7 @@
 """The package as pip installs it: away from the clone, and in place."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,9 +12,9 @@ pytest.importorskip("hatchling")
 pytest.importorskip("hatch_requirements_txt")
 
 
-def pip_install(target, *options):
+def pip_install(project, target, *options):
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", target]
-    result = subprocess.run([*command, *options, ROOT], capture_output=True, text=True)
+    result = subprocess.run([*command, *options, project], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
@@ -26,23 +27,33 @@ def python(folder, *words, path=""):
 
 
 def test_installed(tmp_path):
-    """Layers, scripts, configs and the small datasets are present; a network trains, and loads again."""
-    target, folder = tmp_path / "installed", tmp_path / "work"
+    """Layers, scripts, configs, weights and the small datasets are present; a network trains, and loads again."""
+    clone, target, folder = tmp_path / "clone", tmp_path / "installed", tmp_path / "work"
     folder.mkdir()
-    pip_install(target)
+    for name in ("snn", "configs", "datasets", "weights"):
+        shutil.copytree(ROOT / name, clone / name)
+    for file in (*ROOT.glob("*.py"), *ROOT.glob("*.t*"), ROOT / "README.md"):
+        shutil.copy(file, clone)
+    (clone / "my_own.py").write_text("not part of the project")
+    pip_install(clone, target)
+    assert {path.name for path in target.iterdir()} == {"snn", "snn_iir-1.0.0.dist-info"}
+    assert not list(target.rglob("my_own*"))
+    scripts = {path.stem for path in (target / "snn/experiments").glob("[!_]*.py")}
+    assert scripts == {path.stem for path in (target / "snn/experiments/configs").glob("*.yaml")}
     settings = words_of(TINY | {"hyperparameters.epoch": 1})
-    out = python(folder, "-m", "snn_mlp_1", "--train", *settings, path=target)
+    out = python(folder, "-m", "snn.experiments.snn_mlp_1_non_zero", "--train", *settings, path=target)
     assert out.splitlines()[-1].startswith("test accuracy: ")
     code = "from snn.data import patterns; print(len(patterns.read(patterns.SHIPPED, 300)))"
     assert python(folder, "-c", code, path=target).strip() == "10"
-    code = "import snn; print(snn.__file__); print(snn.load('checkpoint/snn_mlp_1/best.pt')[1])"
-    where, layer = python(folder, "-c", code, path=target).splitlines()
-    assert where.startswith(str(target)) and layer.startswith("Linear(in_features=784")
+    code = "import snn; print(snn.__file__); print(snn.load('checkpoint/snn_mlp_1_non_zero/best.pt')[1])"
+    code += "; print(snn.load('snn_mlp_2_poisson_input')[1])"
+    where, layer, shipped = python(folder, "-c", code, path=target).splitlines()
+    assert where.startswith(str(target)) and layer == shipped and layer.startswith("Linear(in_features=784")
     requires = (target / "snn_iir-1.0.0.dist-info/METADATA").read_text()
     assert all(f"Requires-Dist: {line}" in requires for line in (ROOT / "requirements.txt").read_text().split())
 
 
 def test_installed_in_place(tmp_path):
-    pip_install(tmp_path, "-e")
-    code = f"import site; site.addsitedir({str(tmp_path)!r}); import snn, snn_mlp_1; print(snn.__file__)"
+    pip_install(ROOT, tmp_path, "-e")
+    code = f"import site; site.addsitedir({str(tmp_path)!r}); import snn; snn.load('snn_mlp_2'); print(snn.__file__)"
     assert python(tmp_path, "-c", code).strip() == str(ROOT / "snn/__init__.py")

@@ -1,6 +1,8 @@
 """What `snn.record` keeps, --inspect and its page."""
 
 import base64
+import copy
+import math
 import os
 import re
 import shutil
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import TINY_NMNIST
+from scripts import TINY_NMNIST, same
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import snn
-from snn.look import plots
+from snn.look import inspection, plots
 from snn.run import loop
 from snn.tasks import classification
+from snn.tasks.association import Association
 
 
 def make_net(membrane_filter=False):
@@ -88,7 +92,10 @@ def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
         pass
 
 
-COMMON = ["overview", "samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "confusion"]
+COMMON = [
+    "overview", "samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "gradients",
+    "confusion",
+]  # fmt: skip
 
 
 def check_page(folder, names):
@@ -119,6 +126,46 @@ def test_inspect_events(run, few_recordings):
     assert run.status == 0, run.err
     (page,) = run.folder.glob("runs/snn_conv_1_nmnist/*/index.html")
     check_page(page.parent, [*COMMON, "events", "mistakes"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_that_is_shown_is_the_losss_and_leaves_no_trace(frozen):
+    net, x, target = make_net().eval(), 3 * torch.rand(12, 4, 2, 6, 6), torch.rand(12, 4, 5)
+    net.append(snn.Dropout(0.5).eval())
+    net[1].bias.requires_grad_(not frozen)
+    for coefficient in net[4].parameters():
+        coefficient.requires_grad_(not frozen)
+    net(x)[0].sum().backward()
+    before = copy.deepcopy([net.state_dict(), {name: value.grad for name, value in net.named_parameters()}])
+    random = torch.get_rng_state()
+    seen = inspection.View(net, None, None, {}, [], x, target, None, None, None, None)
+    norms = inspection._gradient_norms(seen, Association())
+    after = [net.state_dict(), {name: value.grad for name, value in net.named_parameters()}]
+    assert same(after, before) and torch.equal(torch.get_rng_state(), random)
+    net.zero_grad()
+    Association().loss(net(x)[0], target).backward()
+    gradients = {name: [v.grad.flatten() for v in layer.parameters() if v.requires_grad]
+                 for name, layer in net.named_children()}  # fmt: skip
+    expected = {name: torch.cat(of_layer).norm() for name, of_layer in gradients.items() if of_layer}
+    torch.testing.assert_close(norms, expected)
+    assert list(norms) == (["0", "1", "5"] if frozen else ["0", "1", "4", "5"])
+
+
+@pytest.mark.parametrize("values", [[1e-9, 0.0, 0.1], [0.0, 0.0, 0.0]])
+@pytest.mark.filterwarnings("error")
+def test_layers_without_a_gradient_are_drawn(values):
+    (axis,) = plots.gradients(make_net(), dict(zip("014", map(torch.tensor, values)))).axes
+    assert [text.get_text() for text in axis.texts] == [f"{value:.2g}" for value in values]
+    axis.figure.draw_without_rendering()
+
+
+def test_tensorboard_has_the_gradient_norm_of_each_layer(trained):
+    (folder,) = trained.glob("runs/snn_mlp_1/*")
+    written = EventAccumulator(str(folder)).Reload()
+    norms = {tag: written.Scalars(tag)[0].value for tag in written.Tags()["scalars"] if tag.startswith("gradient_norm")}
+    whole = norms.pop("gradient_norm_of_last_batch")
+    assert list(norms) == [f"gradient_norm/layer_{number}" for number in (0, 1, 4, 5, 8, 9)]
+    assert math.hypot(*norms.values()) == pytest.approx(whole, rel=1e-4) and all(norms.values())
 
 
 def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeypatch):

@@ -12,11 +12,12 @@ from torch import nn
 
 import snn
 from snn import config
-from snn.base.keys import Key, positive
+from snn.base.keys import Key, fraction, list_of, positive
 from snn.checkpoint import published
+from snn.config import schema
 from snn.config.settings import keys_of
 from snn.data import datasets
-from snn.data.base import dataset_keys
+from snn.data.base import Split, dataset_keys
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
@@ -258,6 +259,25 @@ def test_options_that_an_optimizer_does_not_have(options, message):
         optimizers.make_optimizer(resolve()[0], make_net(layer))
 
 
+@pytest.mark.parametrize(
+    "choice, key, value", [("AdamW", "weight_decay", 0.5), ("Adam", "betas", [0.5, 0.9]), ("SGD", "momentum", 0.8)]
+)
+def test_a_new_key_of_an_optimizer_acts(monkeypatch, choice, key, value):
+    check = list_of(fraction, "two numbers") if key == "betas" else fraction
+    monkeypatch.setitem(schema.EVERYWHERE["optimizer"][choice], key, Key(value, check, "of the test"))
+    steps = []
+    for other in ([0.9, 0.999] if key == "betas" else 0, value):
+        net = make_net(Leaky())
+        settings, _ = resolve(f"optimizer.optimizer_choice={choice}", f"optimizer.{choice}.{key}={other}")
+        optimizer = optimizers.make_optimizer(settings, net)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(parameter.square().sum() for parameter in net.parameters()).backward()
+            optimizer.step()
+        steps.append(torch.cat([parameter.detach().flatten() for parameter in net.parameters()]))
+    assert not torch.equal(*steps)
+
+
 def dataset(**names):
     module = types.ModuleType("mine")
     made = {"NAMES": ("mine",), "KEYS": {"dataset": dataset_keys(("mine",))}, "load": lambda *_: ({}, "")} | names
@@ -301,6 +321,33 @@ def test_a_dataset_that_loads_something_else(loaded, message, monkeypatch):
         datasets.load(settings | {"dataset": {"name": "mine"}}, torch.device("cpu"), (3,))
     keys = dict(keys_of(config.schema_of({"dataset": {"name": "mine"}})))
     assert {"hyperparameters.gain", "hyperparameters.length"} <= keys.keys()
+
+
+class Sorted(Split):
+    """Fifty samples, in the order of their five classes."""
+
+    device = torch.device("cpu")
+
+    def __len__(self):
+        return 50
+
+    def batch(self, indices, generator):
+        return indices.float()[None, :, None], indices // 10
+
+
+def test_the_sizes_of_a_dataset_that_ignores_them(monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    made = {part: Sorted() for part in ("train", "dev", "test")}
+    datasets.add(dataset(load=lambda *_: (dict(made), "")))
+    asked = {"name": "mine", "train_size": 20, "dev_size": 0, "test_size": 60}
+    (splits, _), (again, _) = (
+        datasets.load(resolve()[0] | {"dataset": asked}, torch.device("cpu"), None) for _ in range(2)
+    )
+    assert [len(split) for split in splits.values()] == [20, 50, 50] and splits["dev"] is made["dev"]
+    assert "note: dataset.test_size: 60, but mine has 50 test samples\n" in capsys.readouterr().err
+    x, labels = map(torch.cat, zip(*((x[0, :, 0], y) for x, y in splits["train"].batches(8, None))))
+    assert len(x.unique()) == 20 and torch.equal(x.long() // 10, labels) and len(labels.unique()) == 5
+    assert len({split.fingerprint() for split in (splits["train"], again["train"], made["train"])}) == 2
 
 
 def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):

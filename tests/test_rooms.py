@@ -4,7 +4,8 @@ import ast
 
 from scripts import ROOT
 
-ROOMS = ["base", "kernels", "layers", "data", "config", "look", "tasks", "checkpoint", "run"]  # imports go left
+# Imports go left. The experiments' scripts themselves are outside, above all rooms.
+ROOMS = ["base", "experiments", "kernels", "layers", "data", "config", "look", "tasks", "checkpoint", "run"]
 FLAT = {"plots.py", "cpu.py"}  # lists of small functions
 
 

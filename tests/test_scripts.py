@@ -123,6 +123,18 @@ def test_demo_writes_beside_the_real_results(run):
     assert run("snn_mlp_1", "--demo", "--test", settings=settings)[-1] == lines[-1]
 
 
+def test_an_inspected_demo_trains_first(run, monkeypatch):
+    monkeypatch.setattr(inspection, "inspect", lambda seen, task, folder: seen.test(task))
+    demo, best = ["snn_mlp_1", "--demo", "--inspect"], "checkpoint/snn_mlp_1-demo/best.pt"
+    for number in range(2):  # in a fresh folder, and beside an older demo
+        lines = run(*demo, settings={"hyperparameters.epoch": 1, "pytorch_seed": number})
+        assert run.status == 0 and any(line.startswith("look at ") for line in lines), run.err
+        assert run.checkpoint("snn_mlp_1-demo", "best")["config"]["pytorch_seed"] == number
+    trained = files_in(run.folder / "checkpoint")
+    for words in (["--test"], ["--checkpoint", best]):
+        assert run(*demo, *words)[-1] == lines[-1] and files_in(run.folder / "checkpoint") == trained
+
+
 def test_a_new_training_moves_the_older_checkpoints_aside(run):
     run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
     before = (run.folder / "checkpoint/snn_mlp_1/best.pt").read_bytes()

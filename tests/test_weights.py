@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from snn import checkpoint, config
 from snn.base.errors import UserError
 from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.checkpoint.__main__ import release
+from snn.experiments import snn_mlp_1
 from snn.run import cli
 
 SHIPPED = sorted((ROOT / "weights").glob("*.pt"))
@@ -88,6 +90,42 @@ def test_a_run_under_a_name_of_its_own_converts(trained, tmp_path):
     checkpoint_main(["convert", str(tmp_path / "mine.pt"), str(tmp_path / "theirs")])
     states = checkpoint.load(tmp_path / "theirs")["snn_state_dict"]
     assert torch.equal(states["axon1.dual_exp_iir_cell.alpha_1"], saved["model"]["0.a1"])
+
+
+@pytest.mark.parametrize("name", ["planted", "", "..", "snn_mlp_1.planted", "time_series/GunPoint", "tests", "-demo"])
+def test_a_checkpoint_imports_no_module_that_it_names(trained, folder, monkeypatch, name):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "planted.py").write_text("raise RuntimeError('imported')")
+    saved = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    saved["config"]["experiment_name"] = name
+    torch.save(saved, "odd.pt")
+    with pytest.raises(UserError, match="is of '.*', which is not an experiment that ships: .* network=") as error:
+        snn.load("odd.pt")
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="which has no configs/"):
+        release("odd.pt", "out.pt")
+    net = snn.load("odd.pt", network=snn_mlp_1.network)
+    assert torch.equal(net[1].weight, saved["model"]["1.weight"])
+
+
+def test_a_module_named_as_an_experiment_is_not_taken_for_it(trained, folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "snn_mlp_1", raising=False)
+    (folder / "snn_mlp_1.py").write_text("raise RuntimeError('imported')")
+    assert len(snn.load(trained / "checkpoint/snn_mlp_1/best.pt")) == 11
+
+
+@pytest.mark.parametrize("name", ["snn_mlp_1", "weights/snn_mlp_1.pt"])
+def test_what_ships_loads_by_name_from_any_folder(folder, name):
+    model = torch.load(ROOT / "weights/snn_mlp_1.pt", weights_only=True)["model"]
+    (folder / "snn_mlp_1").mkdir()  # as in checkpoint/
+    assert torch.equal(snn.load(name)[1].weight, model["1.weight"].float())
+
+
+@pytest.mark.parametrize("name", ["snn_mlp_1.pt", "gone/snn_mlp_1.pt", "snn_conv_2_gesture"])
+def test_nothing_else_loads_what_ships(folder, name):
+    with pytest.raises(UserError, match=f"no checkpoint at {name}: pass .* weights that ship: .*snn_mlp_1, "):
+        snn.load(name)
 
 
 def test_release_of_a_demo(trained, tmp_path):

@@ -168,6 +168,7 @@ def _remove(path):
 
 
 def shipped(name):
-    """Return a folder that ships, such as "configs": next to the package in a clone, inside it when installed."""
+    """Return a folder that ships, such as "configs": beside the package in a clone, in snn.experiments if installed."""
     package = Path(__file__).parents[1]
-    return package / name if (package / name).is_dir() else package.parent / name
+    installed = package / "experiments" / name
+    return installed if installed.is_dir() else package.parent / name

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from snn import config
+from snn import config, experiments
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path, write_text
 from snn.checkpoint import published
@@ -28,7 +28,7 @@ def convert(source, target, experiment=None):
     Raises UserError if the experiment is unknown, and whatever `load` and `load_model` raise.
     """
     checkpoint = load(source)
-    names = sorted((file.stem for file in CONFIGS.glob("*.yaml")), key=len, reverse=True)
+    names = sorted(experiments.NAMES, key=len, reverse=True)
     is_published = published.is_published(checkpoint)
     of = Path(source).name if is_published else checkpoint["config"]["experiment_name"]
     experiment = experiment or next((name for name in names if name in of), None)
@@ -60,7 +60,7 @@ def release(source, target, half=False):
         raise UserError(f"checkpoint {source} is of the public code: convert it first")
     name = checkpoint["config"]["experiment_name"]
     own = CONFIGS / f"{name}.yaml"
-    if not own.exists():
+    if name not in experiments.NAMES:
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
     net = trained_network(checkpoint, settings, source, network_of(name, source))

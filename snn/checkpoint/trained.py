@@ -1,25 +1,29 @@
 """Load a checkpoint's network in your own code."""
 
 import importlib
+from pathlib import Path
 
-from snn import config
+from snn import config, experiments
 from snn.base.errors import UserError
+from snn.base.files import shipped, user_path
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model
 from snn.data import datasets
 
 
 def load_trained(path, network=None):
-    """Return a checkpoint's trained network, on the CPU, in eval mode: `net = snn.load("weights/snn_mlp_1.pt")`.
+    """Return a checkpoint's trained network, on the CPU, in eval mode: `net = snn.load("snn_mlp_1")`.
 
     `net.config` is the config that it was trained with, and `net.config["measured"]` what its input and its answers
     depend on besides: of a time series the classes' names and the scaling.
 
     Args:
-        path: of a checkpoint that a run wrote, or of weights that ship.
-        network: from a config to the network; None takes that of the experiment's script, which must be importable.
+        path: of a checkpoint that a run wrote, or weights that ship, from any folder: `snn_mlp_1`,
+            `weights/snn_mlp_1.pt`.
+        network: from a config to the network; None takes that of the checkpoint's experiment, if it is one that ships.
     Raises UserError (`snn.UserError`) if it is not such a checkpoint, or is of another network.
     """
+    path = _found(user_path(path))
     checkpoint = load(path)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
@@ -44,11 +48,24 @@ def trained_network(checkpoint, settings, path, network):
 
 
 def network_of(experiment, path):
-    """Return the function of an experiment's script that makes its network; raise UserError if there is none."""
+    """Return the function that makes an experiment's network; raise UserError if it is none of those that ship."""
     try:
-        return importlib.import_module(experiment).network
+        if experiment in experiments.NAMES:  # nothing else that a file names is imported
+            return importlib.import_module(f"snn.experiments.{experiment}").network
     except (ImportError, AttributeError):
-        raise UserError(
-            f"checkpoint {path} is of {experiment}, and there is no {experiment}.py with a network(config) to import: "
-            "run in its folder, or pass its network function"
-        ) from None
+        pass
+    raise UserError(
+        f"checkpoint {path} is of {experiment!r:.100}, which is not an experiment that ships: load it with its network "
+        "function, snn.load(path, network=...)"
+    )
+
+
+def _found(path):
+    """Return the path of a checkpoint, or of weights that ship under this name. Raises UserError if there is none."""
+    weights = sorted(shipped("weights").glob("*.pt"))
+    if not path.is_file():
+        path = next((file for file in weights if path in (Path(file.stem), Path("weights", file.name))), path)
+    if not path.exists():
+        names = ", ".join(file.stem for file in weights)
+        raise UserError(f"no checkpoint at {path}: pass the path of one, or the name of weights that ship: {names}")
+    return path

@@ -21,6 +21,7 @@ import torch
 from snn.base import ranks
 from snn.base.keys import PLACE, Key, choice, size, typed_path
 
+SUBSET_SEED = 42
 END = 100_000  # values at each end of a tensor that a fingerprint looks at
 
 
@@ -57,6 +58,24 @@ class Split:
         """Yield the batch of each share, an index tensor; override this to make several batches at once."""
         for indices in shares:
             yield self.batch(indices, generator)
+
+
+class Subset(Split):
+    """`size` samples of a split, always the same ones, from all of it: splits are often sorted by class."""
+
+    def __init__(self, split, size):
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SUBSET_SEED))
+        self.split, self.indices = split, order[:size].sort()[0].to(split.device)
+        self.device, self.length = split.device, split.length
+
+    def __len__(self):
+        return len(self.indices)
+
+    def batches_of(self, shares, generator):
+        return self.split.batches_of([self.indices[share] for share in shares], generator)
+
+    def fingerprint(self):
+        return fingerprint(self.split.fingerprint(), self.indices)
 
 
 def fingerprint(number, *tensors):

@@ -1,10 +1,14 @@
 """The datasets, by the names that `dataset.name` may have."""
 
+import sys
+
+from snn.base import ranks
 from snn.base.errors import UserError
 from snn.data import gesture, images, nmnist, patterns, series
-from snn.data.base import Split
+from snn.data.base import Split, Subset
 
-TABLE = {name: dataset for dataset in (images, nmnist, gesture, patterns, series) for name in dataset.NAMES}
+OURS = (images, nmnist, gesture, patterns, series)
+TABLE = {name: dataset for dataset in OURS for name in dataset.NAMES}
 
 
 def module_of(name):
@@ -38,17 +42,23 @@ def measured(config):
 
 
 def load(config, device, shape):
-    """Return the splits of the config's dataset, and a note on them for the end of the test line.
+    """Return the splits of the config's dataset, of the sizes it asks for, and a note for the end of the test line.
 
     Raises UserError if its module gives something else, or a split has no sample.
     """
     name = config["dataset"]["name"]
-    loaded = module_of(name).load(config, device, shape)
+    dataset = module_of(name)
+    loaded = dataset.load(config, device, shape)
     if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
+    splits, note = loaded
     for part in ("train", "dev", "test"):
-        split = loaded[0].get(part)
+        split, size = splits.get(part), config["dataset"].get(f"{part}_size")
         if not isinstance(split, Split) or not len(split):
             what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
             raise UserError(f"dataset {name}: its split {part} {what}")
-    return loaded
+        if size and size > len(split) and ranks.rank() == 0:
+            print(f"note: dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples", file=sys.stderr)
+        if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
+            splits = splits | {part: Subset(split, size)}
+    return splits, note

@@ -7,6 +7,7 @@ from PIL import Image
 from torch.nn.utils import get_total_norm
 
 from snn.layers.synapses import coefficient_names
+from snn.look.health import gradient_norms
 
 EPOCHS_BETWEEN_PICTURES = 10
 
@@ -60,9 +61,11 @@ class Board:
         for key, value in entry.items():
             self.writer.add_scalar(key, value, epoch)
         self.writer.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
-        gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+        gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
         if gradients:  # there are none if the epoch was resumed on dev
-            self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(gradients), epoch)
+            self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(list(gradients.values())), epoch)
+            for layer, norm in gradient_norms(gradients).items():
+                self.writer.add_scalar(f"gradient_norm/layer_{layer}", norm, epoch)
         steps = dev.total * length
         for name, spikes in dev.spikes.items():
             self.writer.add_scalar(f"firing_rate/layer_{name}", spikes.double().mean() / steps, epoch)

@@ -31,6 +31,14 @@ def spikes_counted(net, counts):
             handle.remove()
 
 
+def gradient_norms(gradients):
+    """Return the norm of each layer's gradients, by the layer's name; `gradients` are by the parameters' names."""
+    by_layer = {}
+    for name, gradient in gradients.items():
+        by_layer.setdefault(name.rpartition(".")[0], []).append(gradient)
+    return {layer: get_total_norm(of_layer) for layer, of_layer in by_layer.items()}
+
+
 class NotFinite(Exception):
     """A batch's loss or gradient is not finite; `batch` is what was passed to `note`."""
 

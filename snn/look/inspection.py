@@ -12,6 +12,7 @@ import torch
 
 from snn.base.files import write_picture, write_text
 from snn.look.board import Board
+from snn.look.health import gradient_norms
 from snn.look.recorder import record
 
 SAMPLES = 4  # number of test samples to look at
@@ -106,9 +107,24 @@ def inspect(seen, task, folder):
                 "marks the value before training. The outermost half percent at either end is drawn at the edge.",
             ),
         }
+    if any(parameter.requires_grad for parameter in seen.net.parameters()):
+        pictures["gradients"] = (
+            lambda: plots.gradients(seen.net, _gradient_norms(seen, task)),
+            "Norm of the loss's gradient over each layer's trained parameters, on the samples shown: where bars of one "
+            "colour fall by orders of magnitude towards the input, on the left, it vanishes, and a layer with 0 does "
+            "not learn, such as the filters behind silent neurons.",
+        )
     captions |= save_pictures({name: pictures[name] for name in pictures if name not in captions}, folder)
     _write_page(folder, seen.config["experiment_name"], f"On the test set: {task.summary(result)}.", captions)
     return result
+
+
+def _gradient_norms(seen, task):
+    """Return the norm of the gradient of the loss on a View's samples, by layer with trained parameters."""
+    trained = {name: value for name, value in seen.net.named_parameters() if value.requires_grad}
+    loss = task.loss(seen.net(seen.x)[0], seen.targets)
+    gradients = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
+    return gradient_norms(dict(zip(trained, gradients)))
 
 
 def report(seen, task, folder):

@@ -345,6 +345,24 @@ def firing_rates(spikes, samples, length):
     return figure
 
 
+def gradients(net, norms):
+    """Draw the norm of the loss's gradient of each layer, by name; synapse layers in another colour."""
+    values = [norm.item() for norm in norms.values()]
+    least = min((value for value in values if value > 0), default=1.0)
+    lowest, most = least / 3, max(*values, least)  # zeros are drawn at the lowest
+    colors = [ORANGE if isinstance(net.get_submodule(name), Synapse) else BLUE for name in norms]
+    figure = Figure(figsize=(max(5, 0.75 * len(norms)), 3), layout="constrained")
+    axis = figure.subplots()
+    bars = axis.bar([f"layer {name}" for name in norms], np.maximum(values, lowest), color=colors)
+    axis.bar_label(bars, [f"{value:.2g}" for value in values], fontsize=8)
+    axis.set(yscale="log", ylim=(lowest, most * (most / lowest) ** 0.1), ylabel="norm of the gradient")
+    axis.tick_params("x", rotation=20)
+    for color, label in ((ORANGE, "filters"), (BLUE, "other layers")):
+        axis.plot([], [], "s", color=color, label=label)
+    figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
 def coefficients(before, after):
     """Draw histograms of each synapse layer's coefficients and time constants; a line marks the value at the start."""
     pairs = _synapses(before, after)

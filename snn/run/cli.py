@@ -219,7 +219,7 @@ def _parse(experiment, own_config, argv):
     add("--train", action="store_true", help="train, keep the best epoch, and test it")
     add("--test", action="store_true", help="evaluate a checkpoint on the test set")
     add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
-    add("--demo", action="store_true", help="embedded data, a few epochs; alone it means --demo --train")
+    add("--demo", action="store_true", help="embedded data, a few epochs; trains, unless --test evaluates an old demo")
     add("--show", action="store_true", help="print every config key with its value, help and source")
     add("--config_file", metavar="F", help=f"a YAML overlay: its keys override those of {own_config.name}")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
@@ -232,7 +232,7 @@ def _parse(experiment, own_config, argv):
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
-    if args.demo and not (args.test or args.inspect or args.show):
+    if args.demo and not (args.test or args.show or (args.inspect and args.checkpoint)):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
     if args.checkpoint == "" or args.config_file == "" or args.device == "":

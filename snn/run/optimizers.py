@@ -10,7 +10,7 @@ OPTIONS = {"lr_factor", "weight_decay"}  # that a layer may ask for
 
 
 def make_optimizer(config, net):
-    """Return the optimizer that the config names, over the trained parameters.
+    """Return the optimizer that the config names, over the trained parameters, with all options of its section.
 
     Parameters with the same options form a group. Options are those that a layer asks for in its `optimizer_options`,
     and `optimizer.coefficients_lr_factor` for synapses' coefficients. A group keeps its `lr_factor`, its learning rate
@@ -32,7 +32,7 @@ def make_optimizer(config, net):
         {"params": parameters, "lr": lr * dict(options)["lr_factor"], **dict(options)}
         for options, parameters in groups.items()
     ]
-    return getattr(torch.optim, choice)(groups, lr=lr, fused=True)
+    return getattr(torch.optim, choice)(groups, fused=True, **settings[choice])
 
 
 def _check_options(net):
