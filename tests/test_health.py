@@ -1,5 +1,7 @@
 """Unstable filters, silent layers, and losses that are not finite."""
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,13 @@ from torch import nn
 import snn
 from snn import config
 from snn.base.errors import UserError
+from snn.data import digits
 from snn.data.encoders import poisson
 from snn.data.images import ImageSplit
 from snn.layers.synapses import unstable_filters
 from snn.look import health
 from snn.run import training
+from snn.tasks.base import Task
 from snn.tasks.classification import Classification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
@@ -196,3 +200,46 @@ def test_more_spikes_are_counted_than_bfloat16_has_numbers_for(batch):
     with health.spikes_counted(net := snn.Sequential(snn.SpikingNeuron(4)), counts):
         net(current)
     assert counts["0"].shape == (2, 4, 4) and counts["0"].unique().tolist() == [107 * batch]
+
+
+class TestLearning:
+    """A network that is silent, at chance or far above it says so once, and its last line says so again."""
+
+    NOTE = "note: after 3 epochs the network "
+    LAST = ", no better than without spikes"
+
+    @pytest.mark.parametrize(
+        "settings, said", [
+            ({"optimizer.Adam.lr": 1e-9}, "has no output spike; what may help: .*a higher optimizer.Adam.lr"),
+            ({"optimizer.Adam.lr": 1.0}, "is no better on dev .* whose loss is 2.303; .*a lower optimizer.Adam.lr"),
+        ],
+    )  # fmt: skip
+    def test_what_does_not_learn(self, run, settings, said):
+        lines = run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 5})
+        assert run.status == 0 and run.err.count(self.NOTE) == 1 and re.search(self.NOTE + said, run.err), run.err
+        assert lines[-1].endswith(self.LAST)
+
+    def test_shuffled_labels(self, run, monkeypatch):
+        read = digits.read
+
+        def shuffled():
+            (images, labels), test = read()
+            return (images, labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]), test
+
+        monkeypatch.setattr(digits, "read", shuffled)
+        settings = {"hyperparameters.epoch": 4, "dataset.train_size": 300, "dataset.dev_size": 100}
+        lines = run("snn_mlp_1", "--train", settings=settings)
+        assert run.err.count(self.NOTE) == 1 and lines[-1].endswith(self.LAST)
+
+    def test_what_learns_is_not_blamed(self, run):
+        settings = {"dataset.train_size": 640, "dataset.dev_size": 60, "hyperparameters.epoch": 4}
+        lines = run("snn_mlp_1", "--train", settings=settings)
+        assert "what may help" not in run.err and not lines[-1].endswith(self.LAST), run.out
+
+    def test_few_wrong_answers_with_many_spikes_are_no_chance(self):
+        silence = math.log(10)
+        right = {"dev_acc": 95.0, "dev_loss": 3 * silence}
+        assert Classification().learns(right, silence, 100)
+        assert not Classification().learns(right | {"dev_acc": 15.0}, silence, 100)
+        assert not Classification().learns(right | {"dev_acc": 30.0, "dev_loss": 20 * silence}, silence, 100)
+        assert not Task().learns({"dev_loss": 1.0}, 1.0, 100) and Task().learns({"dev_loss": 0.9}, 1.0, 100)

@@ -5,6 +5,7 @@ Without torchrun there is one rank, and nothing here has any effect.
 """
 
 import os
+import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import timedelta
 
@@ -64,6 +65,12 @@ def rank():
 def ranks():
     """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def note(message):
+    """Print a line that the user should know of, once for all ranks."""
+    if rank() == 0:
+        print(f"note: {message}", file=sys.stderr)
 
 
 def device_of_rank(name):

@@ -1,7 +1,5 @@
 """The datasets, by the names that `dataset.name` may have."""
 
-import sys
-
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.data import gesture, images, nmnist, patterns, series
@@ -57,8 +55,8 @@ def load(config, device, shape):
         if not isinstance(split, Split) or not len(split):
             what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
             raise UserError(f"dataset {name}: its split {part} {what}")
-        if size and size > len(split) and ranks.rank() == 0:
-            print(f"note: dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples", file=sys.stderr)
+        if size and size > len(split):
+            ranks.note(f"dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples")
         if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
             splits = splits | {part: Subset(split, size)}
     return splits, note

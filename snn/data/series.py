@@ -1,7 +1,5 @@
 """Time series of the UCR/UEA archive by name, or your own in its .ts format: scaled, held, and padded to one length."""
 
-import sys
-
 import numpy as np
 import torch
 
@@ -172,9 +170,9 @@ def _labels(file, measured):
 
 def _note_missing(train, test, name):
     missing = sum(int(np.isnan(values).sum()) for values in train.values + test.values)
-    if missing and ranks.rank() == 0:
+    if missing:
         held = "each is the value before it, or the channel's mean at the start"
-        print(f"note: {name}: {missing:,} missing values; {held}", file=sys.stderr)
+        ranks.note(f"{name}: {missing:,} missing values; {held}")
 
 
 def _dev_of(labels, seed, refit):
@@ -201,9 +199,9 @@ def _scaling(file, places):
         std = np.sqrt(np.nansum((known - mean) ** 2, 0) / number)
     for channel in np.flatnonzero(~np.isfinite(std)):
         raise UserError(f"{file.path}: channel {channel + 1} has values too large to scale: divide them")
-    if constant.any() and ranks.rank() == 0:
+    if constant.any():
         which = ", ".join(str(channel + 1) for channel in np.flatnonzero(constant))
-        print(f"note: {file.path}: constant in train, so no help: channels {which}", file=sys.stderr)
+        ranks.note(f"{file.path}: constant in train, so no help: channels {which}")
     return np.stack([mean, np.where(constant | (std == 0), 1, std)], 1)
 
 

@@ -84,27 +84,27 @@ def _how_to_go_on(args):
 
 def _run(own_config, network, task, args):
     sources = {}
-    settings = config.resolve(own_config, args.config_file, args.demo, args.set, _note, sources)
+    settings = config.resolve(own_config, args.config_file, args.demo, args.set, ranks.note, sources)
     if args.device:
         settings["device"], sources["device"] = args.device, "--device"
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
     source = saved = None
     if args.resume:
-        saved, source = checkpoint.load_to_resume(folder, name, _note)
-        settings = config.check_resumed(settings, saved["config"], len(saved["history"]), _note)
+        saved, source = checkpoint.load_to_resume(folder, name, ranks.note)
+        settings = config.check_resumed(settings, saved["config"], len(saved["history"]), ranks.note)
     elif args.test_only:
         source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
         if "config" in saved:
-            settings = config.follow_checkpoint(settings, saved["config"], args.set, _note, sources)
+            settings = config.follow_checkpoint(settings, saved["config"], args.set, ranks.note, sources)
     if args.show:
         print(config.as_yaml(settings, sources), end="")
         return
 
     device = find_device(settings["device"])
     if settings["precision"] == "tf32" and device.type == "cpu":
-        _note("precision tf32 is for CUDA: products run in float32")
+        ranks.note("precision tf32 is for CUDA: products run in float32")
     batch_size = settings["hyperparameters"]["batch_size"]
     if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect runs in one process: leave out torchrun")
@@ -145,6 +145,8 @@ def _run(own_config, network, task, args):
         print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
     if run_folder:
         print(f"run folder: {run_folder}")
+    if args.train and not trainer.learns():
+        note = f"{note}, no better than without spikes".removeprefix(", ")
     print(task.test_line(result) + (f", {note}" if note else ""))
 
 
@@ -183,7 +185,7 @@ def _own_or_shipped(folder):
     own, shipped = folder / "best.pt", WEIGHTS / f"{folder.name}.pt"
     if own.exists() or not shipped.exists():
         return own
-    _note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
+    ranks.note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
     return shipped
 
 
@@ -256,8 +258,3 @@ def _complain(message):
     rank = f"rank {ranks.rank()}: " if ranks.rank() else ""
     print(f"error: {rank}{message}", file=sys.stderr)
     return 2
-
-
-def _note(message):
-    if ranks.rank() == 0:
-        print(f"note: {message}", file=sys.stderr)

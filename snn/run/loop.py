@@ -90,6 +90,16 @@ def evaluate(net, task, config, x, targets, state=None):
     return sums, end, spikes
 
 
+@torch.no_grad()
+def loss_of_silence(net, split, config, task):
+    """Return the loss on a split's first batch of an output without spikes."""
+    batch = torch.arange(min(len(split), config["hyperparameters"]["batch_size"]), device=split.device)
+    x, targets = next(iter(split.batches_of([batch], data_generator(split.device, config))))
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        y = net.eval()(x)[0]
+    return task.loss(torch.zeros_like(y), targets).item()
+
+
 def run_epoch(
     net,
     split,

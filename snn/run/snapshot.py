@@ -1,6 +1,5 @@
 """Convert a run to a checkpoint and back: all the state it needs to resume as if it had never stopped."""
 
-import sys
 import time
 import warnings
 from collections import Counter
@@ -62,7 +61,8 @@ def restore(trainer, saved):
     trainer.owns_folder = True
     trainer.run_folder = folders.own_run_folder(saved["run_folder"], trainer.config["experiment_name"])
     if trainer.run_folder is None:
-        _note(f"the checkpoint's run folder {str(saved['run_folder'])[:100]} is not one in runs/: this makes a new one")
+        folder = str(saved["run_folder"])[:100]
+        ranks.note(f"the checkpoint's run folder {folder} is not one in runs/: this makes a new one")
     trainer.lr, trainer.seconds = running["lr"], running["seconds"]
     trainer.optimizer.load_state_dict(saved["optimizer"])
     for parameter, moments in trainer.optimizer.state.items():
@@ -94,7 +94,8 @@ def _restore_random(trainer, saved):
                 f"the checkpoint is from the middle of an epoch on {saved['device']}: resume it with --device "
                 f"{saved['device']}, not {trainer.device.type}"
             )
-        _note(f"trained on {saved['device']} so far; from now on random numbers differ from those of a single device")
+        differ = "from now on random numbers differ from those of a single device"
+        ranks.note(f"trained on {saved['device']} so far; {differ}")
     elif ranks.rank() < len(saved["random"]):
         random = saved["random"][ranks.rank()]
         torch.set_rng_state(random["torch"])
@@ -108,12 +109,7 @@ def _restore_preserved(trainer, saved):
     before, now = len(saved["random"]), ranks.ranks()
     if before != now:
         states = "; preserved states start from zero" if trainer.preserved else ""
-        _note(f"ranks: {now} from now on, {before} so far{states}")
+        ranks.note(f"ranks: {now} from now on, {before} so far{states}")
     elif trainer.preserved:
         kept = saved["preserved"][ranks.rank()]
         trainer.preserved.state = map_tensors(lambda state: state.to(trainer.device), kept)
-
-
-def _note(message):
-    if ranks.rank() == 0:
-        print(f"note: {message}", file=sys.stderr)

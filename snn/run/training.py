@@ -19,6 +19,8 @@ from snn.run import folders, loop, signals, snapshot
 from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
 
+PATIENCE = 3  # epochs without learning until a note says so
+
 
 class Trainer:
     """A run that can stop after any batch and resume.
@@ -33,6 +35,7 @@ class Trainer:
     def __init__(self, net, splits, config, task, resume_from=None):
         self.net, self.splits, self.config, self.task = net, splits, config, task
         self.device = next(net.parameters()).device
+        self.silence = None  # the loss of an output without spikes
         self.data = {name: split.fingerprint() for name, split in splits.items()}
         ranks.check_same(self.data)
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
@@ -46,6 +49,7 @@ class Trainer:
         self.preserved = loop.preserved_state(config)
         self.history = []  # a row of metrics.csv for each epoch
         self.best_model = None
+        self.warned = False  # that the network does not learn
         # Of the current epoch: what its passes have counted, by split; the generator's state when the last pass
         # started; the learning rate and the time when the epoch started.
         self.counts, self.at_pass_start, self.lr, self.began = {}, None, None, None
@@ -66,6 +70,19 @@ class Trainer:
             if self.task.is_better(entry, best):
                 best = entry
         return best
+
+    def learns(self):
+        """Whether one of the last epochs was better on dev than an output without spikes; the first ones count as that.
+
+        Deep networks start silent, and a step that is too large, or targets that are another dataset's, end there.
+        """
+        last = self.history[-PATIENCE:]
+        if len(last) < PATIENCE:
+            return True
+        if self.silence is None:
+            self.silence = loop.loss_of_silence(self.net, self.splits["dev"], self.config, self.task)
+        samples = len(self.splits["dev"])
+        return any(self.task.learns(entry, self.silence, samples) for entry in last)
 
     def fit(self):
         """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights.
@@ -115,9 +132,28 @@ class Trainer:
             + (", best so far" if is_best else ""),
             flush=True,
         )
+        if not self.warned and not self.learns():
+            self.warned = True
+            self._warn(entry, dev)
         if board:
             steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
             board.write(entry, train.total + dev.total, dev, steps, self.net, self.config, self._picture)
+
+    def _warn(self, entry, dev):
+        """Say once that the network does not learn, and which keys may help."""
+        lr, what = "another", f"is no better on dev than one without spikes, whose loss is {self.silence:.4g}"
+        if dev.spikes and not list(dev.spikes.values())[-1].any():
+            lr, what = "a higher", "has no output spike"
+        elif entry["dev_loss"] > 1.1 * self.silence:
+            lr = "a lower"
+        keys = ["hyperparameters.init=kaiming", f"{lr} {self._lr_key()}", "a lower hyperparameters.threshold"]
+        if "hold" in self.config["hyperparameters"]:
+            keys.append("a larger hyperparameters.hold")
+        ranks.note(f"after {len(self.history)} epochs the network {what}; what may help: {', '.join(keys)}")
+
+    def _lr_key(self):
+        cyclic = isinstance(self.scheduler, lr_scheduler.CyclicLR)
+        return "scheduler.CyclicLR.max_lr" if cyclic else f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
 
     def _picture(self):
         """Return TensorBoard's picture of the network at work on the first dev sample: (name, figure)."""
@@ -168,11 +204,9 @@ class Trainer:
 
     def _where_not_finite(self, epoch, batch):
         where = health.where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
-        cyclic = isinstance(self.scheduler, lr_scheduler.CyclicLR)
-        lr = "scheduler.CyclicLR.max_lr" if cyclic else f"optimizer.{self.config['optimizer']['optimizer_choice']}.lr"
         return (
             f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
-            f"{self._kept()}; start a new run with a lower {lr}"
+            f"{self._kept()}; start a new run with a lower {self._lr_key()}"
         )
 
     def _kept(self):

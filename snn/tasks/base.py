@@ -1,5 +1,7 @@
 """A task: its loss, and how a run reports its results."""
 
+BELOW = 0.99  # times the loss of silence: a loss above that shows no learning
+
 
 class Task:
     """What a network is trained for. Your own task needs `loss` and may override the rest.
@@ -33,6 +35,15 @@ class Task:
         """Whether an epoch is better than another; both are rows of metrics.csv."""
         mine, other = (line[f"dev_{self.metric}"] for line in (entry, than))
         return mine > other if self.highest_is_best else mine < other
+
+    def learns(self, entry, silence, samples):
+        """Whether an epoch, a row of metrics.csv, is better on dev than a network without an output spike.
+
+        Args:
+            silence: the loss of such a network.
+            samples: number of those in dev.
+        """
+        return entry["dev_loss"] < BELOW * silence
 
     def columns(self, train, dev):
         """Return an epoch's results as columns of metrics.csv."""

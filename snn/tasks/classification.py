@@ -1,11 +1,15 @@
 """Classification by spike counts: softmax cross-entropy of the counts; the class with the most spikes is the answer."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from snn.tasks.base import Task
 
 MISTAKES = 10  # shown at most
+DEVIATIONS = 3  # by which an accuracy is above chance
+FAR = 10  # times the loss of silence: more is no learning, whatever the accuracy
 
 
 class Classification(Task):
@@ -38,6 +42,12 @@ class Classification(Task):
     def value(self, result):
         """Return the accuracy in percent."""
         return 100 * result.score / max(result.total, 1)
+
+    def learns(self, entry, silence, samples):
+        """Whether the loss or the accuracy shows learning: few wrong answers with many spikes may cost a lot."""
+        chance = math.exp(-silence)  # the loss of silence is the logarithm of the number of classes
+        above = entry["dev_acc"] / 100 - chance > DEVIATIONS * math.sqrt(chance * (1 - chance) / samples)
+        return super().learns(entry, silence, samples) or (above and entry["dev_loss"] < FAR * silence)
 
     def text(self, value):
         return f"{value:.2f} %"
