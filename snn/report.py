@@ -84,6 +84,7 @@ def _result(file):
         "best_epoch": int(result["best_epoch"]),
         "test": float(result["test"]),
         "samples": [int(number) for number in result.get("samples", {}).values()],
+        "ties": int(result.get("test_ties", 0)),
         "on": str(result.get("on", "")),
         "commit": str(result.get("commit", "")),
     }
@@ -111,7 +112,8 @@ def _row(run):
         "Run": f"{name} {run['folder'].name}",
         "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", [])),
         "Epochs": f"{len(metrics)}{f' of {epochs}' if len(metrics) < epochs else ''}, best {best['epoch']:.0f}",
-        "Train": _figure(train, metric), "Dev": _figure(dev, metric), "Test": _figure(test, metric),
+        "Train": _figure(train, metric), "Dev": _figure(dev, metric),
+        "Test": _figure(test, metric) + (f" ({result['ties']} ties)" if result.get("ties") else ""),
         "Published dev / test": _published(name),
         "Seed": str(settings["pytorch_seed"]),
         "Time": _duration(seconds),

@@ -16,8 +16,10 @@ from snn.data.images import ImageSplit
 from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
+from snn.look import drive
 from snn.run import loop, optimizers
 from snn.tasks.classification import Classification
+from snn.tasks.series import SeriesClassification
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -203,3 +205,48 @@ def test_precision(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "note: precision bf16: this CPU has no instructions for it; products run in float32\n"
     )
+
+
+class TestTies:
+    """Classes with as many spikes: the first is the answer, or the one whose neuron was driven most."""
+
+    Y = torch.tensor([[[1.0, 1, 0], [0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]])  # [2, 3, 3]
+    DRIVE = torch.tensor([[[0.0, 5, 2], [-3, -2, -1], [9, 0, 9]], [[0, 0, 4], [0, 0, 0], [9, 0, 9]]])
+    LABELS = torch.tensor([2, 2, 1])
+
+    def test_they_are_counted_and_decided(self):
+        task = Classification()
+        assert task.ties(self.Y, self.LABELS) == 2 and task.score(self.Y, self.LABELS) == 1
+        settled = task.settled(self.Y, self.DRIVE, self.LABELS)
+        assert task.score(settled, self.LABELS) == 3 and (settled.sum(0) - self.Y.sum(0)).max() < 0.01
+
+    def test_drive_after_the_end_of_a_series_does_not_count(self):
+        task, ends = SeriesClassification(), torch.tensor([1, 2, 2])
+        y = torch.tensor([[[1.0, 1, 0], [0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]])
+        settled = task.settled(y, self.DRIVE, torch.stack([torch.tensor([1, 2, 1]), ends]))
+        assert task.score(settled, torch.stack([torch.tensor([1, 2, 1]), ends])) == 3
+
+    def test_drive_is_the_current_of_the_last_neurons_also_through_pooling(self):
+        net = snn.Sequential(
+            snn.DualExpIIR(5, 4, 1), snn.Linear(5, 6), snn.SpikingNeuron(4), snn.DualExpIIR(6, 4, 1),
+            snn.Linear(6, 20), snn.SpikingNeuron(4), torch.nn.AvgPool1d(10),
+        )  # fmt: skip
+        x = 3 * torch.rand(7, 4, 5)
+        with torch.no_grad(), drive.recorded(net) as drives:
+            y, _ = net(x)
+            current = net[:5](x)[0]
+        torch.testing.assert_close(drives[0], current.unflatten(2, (2, 10)).mean(3))
+        assert y.shape == drives[0].shape and not net[5]._forward_pre_hooks
+
+    @pytest.mark.parametrize("script", ["snn_mlp_1", "time_series"])
+    def test_a_silent_network_answers_by_potential(self, run, script):
+        """A threshold out of reach makes every answer a tie."""
+        settings = {"hyperparameters.threshold": 1e6, "hyperparameters.epoch": 1}
+        run(script, "--train", settings=settings)
+        potential = run(script, "--test", settings=settings | {"ties": "potential"})
+        total = potential[-1].partition("/")[2].partition(")")[0]
+        assert f"ties: in {total} of {total} test samples" in run.out
+        assert "the potential decides" in run.out
+        if script == "time_series":
+            (table,) = [Path(line.split(": ")[1]) / "early.csv" for line in potential if line.startswith("run folder")]
+            assert f"1.0,{float(potential[-1].split()[2])}" in table.read_text()

@@ -62,6 +62,11 @@ EVERYWHERE = {
     "states": Key(
         "zero", choice("zero", "preserved"), "at a batch's start: zero, or preserved from the previous batch", NETWORK
     ),
+    "ties": Key(
+        "first", choice("first", "potential"),
+        "of classes with as many output spikes: the first is the answer, as published; or that whose output neuron has "
+        "the highest potential, summed over the steps and without resets", NETWORK,
+    ),
     "hyperparameters": {
         "length": Key(25, count, "number of time steps", NETWORK),
         "batch_size": Key(64, count, "samples per batch"),

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from snn.base.files import write_csv
 from snn.kernels.products import matrix_products
+from snn.look import drive
 from snn.look.plots import BLUE
 
 PARTS = 20
@@ -18,17 +19,20 @@ PRINTED = (0.1, 0.25, 0.5, 0.75, 1)
 def right_by_share(net, split, config, task):
     """Return whether the answer is right after each of SHARES of each series, bool `[shares, N]`.
 
-    The answer is the class with the most output spikes so far.
+    The answer is the class with the most output spikes so far; ties are decided as the config says.
     """
     found, everything = [], torch.arange(len(split), device=split.device)
     generator = torch.Generator(split.device)  # series have nothing random in them
     for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
-        with matrix_products(config["precision"], x.device):
+        with matrix_products(config["precision"], x.device), drive.recorded(net) as drives:
             y = net.eval()(x)[0]
         y, labels = task.counted(y, targets)
         parts = torch.arange(1, PARTS + 1, device=y.device)[:, None]
         last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
-        so_far = y.cumsum(0).gather(0, last[..., None].expand(-1, -1, y.shape[2]))
+        last = last[..., None].expand(-1, -1, y.shape[2])
+        so_far = y.cumsum(0).gather(0, last)
+        if config["ties"] == "potential" and drives:
+            so_far += drive.less_than_a_spike(drives[0].cumsum(0).gather(0, last))
         found.append(so_far.argmax(2) == labels)
     return torch.cat(found, 1).cpu()
 

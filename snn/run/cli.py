@@ -138,13 +138,16 @@ def _run(own_config, network, task, args):
     if args.train:
         best = trainer.best
         if ranks.rank() == 0:
-            folders.write_result(run_folder, name, splits, device, best["epoch"], task.value(result))
+            folders.write_result(run_folder, name, splits, device, best["epoch"], task.value(result), result.ties)
         figures = {part: best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
         print(f"best epoch {best['epoch']}: {scores}")
         print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
     if run_folder:
         print(f"run folder: {run_folder}")
+    if result.ties:
+        decided = "the potential decides" if settings["ties"] == "potential" else "the first is the answer"
+        print(f"ties: in {result.ties} of {result.total} test samples several classes have the most spikes; {decided}")
     if args.train and not trainer.learns():
         note = f"{note}, no better than without spikes".removeprefix(", ")
     print(task.test_line(result) + (f", {note}" if note else ""))

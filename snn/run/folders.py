@@ -68,7 +68,7 @@ def write_metrics(folder, history):
     write_csv(folder / "metrics.csv", rows)
 
 
-def write_result(folder, experiment, splits, device, best_epoch, test):
+def write_result(folder, experiment, splits, device, best_epoch, test, ties):
     """Write result.json: what `snn.report` needs besides the metrics; `test` is the task's metric on the test set."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
@@ -78,6 +78,7 @@ def write_result(folder, experiment, splits, device, best_epoch, test):
         "experiment": experiment,
         "best_epoch": best_epoch,
         "test": test,
+        "test_ties": ties,
         "samples": {name: len(split) for name, split in splits.items()},
         "on": f"torch {torch.__version__}, {hardware}{shared}",
         "commit": _commit(),

@@ -1,6 +1,7 @@
 """One pass over a split: what it counts, and how to resume an unfinished one."""
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from snn.base import ranks
 from snn.kernels.products import matrix_products
 from snn.layers.state import Preserved
-from snn.look import health
+from snn.look import drive, health
 
 SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
 
@@ -23,18 +24,20 @@ class Result(NamedTuple):
     score: float  # sum over the samples of the task's score
     total: int
     spikes: dict  # of each neuron `[*features]`, by layer; empty after a training pass
+    ties: int = 0  # answers that several classes share; none after a training pass
 
 
 class Counts:
     """What a pass has counted so far; each rank counts its share of every batch."""
 
-    def __init__(self, device, batches=0, samples=0, sums=(0.0, 0.0), spikes=None):
+    def __init__(self, device, batches=0, samples=0, sums=(0.0, 0.0, 0.0), spikes=None):
         self.batches, self.samples = batches, samples
-        self.sums = torch.tensor(sums, dtype=torch.float64, device=device)  # losses, scores
+        sums = [*sums, 0.0][:3]  # checkpoints from before ties were counted have two
+        self.sums = torch.tensor(sums, dtype=torch.float64, device=device)  # losses, scores, ties
         self.spikes = {name: sum.to(device) for name, sum in (spikes or {}).items()}  # of each neuron, by layer
 
     def add(self, samples, sums, spikes):
-        """Count a batch: its number of samples, the sums of their losses and scores, and their spikes by layer."""
+        """Count a batch: its number of samples, the sums of their losses, scores and ties, and their spikes."""
         self.batches += 1
         self.samples += samples
         self.sums += sums
@@ -53,8 +56,8 @@ class Counts:
 
     def result(self):
         """Return the Result of what this object has counted."""
-        loss, score = self.sums.tolist()
-        return Result(loss / max(self.samples, 1), score, self.samples, self.spikes)
+        loss, score, ties = self.sums.tolist()
+        return Result(loss / max(self.samples, 1), score, self.samples, self.spikes, int(ties))
 
     def result_of_all(self):
         """Return the Result of what all ranks have counted; all ranks must call it."""
@@ -72,18 +75,25 @@ class Batch(NamedTuple):
 
 
 def forward(net, task, config, x, targets, state=None):
-    """Return a batch's mean loss, the sums of its samples' losses and scores, and the state that it ends with."""
+    """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with."""
     samples = x.shape[1]
-    with matrix_products(config["precision"], x.device):
+    with matrix_products(config["precision"], x.device), _driven(net, config) as drives:
         y, end = net(x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
-    sums = torch.empty(2, dtype=torch.float64, device=x.device)
-    sums[0], sums[1] = loss.detach() * samples, task.score(y.detach(), targets)
+    sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
+    settled = task.settled(y, drives[0], targets) if drives else y
+    sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
+    sums[2] = 0 if net.training else task.ties(y, targets)
     return loss, sums, end
 
 
+def _driven(net, config):
+    """Return a context that yields what drives the output of a call of `net` in evaluation, if ties ask for it."""
+    return drive.recorded(net) if config["ties"] == "potential" and not net.training else nullcontext([])
+
+
 def evaluate(net, task, config, x, targets, state=None):
-    """Return the sums of a batch's losses and scores, the state that it ends with, and its spikes by layer."""
+    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
     spikes = {}
     with health.spikes_counted(net, spikes):
         _, sums, end = forward(net, task, config, x, targets, state)

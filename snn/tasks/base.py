@@ -23,6 +23,14 @@ class Task:
         """Return what to sum over all samples besides the loss, such as correct answers: a number or a tensor."""
         return 0
 
+    def ties(self, y, targets):
+        """Return how many answers are undecided by the output: a number or a tensor."""
+        return 0
+
+    def settled(self, y, drive, targets):
+        """Return an output whose ties are decided by `drive` (`snn.look.drive`), of its shape, for `score`."""
+        return y
+
     def value(self, result):
         """Return the metric of a whole pass, from its `snn.run.loop.Result`."""
         return result.loss

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from snn.look.drive import less_than_a_spike
 from snn.tasks.base import Task
 
 MISTAKES = 10  # shown at most
@@ -38,6 +39,16 @@ class Classification(Task):
         """Return how many answers are correct."""
         y, labels = self.counted(y, targets)
         return (y.sum(0).argmax(1) == labels).sum()
+
+    def ties(self, y, targets):
+        """Return how many answers are among several classes with the most spikes."""
+        counts = self.counted(y, targets)[0].sum(0)
+        return ((counts == counts.amax(1, keepdim=True)).sum(1) > 1).sum()
+
+    def settled(self, y, drive, targets):
+        """Return the output with less than a spike more in its first step for classes that were driven more."""
+        drive, _ = self.counted(drive, targets)
+        return torch.cat([y[:1] + less_than_a_spike(drive.sum(0)), y[1:]])
 
     def value(self, result):
         """Return the accuracy in percent."""
@@ -97,7 +108,7 @@ class _Answers(Classification):
 
     def __init__(self, task):
         self.task, self.found = task, ([], [], [])
-        self.loss, self.summary = task.loss, task.summary
+        self.loss, self.summary, self.ties, self.settled = task.loss, task.summary, task.ties, task.settled
 
     def score(self, y, targets):
         counted, labels = self.task.counted(y, targets)
