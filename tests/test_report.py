@@ -85,7 +85,8 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
     row = capsys.readouterr().out.splitlines()[2]
     assert "| 56 / 20 / 24 |" in row and "`hyperparameters.length=12`" in row and f"torch {torch.__version__}" in row
     best = re.match(r"best epoch (\d): train (.*), dev (.*), test (.*)", next(s for s in lines if s.startswith("best")))
-    assert [re.sub(r" \(\d+ ties\)", "", cell.strip()) + " %" for cell in row.split("|")[4:7]] == list(best.groups()[1:])
+    figures = [re.sub(r" \(\d+ ties\)", "", cell.strip()) for cell in row.split("|")[4:7]]
+    assert [figure + " %" for figure in figures] == list(best.groups()[1:])
     assert row.split("|")[3].strip() == f"2, best {best[1]}"
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     commit = row.split("|")[11].strip().removesuffix("+")
