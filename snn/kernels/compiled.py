@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit
 from numba import types as numba_types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
+from snn.base.errors import UserError
 from snn.kernels.vectors import finish, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
@@ -103,7 +105,17 @@ class Loop:
         names["LANES"] = WIDEST if "b" in kinds else LANES
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
         loop.__qualname__ = f"{loop.__name__}_{fingerprint}"
-        self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(loop)
+        compiled = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")
+        try:
+            self.compiled[kinds] = compiled(loop)
+        except Exception:  # reading a file of Numba's cache that is damaged raises anything
+            cache = FunctionCache(loop)
+            try:
+                cache.flush()
+                self.compiled[kinds] = compiled(loop)
+            except OSError as error:
+                mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
+                raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
         return self.compiled[kinds]
 
 
