@@ -37,13 +37,15 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
+    It may run in any thread; in the first one, signals end it well.
     Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 128 plus the
     signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
     """
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
     own_config = CONFIGS / f"{experiment}.yaml"
     if config_file:
-        own_config = Path(sys.modules["__main__"].__file__).parent / config_file
+        script = getattr(sys.modules["__main__"], "__file__", "")  # a notebook, or python -c, has none
+        own_config = Path(script).parent / config_file
     with lasting():
         args = _parse(experiment, own_config, argv)
         try:
