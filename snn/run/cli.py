@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, config
 from snn.base import ranks
@@ -118,6 +119,11 @@ def _run(own_config, network, task, args):
     keep_freed_memory()
     torch.manual_seed(settings["pytorch_seed"])
     net = network(settings)
+    if any(map(is_lazy, net.parameters())):
+        raise UserError(
+            "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
+            "net(torch.zeros(1, 1, 784)), before it is returned"
+        )
     initialize(net, settings["hyperparameters"])
     net.to(device)
     if not settings["hyperparameters"]["train_bias"]:
