@@ -42,7 +42,17 @@ def load(config, device, shape):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
     for part in ("train", "dev", "test"):
         split = loaded[0].get(part)
+        if isinstance(split, Split) and (lacking := _lacking(split)):
+            raise UserError(f"dataset {name}: its split {part} lacks {', '.join(lacking)}, which each Split needs")
         if not isinstance(split, Split) or not len(split):
             what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
             raise UserError(f"dataset {name}: its split {part} {what}")
     return loaded
+
+
+def _lacking(split):
+    """Return the names of what a subclass of Split must have, and this one has not."""
+    lacking = [name for name in ("device", "__len__") if not hasattr(split, name)]
+    if type(split).batch is Split.batch and type(split).batches_of is Split.batches_of:
+        lacking.append("batch")
+    return lacking
