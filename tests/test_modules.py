@@ -80,13 +80,6 @@ class Pair(nn.Linear):
         return super().forward(x), x
 
 
-class NoState(nn.Linear):
-    stateful = True
-
-    def forward(self, x, state=None):
-        return super().forward(x)
-
-
 @pytest.mark.parametrize(
     "module, message",
     [
@@ -98,7 +91,6 @@ class NoState(nn.Linear):
         (nn.Sequential(nn.Linear(4, 4), snn.SpikingNeuron(4)), "layer 1 .Sequential. .* SpikingNeuron can't"),
         (nn.Sequential(snn.SpikingNeuron(4), nn.Linear(4, 4)), "layer 1 .Sequential. .* SpikingNeuron can't"),
         (Pair(4, 4), "layer 1 .Pair. returns tuple, not a tensor: take"),
-        (NoState(4, 4), r"layer 1 .NoState. is a layer over time: it must return \(y, state\)"),
     ],
 )
 def test_modules_that_would_mix_steps_or_return_something_else(module, message):

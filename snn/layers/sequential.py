@@ -33,9 +33,9 @@ class Sequential(nn.Sequential):
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
 
-    Raises ValueError for a state that does not have one entry for each layer, and for an input without steps; TypeError
-    for a layer that returns something else, or a module that needs to be a layer over time and is none, and if it is
-    to become half precision.
+    Raises ValueError for a state that does not have one entry for each layer, for an input without steps, and for a
+    layer over time that returns no (y, state); TypeError for a module that would have to be a layer over time and is
+    none, and if the network is to become half precision.
     """
 
     stateful = True
@@ -117,7 +117,8 @@ def _all_steps(n, layer, x, state):
     if is_stateful(layer):
         result = layer(as_taken(x, layer), state)
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"{_named(n, layer)} is a layer over time: it must return (y, state)")
+            kind = type(result).__name__
+            raise ValueError(f"{_named(n, layer)} is a layer over time: it must return (y, state) to unpack, not {kind}")
         return result
     for part in layer.modules():
         if is_stateful(part) or (isinstance(part, ALONG_ROWS) and x.dim() == 3):
