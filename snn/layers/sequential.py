@@ -116,9 +116,11 @@ def _all_steps(n, layer, x, state):
     """Run layer number n on a sequence; return its output, and its state or None."""
     if is_stateful(layer):
         result = layer(as_taken(x, layer), state)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            kind = type(result).__name__
-            raise ValueError(f"{_named(n, layer)} is a layer over time: it must return (y, state) to unpack, not {kind}")
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise ValueError(
+                f"{_named(n, layer)} is a layer over time: it must return (y, state) to unpack, not "
+                f"{type(result).__name__}"
+            )
         return result
     for part in layer.modules():
         if is_stateful(part) or (isinstance(part, ALONG_ROWS) and x.dim() == 3):
