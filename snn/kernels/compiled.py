@@ -105,18 +105,23 @@ class Loop:
         names["LANES"] = WIDEST if "b" in kinds else LANES
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
         loop.__qualname__ = f"{loop.__name__}_{fingerprint}"
-        compiled = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")
-        try:
-            self.compiled[kinds] = compiled(loop)
-        except Exception:  # reading a file of Numba's cache that is damaged raises anything
-            cache = FunctionCache(loop)
-            try:
-                cache.flush()
-                self.compiled[kinds] = compiled(loop)
-            except OSError as error:
-                mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
-                raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
+        self.compiled[kinds] = _compiled(loop)
         return self.compiled[kinds]
+
+
+def _compiled(loop):
+    """Compile a function of a task, or load it from Numba's cache; a file of that which is damaged is made again."""
+    compile_or_load = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")
+    try:
+        return compile_or_load(loop)
+    except Exception:  # unpickling a file that was cut short raises anything
+        cache = FunctionCache(loop)
+        try:
+            cache.flush()
+            return compile_or_load(loop)
+        except OSError as error:
+            mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
+            raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
 
 
 def _content(part):

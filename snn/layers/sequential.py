@@ -15,7 +15,6 @@ SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass, "none": Un
 NEURONS = {"SpikingNeuron": SpikingNeuron}
 IN_ONE_LOOP = (SpikingNeuron, DualExpIIR), (SpikingNeuron, Dropout, DualExpIIR)
 ALONG_ROWS = nn.RNNBase, nn.MultiheadAttention  # they take `[N, features]` as one sequence
-
 TO_LAYER = "take snn.Sequential, or a class of yours with stateful = True and y, state = forward(x, state)"
 
 
