@@ -17,6 +17,7 @@ LAST_LINES = {
     "A synapse": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
     "A surrogate gradient": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
     "A dataset": r"test accuracy: ([6-9]\d|100)\.\d\d % \(\d+/200\), made-up bursts",
+    "Modules of torch.nn, and torch's tools": r"the last step is that of the whole: True",
     "The layers in a loop of your own": r"loss 0\.[0-4]\d+",
     "Load a trained network and stream events through it": r"290 ms: \d",
     "Stream a time series": r"after (\d+) of \1 samples: speaker 1, true is 1",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import snn
 from snn import config
@@ -15,7 +16,8 @@ from snn.base.errors import UserError
 from snn.data import digits
 from snn.data.encoders import poisson
 from snn.data.images import ImageSplit
-from snn.layers.synapses import unstable_filters
+from snn.kernels import kernels_for
+from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
 from snn.run import training
 from snn.tasks.base import Task
@@ -71,6 +73,82 @@ def test_stabilize_leaves_filters_as_slow_as_they_start():
             layer.a1 += 0.1
         layer.stabilize()
         assert not layer.unstable() and largest_poles(layer).max() < 1
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+class Halvable(Doubled):
+    def right_inverse(self, x):
+        return x / 2
+
+
+class Double(snn.Synapse):
+    """Both poles at `a`, with a `stabilize` of its own."""
+
+    coefficients = ("a",)
+
+    def __init__(self):
+        super().__init__(20)
+        self.a = nn.Parameter(torch.full((20,), 0.7))
+
+    def forward(self, x, state=None):
+        psp, *state = kernels_for(x).dual_exp_iir(x, None, None, 2 * self.a, -self.a * self.a, (1 - self.a) ** 2)
+        return psp, tuple(state)
+
+    def poles(self):
+        return self.a.detach().abs().expand(2, *self.shape)
+
+    def stabilize(self):
+        self.a.data.clamp_(-0.99, 0.99)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer, name: prune.random_unstructured(layer, name, 0.3),
+        lambda layer, name: parametrize.register_parametrization(layer, name, Halvable()),
+        lambda layer, name: [parametrize.register_parametrization(layer, name, Halvable()) for _ in range(2)],
+        lambda layer, name: parametrizations.weight_norm(layer, name),
+    ],
+)
+@pytest.mark.parametrize("make", [lambda: snn.DualExpIIR(20, 4, 1), lambda: snn.FirstOrderLowPass(20, 4), Double])
+def test_stabilize_moves_what_coefficients_are_computed_from(make, change):
+    net = snn.Sequential(layer := make())
+    for name in layer.coefficients:
+        change(layer, name)
+    trained = dict(net.named_parameters())
+    assert coefficient_names(net) == trained.keys()
+    addresses = [value.data_ptr() for value in trained.values()]
+    with torch.no_grad():
+        for value in trained.values():
+            value *= 3
+    assert unstable_filters(net) > 0  # also before a forward pass
+    snn.stabilize(net)
+    assert unstable_filters(net) == 0
+    y, _ = net(torch.rand(200, 1, 20))
+    assert unstable_filters(net) == 0 and y.isfinite().all()
+    assert addresses == [value.data_ptr() for value in trained.values()]  # optimizers and CUDA graphs hold them
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: parametrize.register_parametrization(layer, "a1", Doubled()),
+        lambda layer: nn.utils.weight_norm(layer, "a1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_coefficients_that_stabilize_can_not_set_are_named(change):
+    net = snn.Sequential(layer := snn.DualExpIIR(20, 4, 1))
+    change(layer)
+    with torch.no_grad():
+        for value in net.parameters():
+            value *= 3
+    with pytest.raises(UserError, match="computes a1 of .*DualExpIIR from parameters that can't be set"):
+        snn.stabilize(net)
 
 
 def make_trainer(folder, *overrides, net=None, resume_from=None):

@@ -1,5 +1,6 @@
 """The compiled kernels against the reference: values and all gradients, any shape, layout, state and length."""
 
+import ctypes
 import sys
 from unittest import mock
 
@@ -352,8 +353,9 @@ def test_a_layer_that_returns_no_state_is_an_error():
         def forward(self, x, state):
             return x
 
-    with pytest.raises(ValueError, match="unpack"):
-        snn.Sequential(Forgets(), nn.Linear(3, 2))(torch.rand(4, 2, 3))
+    for steps in (2, 4):  # two steps could be taken for a pair
+        with pytest.raises(ValueError, match=r"layer 0 .Forgets. .* must return \(y, state\) to unpack, not Tensor"):
+            snn.Sequential(Forgets(), nn.Linear(3, 2))(torch.rand(steps, 2, 3))
 
 
 def test_a_global_hook_and_a_replaced_forward_are_watched():
@@ -418,3 +420,36 @@ def test_kernels_are_tried_both_ways_whatever_the_caller_does(fast, mode):
 def test_a_kernel_that_does_not_compile_is_found_at_the_start(fast, name):
     with mock.patch.object(fast.loops, name, side_effect=RuntimeError("no compiler")), pytest.raises(RuntimeError):
         kernels._try(fast, fast.device, every=True)
+
+
+class TestNumbasCache:
+    @staticmethod
+    def compiled():
+        from snn.kernels.compiled import Loop
+
+        def loop(task):
+            task[0] = 7.0
+
+        return Loop(loop)._compile("")
+
+    @pytest.mark.parametrize("kind", ["nbi", "nbc"])
+    @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\xff" * len(b)])
+    def test_a_damaged_file_is_made_again(self, kind, damage, tmp_path, monkeypatch):
+        pytest.importorskip("numba")
+        monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+        assert self.compiled().cache_hits == 0 and self.compiled().cache_hits == 1
+        (file,) = tmp_path.rglob(f"*.{kind}")
+        file.write_bytes(damage(file.read_bytes()))
+        task = (ctypes.c_double * 1)()
+        self.compiled().ctypes(task)
+        assert task[0] == 7 and self.compiled().cache_hits == 1
+
+    def test_one_that_can_not_be_written_is_named(self, tmp_path, monkeypatch):
+        pytest.importorskip("numba")
+        monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+        self.compiled()
+        (file,) = tmp_path.rglob("*.nbi")
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(snn.UserError, match=f"cache in {file.parent} can't be written .*NUMBA_CACHE_DIR"):
+            self.compiled()

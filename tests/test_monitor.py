@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import snn
-from snn.look import inspection, plots
+from snn.look import health, inspection, plots
 from snn.run import loop
 from snn.tasks import classification
 from snn.tasks.association import Association
@@ -77,6 +77,30 @@ def test_after_a_trace_nothing_is_left_on_the_network():
         pass
     net(torch.rand(2, 1, 2, 6, 6))
     assert not trace.spikes and not any(layer._forward_hooks for layer in net)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_network_that_has_run_is_seen(in_place):
+    """Compiled code keeps to the hooks that were there when it was compiled."""
+    net, x, counts = make_net().eval(), 3 * torch.rand(6, 4, 2, 6, 6), {}
+    with snn.record(net) as expected:
+        net(x)
+    call = net if in_place else torch.compile(net, backend="eager")
+    if in_place:
+        net.compile(backend="eager")
+    with torch.no_grad():
+        call(x)
+        with snn.record(net) as trace, health.spikes_counted(net, counts):
+            call(x)
+        call(x)
+    assert torch.equal(trace.v["6"], expected.v["6"]) and trace.psp.keys() == expected.psp.keys()
+    torch.testing.assert_close(counts["6"], expected.spikes["6"].sum((0, 1)))
+    assert not any(layer._forward_hooks for layer in net)
+
+
+def test_what_has_no_layers_over_time_can_not_be_recorded():
+    with pytest.raises(ValueError, match="record: Linear has no layer over time"), snn.record(nn.Linear(3, 4)):
+        pass
 
 
 @pytest.mark.parametrize(

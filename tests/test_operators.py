@@ -56,6 +56,28 @@ def test_export(net):
         torch.testing.assert_close(program(x + 1)[0], net(x + 1)[0])
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_a_saved_trace_computes_and_learns_as_the_network_does(net, folder):
+    x, other = make_input(), make_input()[:3, :2] + 0.5
+    torch.jit.trace(net, x).save("net.pt")
+    loaded = torch.jit.load("net.pt")
+    (y, state), (expected, end) = loaded(other), net(other)
+    assert torch.equal(y, expected) and expected.sum() > 0
+    assert torch.equal(state[0][0], end[0][0]) and (state[1], end[1]) == ((), None)
+    for mine, wanted in zip(gradients(loaded, y), gradients(net, expected)):
+        torch.testing.assert_close(mine, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_tensorboard_draws_the_graph(net, folder):
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter("board") as writer:
+        writer.add_graph(net, make_input())
+    (events,) = folder.glob("board/*")
+    assert b"snn::spiking_neuron" in events.read_bytes()
+
+
 def test_vmap_and_gradients_of_each_sample(net):
     many = make_input(4)
     torch.testing.assert_close(torch.vmap(lambda x: net(x)[0])(many), torch.stack([net(x)[0] for x in many]))

@@ -2,6 +2,7 @@
 
 import math
 import types
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from snn.config import schema
 from snn.config.settings import keys_of
 from snn.data import datasets
 from snn.data.base import Split, dataset_keys
+from snn.kernels.surrogates import Surrogate, m
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
@@ -348,6 +350,64 @@ def test_the_sizes_of_a_dataset_that_ignores_them(monkeypatch, capsys):
     x, labels = map(torch.cat, zip(*((x[0, :, 0], y) for x, y in splits["train"].batches(8, None))))
     assert len(x.unique()) == 20 and torch.equal(x.long() // 10, labels) and len(labels.unique()) == 5
     assert len({split.fingerprint() for split in (splits["train"], again["train"], made["train"])}) == 2
+
+
+@pytest.mark.parametrize(
+    "names, lacking",
+    [
+        ({"__len__": lambda _: 3, "batch": None}, "device"),
+        ({"device": "cpu", "batch": None}, "__len__"),
+        ({"device": "cpu", "__len__": lambda _: 3}, "batch"),
+        ({}, "device, __len__, batch"),
+    ],
+)
+def test_a_split_that_lacks_something(names, lacking, monkeypatch):
+    splits = dict.fromkeys(("train", "dev", "test"), type("Mine", (Split,), names)())
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    datasets.add(dataset(load=lambda *_: (splits, "")))
+    with pytest.raises(snn.UserError, match=f"dataset mine: its split train lacks {lacking}, which each Split needs"):
+        datasets.load({"dataset": {"name": "mine"}}, torch.device("cpu"), (3,))
+
+
+@dataclass(frozen=True)
+class Steep(Surrogate):
+    slope: float = 1.0
+
+    @property
+    def constants(self):
+        return 1 / self.slope, 0.0, 0.0
+
+    @staticmethod
+    def gradient(x, a, b, c):
+        return a * x
+
+
+class Exact(Steep):
+    @staticmethod
+    def gradient(x, a, b, c):
+        return m.tanh(x)
+
+
+@dataclass(frozen=True)
+class Careful(Steep):
+    def __post_init__(self):
+        1 / self.slope
+
+
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("Exact", "{}", r"surrogate: '.*Exact' is not allowed: Exact.gradient uses tanh; it may use"),
+        ("Steep", "{slope: 0}", r"surrogate: '.*Steep' is not allowed: Steep\(slope=0\) fails: ZeroDivisionError"),
+        ("Steep", "{width: 1}", r"surrogate_arguments: {'width': 1} is not allowed: Steep takes slope \(TypeError"),
+        ("Careful", "{slope: 0}", r"surrogate_arguments: {'slope': 0} is not allowed: Careful takes slope \(ZeroDiv"),
+    ],
+)
+def test_a_surrogate_that_fails_is_blamed_itself(name, arguments, message):
+    with pytest.raises(snn.UserError, match=f"config: hyperparameters.{message}"):
+        resolve(
+            f"hyperparameters.surrogate=test_own_layers.{name}", f"hyperparameters.surrogate_arguments={arguments}"
+        )
 
 
 def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -17,6 +18,8 @@ from scripts import ROOT, TINY, files_in, same, words_of
 from test_health import make_trainer
 
 from snn.run import signals
+from snn.run.cli import main
+from snn_mlp_1 import network
 
 # Enough epochs that a kill interrupts it; every kind of noise, and a carried state.
 KILLED = TINY | {
@@ -181,6 +184,19 @@ def test_a_second_interrupt_does_not_wait(folder):
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_in_a_thread_takes_no_signals(folder, capsys):
+    """As search tools run trials; here of a script without a file, as a notebook is."""
+    (folder / "own.yaml").write_text("experiment_name: own\ndataset: {name: digits}\n")
+    words = ["--train", *words_of(TINY | {"hyperparameters.epoch": 1})]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.delattr(sys.modules["__main__"], "__file__", raising=False)
+        pool.submit(main, "own", network, config_file="own.yaml", argv=words).result()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("test accuracy: ")
+    assert torch.load(folder / "checkpoint/own/last.pt", weights_only=True)["epoch"] == 0
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):

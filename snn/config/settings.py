@@ -240,12 +240,13 @@ def check(config, schema=None, sources=None):
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
     _check_above("hyperparameters.filter_tau_m", p["filter_tau_m"], "hyperparameters.filter_tau_s", p["filter_tau_s"])
     _check_above("scheduler.CyclicLR.max_lr", cyclic["max_lr"], "scheduler.CyclicLR.base_lr", cyclic["base_lr"])
+    key = "surrogate_arguments"
     try:
-        surrogates.make(p["surrogate"], p["surrogate_arguments"])
+        surrogate = surrogates.make(p["surrogate"], p[key])
+        key = "surrogate"
+        surrogates.checked(surrogate)
     except ValueError as error:
-        raise UserError(
-            f"config: hyperparameters.surrogate_arguments: {_short(p['surrogate_arguments'])} is not allowed: {error}"
-        ) from None
+        raise UserError(f"config: hyperparameters.{key}: {_short(p[key])} is not allowed: {error}") from None
     return config
 
 

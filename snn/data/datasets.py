@@ -52,6 +52,8 @@ def load(config, device, shape):
     splits, note = loaded
     for part in ("train", "dev", "test"):
         split, size = splits.get(part), config["dataset"].get(f"{part}_size")
+        if isinstance(split, Split) and (lacking := _lacking(split)):
+            raise UserError(f"dataset {name}: its split {part} lacks {', '.join(lacking)}, which each Split needs")
         if not isinstance(split, Split) or not len(split):
             what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
             raise UserError(f"dataset {name}: its split {part} {what}")
@@ -60,3 +62,11 @@ def load(config, device, shape):
         if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
             splits = splits | {part: Subset(split, size)}
     return splits, note
+
+
+def _lacking(split):
+    """Return the names of what a subclass of Split must have, and this one has not."""
+    lacking = [name for name in ("device", "__len__") if not hasattr(split, name)]
+    if type(split).batch is Split.batch and type(split).batches_of is Split.batches_of:
+        lacking.append("batch")
+    return lacking

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit
 from numba import types as numba_types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
+from snn.base.errors import UserError
 from snn.kernels.subnormals import finish, flush_subnormals
 from snn.kernels.vectors import load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
@@ -108,7 +110,7 @@ class Loop:
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"
-        self.compiled[kinds] = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")(task)
+        self.compiled[kinds] = _compiled(task)
         return self.compiled[kinds]
 
 
@@ -117,6 +119,21 @@ def _flushed(task):
     before = flush_subnormals()
     loop(task)
     finish(before)
+
+
+def _compiled(task):
+    """Compile a function of a task, or load it from Numba's cache; a file of that which is damaged is made again."""
+    compile_or_load = cfunc("void(CPointer(float64))", cache=True, error_model="numpy")
+    try:
+        return compile_or_load(task)
+    except Exception:  # unpickling a file that was cut short raises anything
+        cache = FunctionCache(task)
+        try:
+            cache.flush()
+            return compile_or_load(task)
+        except OSError as error:
+            mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
+            raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
 
 
 def _content(part):

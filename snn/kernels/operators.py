@@ -1,4 +1,4 @@
-"""The kernels as torch operators, which torch.compile, torch.export and torch.func see in place of a loop.
+"""The kernels as torch operators, which torch.compile, export, func and jit.trace see in place of a loop.
 
 Each operator is opaque to them: it runs the kernel, reports the shapes of its results without running, and leaves its
 gradients to a second operator, which runs the kernel again. Eager code does not use this module.
@@ -26,7 +26,7 @@ takes_bf16 = fuses = False
 
 def are_needed():
     """Whether torch traces or transforms the code that runs now."""
-    return torch.compiler.is_compiling() or is_transforming()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transforming()
 
 
 def is_transforming():
@@ -112,6 +112,7 @@ def _registered(kernel, schema, results):
     operator.register_vmap(one_by_one(operator))
     gradients.register_vmap(one_by_one(gradients))
 
+    registered = operator
     operator, gradients = (getattr(torch.ops.snn, name).default for name in (kernel, f"{kernel}_gradients"))
 
     class Gradients(torch.autograd.Function):
@@ -154,10 +155,12 @@ def _registered(kernel, schema, results):
                 for place, value in enumerate(arguments)
             )
 
+    registered.register_autograd(Differentiable.backward, setup_context=Differentiable.setup_context)
+
     def run(*arguments):
-        inference = torch.compiler.is_compiling() and not torch.is_grad_enabled()
-        # Dynamo fails on Differentiable without grad
-        return operator(*arguments) if inference else Differentiable.apply(*arguments)
+        # jit.trace can't save Differentiable, and Dynamo fails on it without grad
+        alone = torch.jit.is_tracing() or torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        return operator(*arguments) if alone else Differentiable.apply(*arguments)
 
     return run
 

@@ -49,14 +49,14 @@ def formula(gradient, functions):
 
 def checked(surrogate):
     """Return a surrogate; raise ValueError that says what is wrong if a kernel can't compute with it."""
-    name = type(surrogate).__name__
+    name = repr(surrogate) if is_dataclass(surrogate) else type(surrogate).__name__  # with the values of its fields
     try:
         constants = list(surrogate.constants)
         values = formula(surrogate.gradient, m)(m.linspace(-2, 2, 9), *constants)
     except ValueError:
         raise
     except Exception as error:  # somebody else's formula raises anything
-        raise ValueError(f"{name} fails: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{name} fails: {_said(error)}") from None
     are_numbers = all(isinstance(constant, (int, float)) and math.isfinite(constant) for constant in constants)
     if len(constants) != 3 or not are_numbers:  # a tensor would be taken for an array by the compiled loops
         raise ValueError(f"{name}.constants is {constants}; it must be three finite numbers, 0 for an unused one")
@@ -66,17 +66,22 @@ def checked(surrogate):
 
 
 def make(name, arguments):
-    """Return the surrogate that a config names, built in or "module.Class", with these arguments.
+    """Return the surrogate that a config names, built in or "module.Class", with these arguments, not yet `checked`.
 
     Raises ValueError that says what is allowed.
     """
     kind = find_class(name, Surrogate, BUILT_IN)
     try:
-        surrogate = kind(**arguments)
-    except TypeError:
+        return kind(**arguments)
+    except ValueError:
+        raise
+    except Exception as error:  # of somebody else's class
         names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-        raise ValueError(f"{kind.__name__} takes {', '.join(names) or 'other arguments'}") from None
-    return checked(surrogate)
+        raise ValueError(f"{kind.__name__} takes {', '.join(names) or 'other arguments'} ({_said(error)})") from None
+
+
+def _said(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class _Positive(Surrogate):

@@ -1,5 +1,9 @@
 """The base of layers over time, and what they declare about themselves."""
 
+import sys
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn.modules import module
@@ -56,6 +60,22 @@ def is_watched(layer):
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
     everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
     return "forward" in vars(layer) or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
+
+
+@contextmanager
+def hooked(layers, hook):
+    """Call `hook(name, layer, arguments, output)` after each call of these layers, a dict by name, in the block.
+
+    There, what torch.compile has compiled runs as it was written: compiled code would keep to the hooks it has seen.
+    """
+    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
+    try:
+        # Nothing is compiled before this module is imported, which takes a second.
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def is_stateful(layer):

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from snn.base.names import find_class
 from snn.kernels import kernels_for
@@ -13,6 +14,8 @@ from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfilter
 SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass, "none": Unfiltered}
 NEURONS = {"SpikingNeuron": SpikingNeuron}
 IN_ONE_LOOP = (SpikingNeuron, DualExpIIR), (SpikingNeuron, Dropout, DualExpIIR)
+ALONG_ROWS = nn.RNNBase, nn.MultiheadAttention  # they take `[N, features]` as one sequence
+TO_LAYER = "take snn.Sequential, or a class of yours with stateful = True and y, state = forward(x, state)"
 
 
 class Sequential(nn.Sequential):
@@ -20,15 +23,18 @@ class Sequential(nn.Sequential):
 
     A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
-    `[T * B, *]`. Under autocast only these products compute in lower precision; filters and neurons compute in float32,
-    and hand over bfloat16 where their kernels take it. The output is float32.
+    `[T * B, *]`; its result must have as many rows, each from that row alone. Under autocast only these products
+    compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their kernels take
+    it. The output is float32.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
     hook watches one of them.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
 
-    Raises ValueError for a state that does not have one entry for each layer, and for an input without steps.
+    Raises ValueError for a state that does not have one entry for each layer, for an input without steps, and for a
+    layer over time that returns no (y, state); TypeError for a module that would have to be a layer over time and is
+    none, and if the network is to become half precision.
     """
 
     stateful = True
@@ -36,13 +42,21 @@ class Sequential(nn.Sequential):
 
     def __init__(self, *layers):
         super().__init__(*layers)
-        self.to(memory_format=torch.channels_last)  # makes convolutions faster; shapes stay as they are
+        self._apply(_channels_last)  # makes convolutions faster; shapes stay as they are
+
+    def _apply(self, function, recurse=True):  # of `to`, `half` and the like
+        if function(torch.empty(1, dtype=torch.float32)).dtype in (torch.float16, torch.bfloat16):
+            raise TypeError(
+                "a network's filters and neurons need float32 or float64: keep it so, and run it under torch.autocast "
+                "(in a config, precision: bf16) to have products in half precision"
+            )
+        return super()._apply(function, recurse)
 
     @property
     def input_shape(self):
         """Shape of the input at one step, if the first layer says it; else None."""
         first = next(iter(self), None)
-        if isinstance(first, nn.Linear):
+        if isinstance(first, nn.Linear) and first.in_features:  # 0 before the first input of a lazy one
             return (first.in_features,)
         return tuple(first.shape) if isinstance(first, Synapse) else None
 
@@ -62,18 +76,61 @@ class Sequential(nn.Sequential):
                 p = sum(dropout.p for dropout in dropouts if dropout.training)
                 x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p)
                 ends += [end, *(None for _ in dropouts), end_behind]
-            elif is_stateful(layer):
-                x, end = layer(as_taken(x, layer), state[n])
-                ends.append(end)
             else:
-                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-                ends.append(None)
+                x, end = _all_steps(n, layer, x, state[n])
+                ends.append(end)
         return x.float() if x.dtype == torch.bfloat16 else x, tuple(ends)
 
     def step(self, x, state=None):
-        """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step."""
+        """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step.
+
+        Raises ValueError if a layer over time returns None as its state: it can't go on from there.
+        """
         y, state = self(x[None], state)
+        self._check_goes_on(state)
         return y[0], state
+
+    def _check_goes_on(self, state):
+        for n, (layer, end) in enumerate(zip(self, state)):
+            if is_stateful(layer) and end is None:
+                raise ValueError(
+                    f"{_named(n, layer)} returns no state to go on from, so it needs the whole sequence: call the "
+                    "network instead of its step (a layer that needs no state returns (), not None)"
+                )
+            if isinstance(layer, Sequential):
+                layer._check_goes_on(end)
+
+
+def _channels_last(tensor):
+    """Return a convolution's weight in that memory format, and any other tensor as it is."""
+    is_weight = not is_lazy(tensor) and tensor.dim() == 4
+    return tensor.to(memory_format=torch.channels_last) if is_weight else tensor
+
+
+def _named(n, layer):
+    return f"layer {n} ({type(layer).__name__})"
+
+
+def _all_steps(n, layer, x, state):
+    """Run layer number n on a sequence; return its output, and its state or None."""
+    if is_stateful(layer):
+        result = layer(as_taken(x, layer), state)
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise ValueError(
+                f"{_named(n, layer)} is a layer over time: it must return (y, state) to unpack, not "
+                f"{type(result).__name__}"
+            )
+        return result
+    for part in layer.modules():
+        if is_stateful(part) or (isinstance(part, ALONG_ROWS) and x.dim() == 3):
+            raise TypeError(
+                f"{_named(n, layer)} gets all steps of all samples as rows of one batch, in which "
+                f"{type(part).__name__} can't tell them apart: {TO_LAYER}"
+            )
+    y = layer(x.flatten(0, 1))
+    if not torch.is_tensor(y):
+        raise TypeError(f"{_named(n, layer)} returns {type(y).__name__}, not a tensor: {TO_LAYER}")
+    return y.unflatten(0, x.shape[:2]), () if torch.jit.is_tracing() else None  # a traced result can't hold None
 
 
 def _in_one_loop(x, layers):

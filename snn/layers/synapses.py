@@ -2,9 +2,11 @@
 coefficients (paper, section 3)."""
 
 import math
+import re
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from snn.base.errors import UserError
 from snn.kernels import kernels_for
@@ -217,16 +219,58 @@ class DualExpFilter(Layer):
 
 
 def stabilize(net):
-    """Move the filters of all synapses of a network back to where impulse responses decay, e.g. after a step."""
+    """Move the filters of all synapses of a network back to where impulse responses decay, e.g. after a step.
+
+    If coefficients are pruned or parametrized, what they are computed from moves. Raises UserError if it can't.
+    """
+    for layer in _synapses(net):
+        with parametrize.cached():
+            layer.stabilize()
+            computed = [name for name in layer.coefficients if name not in layer._parameters]
+            values = [getattr(layer, name).detach().clone() for name in computed]
+        for name, value in zip(computed, values):
+            _set(layer, name, value)
+        _recompute(layer)
+        if computed and not (layer.unstable() == 0 and all(getattr(layer, name).isfinite().all() for name in computed)):
+            raise UserError(
+                f"stabilize: torch computes {', '.join(computed)} of {type(layer).__name__} from parameters that can't "
+                "be set so that its filters are stable: give each parametrization a right_inverse, or remove it"
+            )
+
+
+@torch.no_grad()
+def _set(layer, name, value):
+    """Give a coefficient that torch.nn.utils has pruned or parametrized this value, where it is not masked."""
+    if parametrize.is_parametrized(layer, name):
+        steps = layer.parametrizations[name]
+        if all(hasattr(step, "right_inverse") for step in steps):
+            for step in reversed(steps):
+                value = step.right_inverse(value)
+            for original, new in zip(steps.parameters(recurse=False), [value] if torch.is_tensor(value) else value):
+                original.copy_(new)
+    elif hasattr(layer, f"{name}_mask"):
+        original = getattr(layer, f"{name}_orig")
+        original.copy_(torch.where(getattr(layer, f"{name}_mask") != 0, value, original))
+
+
+def _synapses(net):
+    """Yield the synapses of a network, their coefficients as the next forward pass computes them."""
     for layer in net.modules():
         if isinstance(layer, Synapse):
-            layer.stabilize()
+            _recompute(layer)
+            yield layer
+
+
+def _recompute(layer):
+    for hook in layer._forward_pre_hooks.values():
+        if type(hook).__module__.startswith("torch.nn.utils."):  # pruning, and norms
+            hook(layer, ())
 
 
 def check_stabilizes(net):
     """Raise UserError if a synapse of a network has no `stabilize`."""
-    for layer in net.modules():
-        if isinstance(layer, Synapse) and type(layer).stabilize is Synapse.stabilize:
+    for layer in _synapses(net):
+        if type(layer).stabilize is Synapse.stabilize:
             raise UserError(
                 f"hyperparameters.stable_filters: {type(layer).__name__} has no stabilize(): add it, or set false"
             )
@@ -234,16 +278,18 @@ def check_stabilizes(net):
 
 def unstable_filters(net):
     """Return how many synapse filters of a network have an impulse response that does not decay."""
-    return sum(layer.unstable() for layer in net.modules() if isinstance(layer, Synapse))
+    return sum(layer.unstable() for layer in _synapses(net))
 
 
 def coefficient_names(net):
-    """Return the names of a network's parameters that are coefficients of synapse filters."""
+    """Return the names of a network's parameters that are coefficients of synapse filters, or that give these."""
     return {
-        f"{name}.{coefficient}" if name else coefficient
+        f"{name}.{parameter}" if name else parameter
         for name, layer in net.named_modules()
         if isinstance(layer, Synapse)
         for coefficient in layer.coefficients
+        for parameter, _ in layer.named_parameters()
+        if re.fullmatch(rf"{coefficient}(_orig|_g|_v)?|parametrizations\.{coefficient}\..*", parameter)
     }
 
 

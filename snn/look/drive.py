@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from snn.layers.layer import output_name
+from snn.layers.layer import hooked, output_name
 
 
 @contextmanager
@@ -19,17 +19,14 @@ def recorded(net):
         yield found
         return
 
-    def keep(_, inputs):
-        drive = inputs[0].detach().float()
+    def keep(_, __, arguments, output):
+        drive = arguments[0].detach().float()
         for layer in layers[last + 1 :]:
             drive = layer(drive.flatten(0, 1)).unflatten(0, drive.shape[:2])
         found.append(drive)
 
-    handle = layers[last].register_forward_pre_hook(keep)
-    try:
+    with hooked({str(last): layers[last]}, keep):
         yield found
-    finally:
-        handle.remove()
 
 
 def less_than_a_spike(drive):

@@ -7,28 +7,21 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from snn.base import ranks
-from snn.layers.layer import output_name
+from snn.layers.layer import hooked, output_name
 
 
 @contextmanager
 def spikes_counted(net, counts):
     """In each call of `net`, add every neuron's spikes, summed over time and batch, to `counts`, by layer name."""
-    handles = []
-    for name, layer in net.named_modules():
-        if output_name(layer) == "spikes":
 
-            def add(_, __, output, name=name):
-                spikes = torch.zeros_like(output[0][0], dtype=torch.float32)  # bfloat16 counts only to 256
-                for of_step in output[0]:  # torch's sum over steps and samples is 40 times slower, channels last
-                    spikes += of_step
-                counts[name] = counts.get(name, 0) + spikes.sum(0)
+    def add(name, _, __, output):
+        spikes = torch.zeros_like(output[0][0], dtype=torch.float32)  # bfloat16 counts only to 256
+        for of_step in output[0]:  # torch's sum over steps and samples is 40 times slower, channels last
+            spikes += of_step
+        counts[name] = counts.get(name, 0) + spikes.sum(0)
 
-            handles.append(layer.register_forward_hook(add))
-    try:
+    with hooked({name: layer for name, layer in net.named_modules() if output_name(layer) == "spikes"}, add):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def gradient_norms(gradients):
@@ -97,14 +90,12 @@ def where_not_finite(net, loss, x, targets, state):
     """
     outputs = {}
 
-    def keep(name):
-        return lambda _, __, output: outputs.update({name: output[0] if isinstance(output, tuple) else output})
+    def keep(name, _, __, output):
+        outputs[name] = output[0] if isinstance(output, tuple) else output
 
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in net.named_children()]
     net.zero_grad()
-    value = loss(net(x, state)[0], targets)
-    for handle in handles:
-        handle.remove()
+    with hooked(dict(net.named_children()), keep):
+        value = loss(net(x, state)[0], targets)
     if not x.isfinite().all():
         return "the input"
     for name, layer in net.named_children():

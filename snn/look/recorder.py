@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from snn.layers.layer import output_name, state_names
+from snn.layers.layer import hooked, output_name, state_names
 from snn.layers.state import map_tensors
 
 TOLERANCE = 1e-3  # of an output that is recomputed step by step
@@ -29,10 +29,13 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
         steps, samples: slices of the time steps and of the batch; only these are kept, to limit the memory.
     Yields a trace with an attribute for each of `what`: a dict from a layer's name to `[T, B, *features]`, detached.
     States at every step come from running the layer again, one step at a time, on the chosen samples.
-    Raises ValueError for an unknown layer or quantity, listing those that exist, and for a layer whose output differs
-    when it runs one step at a time.
+    In the block, what torch.compile has compiled runs as it was written.
+    Raises ValueError for an unknown layer or quantity, listing those that exist, for a network without layers over
+    time, and for a layer whose output differs when it runs one step at a time.
     """
     there = {name: layer for name, layer in net.named_modules() if output_name(layer)}
+    if not there:
+        raise ValueError(f"record: {type(net).__name__} has no layer over time; a traced or exported network has none")
     known = dict.fromkeys(quantity for layer in there.values() for quantity in _quantities(layer))
     if what is None:
         what = dict.fromkeys(output_name(layer) for layer in there.values())
@@ -61,15 +64,8 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
                 value = values[quantity][steps]
                 getattr(trace, quantity)[name] = value.float() if value.dtype == torch.bfloat16 else value.clone()
 
-    handles = [
-        there[name].register_forward_hook(lambda *call, name=name: keep(name, *call))
-        for name in (there if layers is None else layers)
-    ]
-    try:
+    with hooked({name: there[name] for name in (there if layers is None else layers)}, keep):
         yield trace
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _quantities(layer):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, config
 from snn.base import process, ranks
@@ -36,6 +37,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
+    It may run in any thread; in the first one, signals end it well.
     Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, and 128 plus the
     signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
     """
@@ -43,7 +45,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
     own_config = CONFIGS / f"{experiment}.yaml"
     if config_file:
-        own_config = Path(sys.modules["__main__"].__file__).parent / config_file
+        script = getattr(sys.modules["__main__"], "__file__", "")  # a notebook, or python -c, has none
+        own_config = Path(script).parent / config_file
     with lasting():
         args = _parse(experiment, own_config, argv)
         try:
@@ -116,6 +119,11 @@ def _run(own_config, network, task, args):
     torch.manual_seed(settings["pytorch_seed"])
     settings = datasets.measured(settings)
     net = network(settings)
+    if any(map(is_lazy, net.parameters())):
+        raise UserError(
+            "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
+            "net(torch.zeros(1, 1, 784)), before it is returned"
+        )
     initialize(net, settings["hyperparameters"])
     net.to(device)
     if not settings["hyperparameters"]["train_bias"]:

@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP, of a terminal that closes: a run finishes its batch, saves, and stops."""
 
 import signal
+import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ class Stopped(Exception):
 def noted():
     """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once.
 
-    A SIGHUP that is ignored, as nohup has it, stays ignored.
+    A SIGHUP that is ignored, as nohup has it, stays ignored. Only the first thread gets signals: in any other, such as
+    that of a search tool's trial, none is noted.
     """
     seen = SimpleNamespace(signal=0)
 
@@ -27,9 +29,11 @@ def noted():
             raise KeyboardInterrupt
         seen.signal = number
 
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.add(signal.SIGHUP)
+    numbers = set()
+    if threading.current_thread() is threading.main_thread():
+        numbers = {signal.SIGINT, signal.SIGTERM}
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.add(signal.SIGHUP)
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield seen
