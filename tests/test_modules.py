@@ -85,6 +85,7 @@ class Pair(nn.Linear):
     [
         (nn.GRU(4, 4), "layer 1 .GRU. gets all steps of all samples as rows of one batch, in which GRU can't"),
         (nn.LSTM(4, 4), "in which LSTM can't tell them apart: take snn.Sequential, or a class of yours with stateful"),
+        (nn.GRUCell(4, 4), "in which GRUCell can't"),
         (nn.MultiheadAttention(4, 1), "in which MultiheadAttention can't"),
         (nn.TransformerEncoderLayer(4, 1), "layer 1 .TransformerEncoderLayer. .* MultiheadAttention can't"),
         (Attention(), "layer 1 .Attention. .* MultiheadAttention can't"),

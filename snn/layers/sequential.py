@@ -14,7 +14,7 @@ from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfilter
 SYNAPSES = {"dual_exp": DualExpIIR, "first_order": FirstOrderLowPass, "none": Unfiltered}
 NEURONS = {"SpikingNeuron": SpikingNeuron}
 IN_ONE_LOOP = (SpikingNeuron, DualExpIIR), (SpikingNeuron, Dropout, DualExpIIR)
-ALONG_ROWS = nn.RNNBase, nn.MultiheadAttention  # they take `[N, features]` as one sequence
+ALONG_TIME = nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention  # they take `[N, features]` as a sequence, or a step
 TO_LAYER = "take snn.Sequential, or a class of yours with stateful = True and y, state = forward(x, state)"
 
 
@@ -122,7 +122,7 @@ def _all_steps(n, layer, x, state):
             )
         return result
     for part in layer.modules():
-        if is_stateful(part) or (isinstance(part, ALONG_ROWS) and x.dim() == 3):
+        if is_stateful(part) or (isinstance(part, ALONG_TIME) and x.dim() == 3):
             raise TypeError(
                 f"{_named(n, layer)} gets all steps of all samples as rows of one batch, in which "
                 f"{type(part).__name__} can't tell them apart: {TO_LAYER}"
