@@ -126,13 +126,13 @@ def written_beside(path, keep=None):
 
 def write_text(path, text):
     with written_beside(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_csv(path, rows):
-    """Write rows, dicts with the same keys, to a CSV file whose header are the keys."""
+    """Write rows, dicts, to a CSV file whose header are their keys; a cell that a row lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -2,7 +2,6 @@
 
 import importlib
 
-from snn import config
 from snn.base.errors import UserError
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model
@@ -19,7 +18,7 @@ def load_trained(path, network=None):
     checkpoint = load(path)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
-    settings = config.completed(checkpoint["config"])
+    settings = checkpoint["config"]
     network = network or network_of(settings["experiment_name"].removesuffix("-demo"), path)
     return trained_network(checkpoint, settings, path, network).eval()
 

@@ -10,6 +10,7 @@ from snn.base.keys import (
     choice,
     count,
     file_name,
+    finite,
     integer,
     list_of,
     mapping,
@@ -44,7 +45,6 @@ def _rising(values):
 _synapse = _class_of(Synapse, SYNAPSES, "from_config")
 _neuron = _class_of(Layer, NEURONS, "from_config")
 _surrogate = _class_of(Surrogate, BUILT_IN, None)
-_finite = number("a number", lambda v: True)
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
@@ -70,7 +70,7 @@ EVERYWHERE = {
         "neuron": Key("SpikingNeuron", _neuron, "SpikingNeuron, or your module.Class", NETWORK),
         "tau_m": Key(4, positive, "time constant in steps: decay of the synapse, reset of the neuron", NETWORK),
         "tau_s": Key(1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK),
-        "threshold": Key(1.0, _finite, "potential above which a neuron spikes", NETWORK),
+        "threshold": Key(1.0, finite, "potential above which a neuron spikes", NETWORK),
         "surrogate": Key(
             "Gaussian", _surrogate, "gradient of a spike: Gaussian, FastSigmoid, ATan, or your module.Class", NETWORK
         ),
