@@ -347,14 +347,16 @@ class TestReaders:
         with pytest.raises(UserError, match=r"user01_led.aedat: event 100 is at 1000 us, after 1990 us: .*clock"):
             load("snn_conv_1_gesture", ".")
 
-    @pytest.mark.parametrize("column, value", [("label", -1), ("offsets", 10**9)])
+    @pytest.mark.parametrize(
+        "column, value", [("label", -1), ("label", 10), ("offsets", 10**9), ("place", 2 * 34 * 34), ("time", -1)]
+    )
     def test_a_cache_whose_numbers_do_not_fit(self, folder, column, value):
         write_nmnist(folder, some_nmnist())
         load("snn_conv_1_nmnist", ".")
         (path,) = folder.glob("data/cache/nmnist_train_*.h5")
         with h5py.File(path, "r+") as file:
             file[column][1] = value
-        with pytest.raises(UserError, match="cut short or damaged: its (labels|offsets) do not fit"):
+        with pytest.raises(UserError, match="cut short or damaged: its (offsets do not fit|column .* values outside)"):
             load("snn_conv_1_nmnist", ".")
 
 

@@ -150,7 +150,7 @@ def _load_whole(path, experiment):
     checkpoint = load(path, experiment)
     version = checkpoint.get("version")
     if not isinstance(version, int) or version != VERSION:
-        why = f"is of version {version}, not {VERSION}" if version else "holds weights only"
+        why = f"is of version {version}, not {VERSION}" if version is not None else "holds weights only"
         raise UserError(f"checkpoint {path} {why}: evaluate it with --test, or start a new run without --resume")
     missing = TO_RESUME - checkpoint.keys()
     if missing:

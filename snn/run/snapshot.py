@@ -88,6 +88,8 @@ def restore(trainer, saved):
 
 def _restore_history(trainer, saved):
     trainer.history, trainer.best_model = saved["history"], saved["best_model"]
+    if len(trainer.history) != saved["epoch"] + 1:
+        raise ValueError(f"its history has {len(trainer.history)} epochs, and it is of epoch {saved['epoch']}")
     columns = [f"{part}_{trainer.task.metric}" for part in ("train", "dev")]
     for epoch, row in enumerate(trainer.history):
         if row.get("epoch") != epoch or not all(math.isfinite(row.get(column, math.nan)) for column in columns):
