@@ -180,8 +180,8 @@ def main(argv=None):
         "folders", nargs="+", type=user_path, help="run folders, or folders that contain some at any depth"
     )
     parser.add_argument("--out", type=user_path, help="folder for table.md and the curves; default: the first folder")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         found = sorted({path for folder in args.folders for path in _run_folders(folder)})
         runs = [read_run(folder) for folder in found]
         if not runs:

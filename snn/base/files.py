@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from snn.base.errors import UserError, not_written
+from snn.base.keys import typed_path
 from snn.base.owner import is_alive
 
 LARGEST = 1 << 28  # bytes of a file or an archive's entry that is read whole: ten times the largest recording
@@ -62,8 +63,11 @@ def read_bytes(path, at_most=LARGEST):
 
 
 def user_path(path):
-    """Return a path that a person typed: ~ is the home folder. Every path from outside comes through here."""
-    return Path(os.path.expanduser(path))
+    """Return a path that a person typed, as `typed_path` takes it: ~ is the home folder. Raises UserError."""
+    try:
+        return Path(typed_path(os.fsdecode(path)))
+    except ValueError as allowed:
+        raise UserError(f"{path} is not {allowed}") from None
 
 
 def checked_entry(archive, name):

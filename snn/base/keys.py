@@ -1,14 +1,13 @@
 """Config keys: each has a default, a check of its value, and a help text."""
 
-import math
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 REQUIRED = object()  # the default of a key that has none
-LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that systems take
+LARGEST_NUMBER = 3.4e38  # that float32 holds: networks compute in it
+LONGEST_NAME, LONGEST_PATH = 255, 1023  # bytes that every system takes
 
 # What a key affects, where that matters.
 NETWORK = "network"  # part of the trained network: a checkpoint's value takes precedence
@@ -82,10 +81,10 @@ def choice(*names):
     return check
 
 
-def integer(at_least, below=math.inf):
+def integer(at_least, below=2**31):
     def check(value):
         if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value < below:
-            raise ValueError(f"an integer, at least {at_least}" + (f", below {below}" if below < math.inf else ""))
+            raise ValueError(f"an integer, at least {at_least}, below {below}")
         return value
 
     return check
@@ -99,7 +98,7 @@ def number(allowed, test):
             except ValueError:
                 raise ValueError(allowed) from None
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not abs(value) <= sys.float_info.max or not test(value):
+        if not is_number or not abs(value) <= LARGEST_NUMBER or not test(value):
             raise ValueError(allowed)
         return value
 

@@ -90,8 +90,8 @@ def main(argv=None):
     commands.choices["release"].add_argument(
         "--half", action="store_true", help="weights in float16, coefficients unchanged"
     )
-    args = vars(parser.parse_args(argv))
     try:
+        args = vars(parser.parse_args(argv))
         args.pop("function")(**args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ each split), running (what the unfinished epoch has counted).
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def load(path, experiment=None):
 
 def _plain(file):
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of tensors that `check_tensors` refuses
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message is about how to load it all the same
         raise ValueError("torch.save did not write it, or it holds more than plain data") from None
 

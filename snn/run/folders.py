@@ -18,13 +18,15 @@ from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
 from snn.base.keys import file_name
 
+SUFFIXES = ["", *(f"_{n}" for n in range(2, 10_000))]  # of folders made within the same second
+
 
 def new_run_folder(experiment):
     """Make a new folder runs/<experiment>/<time> and return it."""
     start, parent = time.strftime("%Y-%m-%d_%H-%M-%S"), Path("runs", experiment)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", *(f"_{n}" for n in range(2, 100))):
+        for suffix in SUFFIXES:
             folder = parent / (start + suffix)
             with suppress(FileExistsError):
                 folder.mkdir()
@@ -50,7 +52,8 @@ def move_aside(folder):
     if files:
         newest = max(file.stat().st_mtime for file in files)
         when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
-        aside = folder.with_name(f"{folder.name}_{when}")
+        names = (f"{folder.name}_{when}{suffix}" for suffix in SUFFIXES)
+        aside = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
         try:
             folder.rename(aside)
         except OSError as error:
