@@ -39,6 +39,7 @@ from snn.checkpoint.__main__ import convert, release
 from snn.data import mnist, patterns, series
 from snn.look.board import Board
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 CASES, MANY = 39, 240  # of each kind, by default and with `-m slow`
 SEED = os.environ.get("SNN_FUZZ", "")
 STRINGS = [

@@ -53,8 +53,8 @@ def sources(root):
     """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
     root = Path(root)
     if (root / LISTS["train"]).is_file():
-        lists = [root / name for name in LISTS.values() if (root / name).exists()]
-        return sorted(lists + [file for file in root.iterdir() if file.suffix in (".aedat", ".csv")])
+        lists = LISTS.values()
+        return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv") or file.name in lists)
     if (root / ARCHIVE).is_file():
         return [root / ARCHIVE]
     raise UserError(

@@ -18,7 +18,7 @@ from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
 from snn.base.keys import file_name
 
-SUFFIXES = ["", *(f"_{n}" for n in range(2, 10_000))]  # of folders made within the same second
+SUFFIXES = ["", *(f"_{n}" for n in range(2, 1000))]  # of folders made within the same second
 
 
 def new_run_folder(experiment):
