@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snn import config
-from snn.base.errors import UserError
+from snn.base.errors import UserError, printable
 from snn.base.files import read_bytes, reading, shipped, user_path, write_picture, write_text
+from snn.base.keys import checked, file_name, finite
+from snn.base.output import lasting
 
 CONFIGS = shipped("configs")
 
@@ -62,13 +64,16 @@ def read_run(folder):
     try:
         with reading("{reason}"):
             settings = config.read(folder / "config.yaml")
-            if settings["experiment_name"] != Path(settings["experiment_name"]).name:
-                raise ValueError(f"experiment_name {settings['experiment_name']} can't name a file")
             lines = read_bytes(folder / "metrics.csv").decode().splitlines()
-            metrics = [{key: float(value) for key, value in line.items()} for line in csv.DictReader(lines)]
+            metrics = [
+                {key: checked(f"metrics.csv: {key}", finite, value) for key, value in line.items() if value != ""}
+                for line in csv.DictReader(lines)
+            ]
             if not metrics:
                 raise ValueError("metrics.csv has no epoch")
             run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
+            for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric_of(run)):
+                checked(what, file_name, name)  # a picture is named so
             run["row"] = _row(run)
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
@@ -82,7 +87,7 @@ def _result(file):
     result = json.loads(read_bytes(file))
     return {
         "best_epoch": int(result["best_epoch"]),
-        "test": float(result["test"]),
+        "test": checked("test", finite, result["test"]),
         "samples": [int(number) for number in result.get("samples", {}).values()],
         "ties": int(result.get("test_ties", 0)),
         "on": str(result.get("on", "")),
@@ -153,9 +158,22 @@ def table(runs):
         lines.append((name, "", dict.fromkeys(COLUMNS, "") | line))
     lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), line[0], line[1]))
     cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for _, _, line in lines)]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in cells)
+    return "".join(f"| {' | '.join(printable(cell).replace('|', '/') for cell in line)} |\n" for line in cells)
 
 
+def _run_folders(folder):
+    """Yield the folders with a metrics.csv below a folder. Links are followed, to each folder once."""
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(path)) in seen:
+            folders.clear()
+        elif "metrics.csv" in files:
+            yield Path(path)
+        folders.sort()
+        seen.add(real)
+
+
+@lasting()
 def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m snn.report", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
@@ -164,9 +182,9 @@ def main(argv=None):
         "folders", nargs="+", type=user_path, help="run folders, or folders that contain some at any depth"
     )
     parser.add_argument("--out", type=user_path, help="folder for table.md and the curves; default: the first folder")
-    args = parser.parse_args(argv)
     try:
-        found = sorted({file.parent for folder in args.folders for file in folder.rglob("metrics.csv")})
+        args = parser.parse_args(argv)
+        found = sorted({path for folder in args.folders for path in _run_folders(folder)})
         runs = [read_run(folder) for folder in found]
         if not runs:
             raise UserError(f"no run in {', '.join(map(str, args.folders))}: train first, or name the folder runs/")
@@ -177,16 +195,19 @@ def main(argv=None):
         os.environ["MPLBACKEND"] = "Agg"  # as in snn.run.cli
         from snn.look import plots  # imports matplotlib, which takes a second
 
-        by_name = {}
+        pictures = {}
         for run in runs:
-            by_name.setdefault(run["config"]["experiment_name"], []).append(run)
-        for name, of_name in by_name.items():
-            figure = plots.learning_curves(name, of_name, metric_of(of_name[0]), PUBLISHED.get(name))
-            write_picture(out / f"{name}.png", figure)
+            pictures.setdefault((run["config"]["experiment_name"], metric_of(run)), []).append(run)
+        for name, metric in pictures:
+            is_only = sum(other == name for other, _ in pictures) == 1  # else a run of another metric has this name
+            title = name if is_only else f"{name}_{metric}"
+            with reading(f"the learning curves of {name} can't be drawn: {{reason}}"):
+                figure = plots.learning_curves(title, pictures[name, metric], metric, PUBLISHED.get(name))
+                write_picture(out / f"{title}.png", figure)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{out / 'table.md'} and {len(by_name)} pictures of learning curves written", file=sys.stderr)
+    print(f"{out / 'table.md'} and {len(pictures)} pictures of learning curves written", file=sys.stderr)
 
 
 if __name__ == "__main__":

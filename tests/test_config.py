@@ -267,9 +267,20 @@ def test_a_checkpoint_from_before_a_key_counts_as_the_default():
         ("hyperparameters.surrogate_arguments={sigma: 1.0e-300}", "is not allowed"),
         ("hyperparameters.surrogate_arguments=3", "a mapping, such as"),
         ("optimizer.coefficients_lr_factor=0", "a number above 0"),
+        ("hyperparameters.neuron=./my.Class", "SpikingNeuron, or module.Class: your own subclass of Layer"),
+        ("hyperparameters.neuron=..X", "SpikingNeuron, or module.Class: your own subclass of Layer"),
+        ("hyperparameters.neuron=raises.X", "(module raises raises ValueError in line 2 of raises.py: my own)"),
+        ("hyperparameters.surrogate=exits.X", "(module exits raises SystemExit in line 1 of exits.py: 0)"),
+        ("hyperparameters.synapse_type=broken.X", "(module broken raises SyntaxError: "),
+        ("hyperparameters.neuron=asks.X", "(module asks raises KeyError in line 1 of asks.py: 'X')"),
     ],
 )
-def test_classes_that_are_refused(override, message):
+def test_classes_that_are_refused(override, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raises.py").write_text("\nraise ValueError('my own')")
+    (tmp_path / "exits.py").write_text("import sys; sys.exit(0)")
+    (tmp_path / "broken.py").write_text("def f(:")
+    (tmp_path / "asks.py").write_text("def __getattr__(name): raise KeyError(name)")
     with pytest.raises(UserError) as error:
         resolve(override)
     assert message in str(error.value) and "\n" not in str(error.value)

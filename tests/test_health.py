@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import snn
-from snn import config
+from snn import checkpoint, config
 from snn.base.errors import UserError
 from snn.data import digits
 from snn.data.encoders import poisson
@@ -167,7 +167,7 @@ def make_trainer(folder, *overrides, net=None, resume_from=None):
     images = torch.randint(256, (40, 28, 28), dtype=torch.uint8)
     split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
     if resume_from:
-        net.load_state_dict(resume_from["model"])
+        checkpoint.load_model(net, resume_from, "last.pt")
     return training.Trainer(net, {"train": split, "dev": split}, settings, Classification(), resume_from)
 
 

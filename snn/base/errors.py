@@ -11,8 +11,13 @@ class UserError(Exception):
     """
 
     def __init__(self, message):
-        line = "".join(letter if letter.isprintable() else "?" for letter in str(message))
+        line = printable(str(message))
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 150]} ... {line[-145:]}")
+
+
+def printable(text):
+    """Return a text with ? for what does not print: line ends, a terminal's commands, bytes that are not UTF-8."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def not_written(path, error):

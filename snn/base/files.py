@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from snn.base.errors import UserError, not_written
+from snn.base.keys import typed_path
 from snn.base.owner import is_alive
 
 LARGEST = 1 << 28  # bytes of a file or an archive's entry that is read whole: ten times the largest recording
@@ -62,8 +63,11 @@ def read_bytes(path, at_most=LARGEST):
 
 
 def user_path(path):
-    """Return a path that a person typed: ~ is the home folder. Every path from outside comes through here."""
-    return Path(os.path.expanduser(path))
+    """Return a path that a person typed, as `typed_path` takes it: ~ is the home folder. Raises UserError."""
+    try:
+        return Path(typed_path(os.fsdecode(path)))
+    except ValueError as allowed:
+        raise UserError(f"{path} is not {allowed}") from None
 
 
 def checked_entry(archive, name):
@@ -126,13 +130,13 @@ def written_beside(path, keep=None):
 
 def write_text(path, text):
     with written_beside(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_csv(path, rows):
-    """Write rows, dicts with the same keys, to a CSV file whose header are the keys."""
+    """Write rows, dicts, to a CSV file whose header are their keys; a cell that a row lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -1,12 +1,13 @@
 """Config keys: each has a default, a check of its value, and a help text."""
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 REQUIRED = object()  # the default of a key that has none
+LARGEST_NUMBER = 3.4e38  # that float32 holds: networks compute in it
+LONGEST_NAME, LONGEST_PATH = 255, 1023  # bytes that every system takes
 
 # What a key affects, where that matters.
 NETWORK = "network"  # part of the trained network: a checkpoint's value takes precedence
@@ -43,19 +44,31 @@ def string(value):
 
 def typed_path(value):
     """A path as typed; an empty one stays empty."""
-    value = string(value)
     try:
-        if b"\0" in os.fsencode(value):
-            raise ValueError
-    except ValueError:
+        typed = os.fsencode(string(value))
+    except ValueError:  # a string that no bytes stand for
         raise ValueError("a path") from None
-    return os.path.expanduser(value)
+    if b"\0" in typed or max(map(len, typed.split(b"/"))) > LONGEST_NAME or len(typed) > LONGEST_PATH:
+        raise ValueError(f"a path of up to {LONGEST_PATH} bytes, {LONGEST_NAME} for each name in it")
+    return os.path.expanduser(string(value))
 
 
 def file_name(value):
+    """A name of a file or folder of ours: printable, and neither hidden nor like an option."""
     is_name = isinstance(value, str) and value and Path(value).name == value and value.isprintable()
-    if not is_name or value.startswith("."):
+    if not is_name or value.startswith((".", "-")) or len(value.encode()) > LONGEST_NAME:
         raise ValueError("a valid folder name")
+    return value
+
+
+def plain(value, depth=10):
+    """What YAML holds: strings, booleans, null, numbers of 64 bits, and lists and mappings of them, not too deep."""
+    if isinstance(value, dict) and depth and all(isinstance(key, str) for key in value):
+        return {key: plain(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and depth:
+        return [plain(item, depth - 1) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63 or not isinstance(value, (str, int, float, type(None))):
+        raise ValueError("strings, numbers, and lists and mappings of them")
     return value
 
 
@@ -68,10 +81,10 @@ def choice(*names):
     return check
 
 
-def integer(at_least, below=math.inf):
+def integer(at_least, below=2**31):
     def check(value):
         if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value < below:
-            raise ValueError(f"an integer, at least {at_least}" + (f", below {below}" if below < math.inf else ""))
+            raise ValueError(f"an integer, at least {at_least}, below {below}")
         return value
 
     return check
@@ -84,8 +97,8 @@ def number(allowed, test):
                 value = float(value)
             except ValueError:
                 raise ValueError(allowed) from None
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not test(value):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= LARGEST_NUMBER or not test(value):
             raise ValueError(allowed)
         return value
 
@@ -108,6 +121,14 @@ def mapping(value):
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError("a mapping, such as {sigma: 0.5}")
     return value
+
+
+def checked(name, check, value):
+    """Return a checked value; raise ValueError that also says what it is."""
+    try:
+        return check(value)
+    except ValueError as allowed:
+        raise ValueError(f"{name} is {str(value)[:50]}, not {allowed}") from None
 
 
 finite = number("a number", lambda v: True)

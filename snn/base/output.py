@@ -6,10 +6,11 @@ from contextlib import contextmanager, suppress
 
 
 class _Lasting:
-    """A stream whose writes never fail: once the real one does, the rest goes nowhere."""
+    """A stream whose writes never fail: once the real one does, `lost` says why, and the rest goes nowhere."""
 
     def __init__(self, stream):
-        self.stream = stream
+        self.stream = stream or open(os.devnull, "w")
+        self.lost = None if stream else "it is closed"
 
     def write(self, text):
         try:
@@ -17,18 +18,19 @@ class _Lasting:
         except UnicodeEncodeError:
             encoding = self.stream.encoding
             return self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except (OSError, ValueError):
-            self._give_up()
+        except (OSError, ValueError) as error:
+            self._give_up(error)
         return len(text)
 
     def flush(self):
         try:
             self.stream.flush()
-        except (OSError, ValueError):
-            self._give_up()
+        except (OSError, ValueError) as error:
+            self._give_up(error)
 
-    def _give_up(self):
+    def _give_up(self, error):
         """Send the stream to nowhere; Python flushes it once more when it ends."""
+        self.lost = getattr(error, "strerror", None) or error
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stream.fileno())
@@ -41,9 +43,9 @@ class _Lasting:
 
 @contextmanager
 def lasting():
-    """Print in the block without ever failing: output that is gone ends no run."""
+    """Print in the block without ever failing: output that is gone ends no run, but is noted in `sys.stdout.lost`."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Lasting(stream or open(os.devnull, "w")) for stream in before)
+    sys.stdout, sys.stderr = map(_Lasting, before)
     try:
         yield
     finally:

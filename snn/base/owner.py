@@ -72,7 +72,7 @@ def _read(file):
     """What an owner wrote; empty if there is none."""
     try:
         owner = json.loads(file.read(1000))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 

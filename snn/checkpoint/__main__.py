@@ -11,6 +11,7 @@ from pathlib import Path
 from snn import config, experiments
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path, write_text
+from snn.base.output import lasting
 from snn.checkpoint import published
 from snn.checkpoint.store import load, save, sha256
 from snn.checkpoint.trained import network_of, trained_network
@@ -34,12 +35,12 @@ def convert(source, target, experiment=None):
     experiment = experiment or next((name for name in names if name in of), None)
     if experiment not in names:
         raise UserError(f"{source}: its experiment is unknown; name it with --experiment: {', '.join(sorted(names))}")
-    settings = (
-        config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else config.completed(checkpoint["config"])
-    )
+    settings = config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else checkpoint["config"]
     net = trained_network(checkpoint, settings, source, network_of(experiment, source))
     if is_published:
-        result = {"config": net.config, "epoch": checkpoint.get("epoch", UNKNOWN), "model": net.state_dict()}
+        epoch = checkpoint.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else UNKNOWN
+        result = {"config": net.config, "epoch": epoch, "model": net.state_dict()}
     else:
         result = published.from_checkpoint(checkpoint, net)
     save(target, result)
@@ -64,15 +65,16 @@ def release(source, target, half=False):
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
     net = trained_network(checkpoint, settings, source, network_of(name, source))
-    coefficients = coefficient_names(net)
-    model = {
-        parameter: value.half() if half and parameter not in coefficients else value
-        for parameter, value in checkpoint["model"].items()
-    }
+    model = dict(net.state_dict())
+    for parameter in sorted(model.keys() - coefficient_names(net)) if half else ():
+        model[parameter] = model[parameter].half()
+        if not model[parameter].isfinite().all():
+            raise UserError(f"checkpoint {source}: {parameter} has values above float16's largest: leave out --half")
     save(target, {"config": net.config, "epoch": checkpoint["epoch"], "model": model})
     write_text(f"{target}.sha256", f"{sha256(target)}  {Path(target).name}\n")
 
 
+@lasting()
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m snn.checkpoint", description="Convert and release checkpoints.")
     commands = parser.add_subparsers(required=True)
@@ -88,8 +90,8 @@ def main(argv=None):
     commands.choices["release"].add_argument(
         "--half", action="store_true", help="weights in float16, coefficients unchanged"
     )
-    args = vars(parser.parse_args(argv))
     try:
+        args = vars(parser.parse_args(argv))
         args.pop("function")(**args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

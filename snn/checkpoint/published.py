@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from snn.base.errors import UserError
+from snn.checkpoint.tensors import check_tensors
 from snn.kernels.surrogates import Gaussian
 from snn.layers.layer import is_stateful
 from snn.layers.neurons import SpikingNeuron
@@ -30,31 +31,19 @@ def is_published(checkpoint):
 def to_model(checkpoint, net, path):
     """Return the checkpoint's weights and coefficients under their names in `net`.
 
-    Raises UserError for a tensor that is missing, unknown or of another shape, and for a constant that differs.
+    Raises UserError as `check_tensors` does, and for a constant that differs.
     """
     state = {name.removeprefix("module."): value for name, value in checkpoint["snn_state_dict"].items()}
     names, constants = _names_and_constants(net)
-    own, model = net.state_dict(), {}
-    known = {*names.values(), *constants}
-    is_other = f"checkpoint {path} %s: it is of a network other than this experiment's config describes"
-    for name in state:
-        if name not in known:
-            raise UserError(is_other % f"has {name}, which the network lacks")
-    for mine, name in names.items():
-        if name not in state:
-            raise UserError(is_other % f"lacks {name}")
-        if state[name].shape != own[mine].shape:
-            raise UserError(is_other % f"has {name} of shape {list(state[name].shape)}, not {list(own[mine].shape)}")
-        model[mine] = state[name]
+    constants = {name: of for name, of in constants.items() if name in state}  # it did not always save all of them
+    own = {name: net.state_dict()[mine] for mine, name in names.items()}
+    check_tensors(state, own | {name: torch.empty(shape) for name, (_, _, shape) in constants.items()}, path)
     for name, (value, key, _) in constants.items():
-        if name in state:  # the public code did not always save all of them
-            found = state[name].double()
-            furthest = found.flatten()[(found - value).abs().argmax()].item()
-            if abs(furthest - value) > TOLERANCE * abs(value):
-                raise UserError(
-                    f"checkpoint {path}: {name} is {furthest:.6g}, but {value:.6g} here: set {key} to match it"
-                )
-    return model
+        found = state[name].double()
+        furthest = found.flatten()[(found - value).abs().argmax()].item()
+        if abs(furthest - value) > TOLERANCE * abs(value):
+            raise UserError(f"checkpoint {path}: {name} is {furthest:.6g}, but {value:.6g} here: set {key} to match it")
+    return {mine: state[name] for mine, name in names.items()}
 
 
 def from_checkpoint(checkpoint, net):

@@ -9,14 +9,18 @@ each split), running (what the unfinished epoch has counted).
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 
+from snn import config
 from snn.base.errors import UserError
 from snn.base.files import check_size, checked_entry, read_bytes, reading, user_path, written_beside
+from snn.base.keys import plain
 from snn.checkpoint import published
+from snn.checkpoint.tensors import check_tensors
 
 VERSION = 2  # of the keys needed to resume a run
 TO_RESUME = {
@@ -59,12 +63,19 @@ def load(path, experiment=None):
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
         raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
-    return checkpoint
+    if not _is_history(checkpoint.get("history", [])):
+        raise UserError(f"checkpoint {path}: its history is no list of epochs: name another with --checkpoint")
+    try:
+        return checkpoint | {"config": config.of_checkpoint(checkpoint["config"])}
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
 
 
 def _plain(file):
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of tensors that `check_tensors` refuses
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message is about how to load it all the same
         raise ValueError("torch.save did not write it, or it holds more than plain data") from None
 
@@ -73,10 +84,22 @@ def _is_ours(checkpoint):
     """Whether it has an epoch, a config with its experiment's name and a model of tensors."""
     return (
         isinstance(checkpoint, dict)
-        and {"config", "epoch", "model"} <= checkpoint.keys()
+        and {"config", "model"} <= checkpoint.keys()
+        and isinstance(checkpoint.get("epoch"), int)
         and isinstance(checkpoint["config"], dict)
         and isinstance(checkpoint["config"].get("experiment_name"), str)
         and _are_weights(checkpoint["model"])
+    )
+
+
+def _is_history(rows):
+    """Whether it is a list of dicts of numbers, as rows of metrics.csv are."""
+    try:
+        rows = plain(rows)
+    except ValueError:
+        return False
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and all(isinstance(value, (int, float)) for value in row.values()) for row in rows
     )
 
 
@@ -129,40 +152,17 @@ def _load_whole(path, experiment):
     """Read a checkpoint that a run can resume from."""
     checkpoint = load(path, experiment)
     version = checkpoint.get("version")
-    if version != VERSION:
-        why = f"is of version {version}, not {VERSION}" if version else "holds weights only"
+    if not isinstance(version, int) or version != VERSION:
+        why = f"is of version {version}, not {VERSION}" if version is not None else "holds weights only"
         raise UserError(f"checkpoint {path} {why}: evaluate it with --test, or start a new run without --resume")
     missing = TO_RESUME - checkpoint.keys()
-    if missing or not isinstance(checkpoint["history"], list):
-        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(missing)) or 'a history'}: start a new run")
+    if missing:
+        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(missing))}: start a new run")
     return checkpoint
 
 
 def load_model(net, checkpoint, path):
-    """Put the weights of a checkpoint, read from `path`, into a network.
-
-    Raises UserError that names the first tensor that is missing, unknown or of another shape.
-    """
-    if published.is_published(checkpoint):
-        net.load_state_dict(_finite(published.to_model(checkpoint, net, path), path))
-        return
-    own, model = net.state_dict(), checkpoint["model"]
-    for name in own.keys() | model.keys():
-        if name not in model:
-            problem = f"lacks {name}"
-        elif name not in own:
-            problem = f"has {name}, which the network lacks"
-        elif own[name].shape != model[name].shape:
-            problem = f"has {name} of shape {list(model[name].shape)}, the network {list(own[name].shape)}"
-        else:
-            continue
-        raise UserError(f"checkpoint {path} {problem}: it is of another network; use the config it was trained with")
-    net.load_state_dict(_finite(model, path))
-
-
-def _finite(model, path):
-    """Return weights; raise UserError that names the first tensor with values that are not finite."""
-    for name, value in model.items():
-        if not value.isfinite().all():
-            raise UserError(f"checkpoint {path}: {name} has values that are not finite: name another with --checkpoint")
-    return model
+    """Put the weights of a checkpoint, read from `path`, into a network; raise UserError as `check_tensors` does."""
+    model = published.to_model(checkpoint, net, path) if published.is_published(checkpoint) else checkpoint["model"]
+    check_tensors(model, net.state_dict(), path)
+    net.load_state_dict(model)

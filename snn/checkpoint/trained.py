@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from snn import config, experiments
+from snn import experiments
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
 from snn.checkpoint import published
@@ -27,7 +27,7 @@ def load_trained(path, network=None):
     checkpoint = load(path)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
-    settings = config.completed(checkpoint["config"])
+    settings = checkpoint["config"]
     network = network or network_of(settings["experiment_name"].removesuffix("-demo"), path)
     return trained_network(checkpoint, settings, path, network).eval()
 

@@ -7,6 +7,7 @@ from snn.config.settings import (
     completed,
     follow_checkpoint,
     get,
+    of_checkpoint,
     read,
     resolve,
     schema_of,
@@ -14,6 +15,6 @@ from snn.config.settings import (
 )  # fmt: skip
 
 __all__ = [
-    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "read", "resolve",
-    "schema_of", "shared",
+    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",
+    "resolve", "schema_of", "shared",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import yaml
 from snn.base import yamls
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, reading, user_path
-from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, typed_path
+from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, plain, typed_path
 from snn.config.schema import EVERYWHERE
 from snn.data import datasets
 from snn.kernels import surrogates
@@ -136,17 +136,35 @@ def _shown(path):
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def of_checkpoint(saved):
+    """Return a checkpoint's config, completed and checked as one from YAML is.
+
+    Keys that are unknown here stay as they are: they are a dataset's of one's own, or of another version. Raises
+    UserError for what YAML can't hold, and as `check` does.
+    """
+    try:
+        saved = plain(saved)
+    except ValueError as error:
+        raise UserError(f"config: it may hold {error} only") from None
+    return check(completed(saved), _schema_of_saved(saved), known_only=False)
+
+
 def completed(saved):
-    """Return a checkpoint's config, with the defaults of keys that were added since."""
-    schema = _merged(EVERYWHERE, getattr(datasets.module_of(get(saved, "dataset.name")), "KEYS", {}))
-    return _filled(copy.deepcopy(saved), schema)
+    """Return the config of a run, with the defaults of keys that were added since."""
+    return _filled(copy.deepcopy(saved), _schema_of_saved(saved))
+
+
+def _schema_of_saved(saved):
+    return _merged(EVERYWHERE, getattr(datasets.module_of(get(saved, "dataset.name")), "KEYS", {}))
 
 
 def _filled(config, schema):
     """Return `config` with the schema's default for each key that it lacks and that has one."""
     for name, entry in schema.items():
         if not isinstance(entry, Key):
-            config[name] = _filled(config[name] if isinstance(config.get(name), dict) else {}, entry)
+            group = config.setdefault(name, {})
+            if isinstance(group, dict):
+                _filled(group, entry)
         elif entry.default is not REQUIRED:
             config.setdefault(name, copy.deepcopy(entry.default))
     return config
@@ -223,18 +241,19 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     return check(_with_measured(config, saved))
 
 
-def check(config, schema=None, sources=None):
+def check(config, schema=None, sources=None, known_only=True):
     """Return a copy of `config` in which every key is present and every value is checked.
 
     `schema` is that of the config's dataset unless another is given; `sources` says where each value comes from.
-    Raises UserError that names the first key that is unknown, missing, of the wrong type or out of range.
+    Raises UserError that names the first key that is unknown (if `known_only`), missing, of the wrong type or out of
+    range.
     """
     measured = {name: value for name, value in config.items() if name == "measured"}
     dataset = datasets.module_of(get(config, "dataset.name"))
     config = {name: value for name, value in config.items() if name not in measured}
-    config = _check(config, schema or schema_of(config), sources or {})
+    config = _check(config, schema or schema_of(config), sources or {}, known_only)
     if measured:
-        config["measured"] = _check(measured["measured"], getattr(dataset, "MEASURED", {}), {}, "measured.")
+        config["measured"] = _check(measured["measured"], getattr(dataset, "MEASURED", {}), {}, known_only, "measured.")
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
@@ -303,19 +322,19 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix=""):
             sources[prefix + key] = source
 
 
-def _check(config, schema, sources, prefix=""):
+def _check(config, schema, sources, known_only, prefix=""):
     """Return a copy of `config` in which every value is checked."""
     if not isinstance(config, dict):
         raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {_short(config)}")
     for key in config:
-        if key not in schema:
+        if known_only and key not in schema:
             raise UserError(f"config: {prefix}{key}: {_unknown(key, schema)}")
-    checked = {}
+    checked = {} if known_only else dict(config)
     for key, entry in schema.items():
         if key not in config:
             raise UserError(f"config: {prefix}{key} is missing")
         if not isinstance(entry, Key):
-            checked[key] = _check(config[key], entry, sources, f"{prefix}{key}.")
+            checked[key] = _check(config[key], entry, sources, known_only, f"{prefix}{key}.")
         else:
             try:
                 checked[key] = entry.check(config[key])

@@ -10,6 +10,7 @@ A cache is one file for each split. Its name holds a fingerprint of the files th
 """
 
 import hashlib
+import math
 import os
 import time
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from snn.base.files import check_size, reading, written_beside
 FOLDER = Path("data/cache")
 VERSION = 2
 COLUMNS = {"time": np.int32, "place": np.uint16, "first": bool}
+TYPES = COLUMNS | {"offsets": np.int64, "label": np.int64}
 STRINGS = ("name", "subject", "light")
 CHUNK = 1 << 18  # events compressed together
 PENDING = 1 << 22  # events written together
@@ -62,7 +64,7 @@ def paths(dataset, sources, skip_bad):
     seen = hashlib.sha256(f"{VERSION} {skip_bad}".encode())
     for source in sources:
         status = os.stat(source, follow_symlinks=os.path.exists(source))  # a dangling link fails when it is read
-        seen.update(f"{source} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+        seen.update(os.fsencode(f"{source} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"))
     return {part: FOLDER / f"{dataset}_{part}_{seen.hexdigest()[:16]}.h5" for part in ("train", "test")}
 
 
@@ -143,7 +145,7 @@ class _Writer:
         self.offsets.append(self.offsets[-1] + len(place))
         self.labels.append(recording.label)
         for key in STRINGS:
-            self.strings[key].append(getattr(recording, key).encode())
+            self.strings[key].append(os.fsencode(getattr(recording, key)))
         if self.offsets[-1] - len(self.file["time"]) > PENDING:
             self._flush()
 
@@ -189,8 +191,11 @@ def _first_of_milliseconds(event_time, place):
     return first
 
 
-def read(path, columns):
-    """Return these columns of a cache; raise UserError if it is cut short or of another version."""
+def read(path, columns, shape, classes):
+    """Return these columns of a cache of recordings with frames of `shape` and labels below `classes`.
+
+    Raises UserError if it is cut short, of another version, or holds what `build` does not write.
+    """
     with (
         reading(f"cache {path} (cut short or damaged: {{reason}}): delete it to build it again", path),
         h5py.File(path, locking=False) as file,
@@ -198,7 +203,9 @@ def read(path, columns):
         if file.attrs["version"] != VERSION:
             raise ValueError(f"of version {file.attrs['version']}, not {VERSION}")
         check_size(sum(column.nbytes for column in file.values()), MOST_COMPRESSED * path.stat().st_size)
-        strings = {key: [string.decode() for string in file[key][:]] for key in STRINGS}
+        if any(file[key].dtype != dtype or file[key].ndim != 1 for key, dtype in TYPES.items()):
+            raise ValueError("its columns have other types")
+        strings = {key: [os.fsdecode(string) for string in file[key][:]] for key in STRINGS}
         cached = Cached(
             {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],
             strings["subject"], int(file.attrs["skipped"]),
@@ -206,6 +213,13 @@ def read(path, columns):
         offsets, lengths = cached.offsets, {len(column) for column in cached.columns.values()}
         if lengths - {offsets[-1]} or offsets[0] or (np.diff(offsets) < 1).any():
             raise ValueError("its offsets do not fit its columns")
-        if not len(offsets) - 1 == len(cached.labels) == len(cached.names) or (cached.labels < 0).any():
+        if not len(offsets) - 1 == len(cached.labels) == len(cached.names) == len(cached.subjects):
             raise ValueError("its labels do not fit its recordings")
+        for key, values, largest in (
+            ("label", cached.labels, classes - 1),
+            ("place", cached.columns["place"], math.prod(shape) - 1),
+            ("time", cached.columns["time"], np.iinfo(np.int32).max),
+        ):
+            if values.size and not 0 <= values.min() <= values.max() <= largest:
+                raise ValueError(f"its column {key} has values outside 0 to {largest}")
     return cached

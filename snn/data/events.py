@@ -1,6 +1,5 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
-import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +27,7 @@ class Format(NamedTuple):
 
     name: str
     shape: tuple  # of a frame: polarity, x, y
+    classes: int  # that a recording may have, from 0
     dev_share: float  # of the training recordings
     sources: Callable  # from the root to the files to read
     recordings: Callable  # from the root to their number, and an iterator over (split, Recording or UserError)
@@ -144,10 +144,11 @@ def _extent(folder):
 def _splits_of(part, file, dataset, config, device):
     """Return the splits made from the cache of the train or the test recordings."""
     settings, length, encoding = config["dataset"], config["hyperparameters"]["length"], config["encoding"]
-    cached = event_cache.read(file, ("time", "place", "first") if encoding == "max" else ("time", "place"))
+    columns = ("time", "place", "first") if encoding == "max" else ("time", "place")
+    cached = event_cache.read(file, columns, dataset.shape, dataset.classes)
     time, place, offsets = cached.columns["time"], cached.columns["place"].view(np.int16), cached.offsets
     widths = dataset.bin_widths(time[offsets[1:] - 1], length, encoding)
-    wanted = [n for n, label in enumerate(cached.labels) if label < settings.get("classes", math.inf)]
+    wanted = [n for n, label in enumerate(cached.labels) if label < settings.get("classes", dataset.classes)]
     wanted.sort(key=lambda n: cached.names[n])
     recordings = [n for n in wanted if widths[n]]
     if len(recordings) < len(wanted) and not settings["skip_bad"]:

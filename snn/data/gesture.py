@@ -6,6 +6,7 @@ userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; cl
 """
 
 import gzip
+import os
 import re
 import struct
 import sys
@@ -42,6 +43,7 @@ CLOCK_RESET = 500  # microseconds back, to where the recording began or before
 DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
 PADDING = 1 << 20  # bytes that may follow the last entry of an archive
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+BOM = b"\xef\xbb\xbf"  # a byte-order mark
 VERSION_LINE, END_OF_HEADER = b"#!AER-DAT3.1\r\n", b"#!END-HEADER\r\n"
 PACKET_HEADER = struct.Struct("<hhiiiiii")  # type, source, event size, time offset, overflow, capacity, number, valid
 POLARITY = 1  # the type of packets with polarity events
@@ -51,7 +53,8 @@ def sources(root):
     """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
     root = Path(root)
     if (root / LISTS["train"]).is_file():
-        return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv", ".txt"))
+        lists = LISTS.values()
+        return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv") or file.name in lists)
     if (root / ARCHIVE).is_file():
         return [root / ARCHIVE]
     raise UserError(
@@ -64,7 +67,8 @@ def recordings(root):
     """Return the approximate number of clips, and an iterator over (split, Recording), or (split, UserError) if bad."""
     tables = dict(_files(root, (".csv", ".txt")))
     split_of = _split_of(root, tables)
-    rows = {name: len(_rows(tables[name])) for name in map(_label_file, split_of) if name in tables}
+    labels = {name: tables[name] for name in map(_label_file, split_of) if name in tables}
+    rows = {name: len(_rows(table)) for name, table in labels.items() if isinstance(table, bytes)}
     few = [f"{name} has {number}" for name, number in rows.items() if 0 < number < ROWS]
     if few:
         which = ", ".join(few[:5]) + (", ..." if few[5:] else "")
@@ -144,10 +148,10 @@ def _clips(name, data, tables):
     label_file = _label_file(name)
     if label_file not in tables:
         raise UserError(f"{name}: its label file {label_file} is missing")
-    match = re.fullmatch(r"(user\d+)_(\w+)\.aedat", name)
+    match = re.fullmatch(r"(user\d+)_(.+)\.aedat", name)
     if not match:
         raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
-    time, words = decode(data, name)
+    time, words = decode(_needed(data), name)
     back = np.diff(time)
     reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
     reset[:10] = False  # the first packets may come in another order
@@ -212,14 +216,17 @@ def _split_of(root, tables):
 
 def _lines(table):
     """Return the lines of a text file's bytes that are not empty; a byte-order mark is no part of the first."""
-    return [line.strip() for line in table.decode("utf-8-sig", "replace").splitlines() if line.strip()]
+    return [line.strip() for line in os.fsdecode(_needed(table).removeprefix(BOM)).splitlines() if line.strip()]
 
 
 def _files(root, suffixes):
-    """Yield (name, bytes) of each file with such a suffix, from the folder or, in one pass, from the archive."""
+    """Yield (name, bytes) of each file with such a suffix, from the folder or, in one pass, from the archive.
+
+    A UserError stands for the bytes of a file that can't be read: it may be one that nobody needs, or is left out.
+    """
     files = sources(root)
     if files[0].name != ARCHIVE:
-        yield from ((file.name, read_bytes(file)) for file in files if file.suffix in suffixes)
+        yield from ((file.name, _content(file)) for file in files if file.suffix in suffixes)
         return
     broken = f"{files[0]} is not a tar.gz or is cut short ({{reason}}): get it from {PAGE} again"
     # gzip checks the whole file's checksum at its end, which tarfile does not read
@@ -234,8 +241,23 @@ def _files(root, suffixes):
         check_size(len(content.read(PADDING + 1)), PADDING)
 
 
+def _content(file):
+    """Return a file's bytes, or the UserError that stands for them if it can't be read."""
+    try:
+        return read_bytes(file)
+    except UserError as error:
+        return error
+
+
+def _needed(content):
+    """Return the bytes of a file that is needed; raise the UserError that may stand for them."""
+    if isinstance(content, UserError):
+        raise content
+    return content
+
+
 FORMAT = events.Format(
-    "gesture", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write, whole
+    "gesture", SHAPE, CLASSES, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write, whole
 )  # fmt: skip
 
 

@@ -144,7 +144,8 @@ def _entries(root, part):
 
 
 FORMAT = events.Format(
-    "nmnist", SHAPE, DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write, lambda _: RECORDINGS
+    "nmnist", SHAPE, len(DIGITS), DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write,
+    lambda _: RECORDINGS,
 )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def read(path, length):
         spikes = np.stack([_of_drawing(file, length) for file in files])
     else:
         spikes = _of_array(path, length)
-    return torch.from_numpy(np.array(spikes)).float().transpose(1, 2).contiguous()
+    return torch.from_numpy(spikes.astype(np.float32)).transpose(1, 2).contiguous()
 
 
 def _of_drawing(file, length):
@@ -199,7 +199,9 @@ def _of_array(path, length):
     shape = list(getattr(spikes, "shape", []))  # an .npz has none
     if len(shape) != 3 or shape[1:] != [TRAINS, length] or not shape[0]:
         raise UserError(f"dataset.patterns: {path} holds {shape}; [P, {TRAINS}, {length}] is needed")
-    if spikes.dtype.kind not in "biuf" or not np.isin(spikes, (0, 1)).all():
+    if spikes.dtype == bool:
+        spikes = spikes.view(np.uint8)  # the byte of a bool may be any
+    if spikes.dtype.kind not in "iuf" or not np.isin(spikes, (0, 1)).all():
         raise UserError(f"dataset.patterns: {path} holds values other than 0 and 1")
     for number, pattern in enumerate(spikes):
         if not pattern.any():

@@ -7,6 +7,7 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
 from snn.base.keys import (
+    LARGEST_NUMBER,
     NETWORK,
     REQUIRED,
     Key,
@@ -197,7 +198,7 @@ def _scaling(file, places):
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.where(lowest == highest, lowest, np.nansum(known, 0) / number)
         std = np.sqrt(np.nansum((known - mean) ** 2, 0) / number)
-    for channel in np.flatnonzero(~np.isfinite(std)):
+    for channel in np.flatnonzero(~(np.maximum(abs(mean), std) <= LARGEST_NUMBER)):
         raise UserError(f"{file.path}: channel {channel + 1} has values too large to scale: divide them")
     if constant.any():
         which = ", ".join(str(channel + 1) for channel in np.flatnonzero(constant))

@@ -448,7 +448,7 @@ def learning_curves(name, runs, key, published=None):
         if "test" in run["result"]:
             axis.plot(run["result"]["best_epoch"], run["result"]["test"], "*", ms=12, color=ORANGE,
                       label="test, at the best epoch on dev" if number == 0 else None)  # fmt: skip
-    if published:
+    if published and key == ("acc" if published.dev > 1 else "loss"):  # a loss is below 1, an accuracy far above
         for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
             axis.axhline(value, color=color, lw=1, ls=style)
             axis.plot(published.epoch, value, "x", color=color, label=f"published {part}, {value:.4g}")
@@ -457,10 +457,11 @@ def learning_curves(name, runs, key, published=None):
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)
         axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
     else:
-        axis.set_ylabel(key)
+        axis.set_ylabel(key, parse_math=False)
         if key == "loss":
             axis.set_yscale("log")
-    axis.set(xlabel="epoch", title=name)
+    axis.set_xlabel("epoch")
+    axis.set_title(name, parse_math=False)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy
@@ -15,28 +16,34 @@ import yaml
 from snn.base import ranks
 from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
+from snn.base.keys import file_name
+
+SUFFIXES = ["", *(f"_{n}" for n in range(2, 1000))]  # of folders made within the same second
 
 
 def new_run_folder(experiment):
     """Make a new folder runs/<experiment>/<time> and return it."""
-    start = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for suffix in ("", *(f"_{n}" for n in range(2, 100))):
-        folder = Path("runs") / experiment / (start + suffix)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise not_written(folder, error) from None
-        return folder
+    start, parent = time.strftime("%Y-%m-%d_%H-%M-%S"), Path("runs", experiment)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for suffix in SUFFIXES:
+            folder = parent / (start + suffix)
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise not_written(parent, error) from None
     raise UserError(f"the run folder {folder} already exists: try again in a second")
 
 
 def own_run_folder(saved, experiment):
     """Return the run folder that a checkpoint names if it is one of its experiment's in runs/; else None."""
-    folder = Path(str(saved))
-    is_own = folder.parts[:-1] == ("runs", experiment) and folder.name == str(saved).rpartition(os.sep)[2] != ".."
-    return folder if is_own and not folder.is_symlink() else None
+    *parents, name = str(saved).split(os.sep)
+    try:
+        folder = Path("runs", experiment, file_name(name))
+    except ValueError:
+        return None
+    return folder if parents == ["runs", experiment] and not folder.is_symlink() else None
 
 
 def move_aside(folder):
@@ -45,7 +52,8 @@ def move_aside(folder):
     if files:
         newest = max(file.stat().st_mtime for file in files)
         when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
-        aside = folder.with_name(f"{folder.name}_{when}")
+        names = (f"{folder.name}_{when}{suffix}" for suffix in SUFFIXES)
+        aside = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
         try:
             folder.rename(aside)
         except OSError as error:

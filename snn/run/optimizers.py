@@ -47,6 +47,15 @@ def _check_options(net):
                 raise UserError(f"{where}: {options!r} of {parameter}; use a dict with {' and '.join(sorted(OPTIONS))}")
 
 
+def new_moments(optimizer, group):
+    """Return what the optimizer keeps for a parameter `[1]` of one of its groups after a step, a dict of tensors."""
+    parameter = torch.nn.Parameter(torch.zeros(1, device=group["params"][0].device))
+    parameter.grad = torch.zeros_like(parameter)
+    twin = type(optimizer)([group | {"params": [parameter]}], lr=group["lr"])
+    twin.step()
+    return twin.state[parameter]
+
+
 def learning_rate(optimizer):
     """Return the current learning rate as scheduled, without the groups' factors."""
     group = optimizer.param_groups[0]

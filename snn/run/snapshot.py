@@ -1,18 +1,31 @@
 """Convert a run to a checkpoint and back: all the state it needs to resume as if it had never stopped."""
 
+import math
 import time
 import warnings
-from collections import Counter
 
 import torch
-from torch.optim import lr_scheduler
 
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
+from snn.base.keys import checked, choice, finite, list_of, not_negative, size
+from snn.checkpoint import check_tensors
 from snn.layers.state import map_tensors
+from snn.look import health
 from snn.run import folders
 from snn.run.loop import Counts
+from snn.run.optimizers import new_moments
+
+# What changes in a scheduler from step to step, and in the counts of a pass; how each is checked.
+COUNTERS = {
+    "last_epoch": size, "_step_count": size, "T_cur": size, "T_i": size,
+    "_last_lr": list_of(not_negative, "a list of learning rates"),
+}  # fmt: skip
+COUNTS = {
+    "batches": size, "samples": size,
+    "sums": list_of(finite, "two or three numbers", lambda sums: len(sums) in (2, 3)),
+}  # fmt: skip
 
 
 def capture(trainer):
@@ -56,39 +69,84 @@ def restore(trainer, saved):
                 f"--resume needs the same data, but the split {name} holds other samples than in the checkpoint's run: "
                 "restore the dataset, or leave out --resume to start a new run"
             )
-    running = saved["running"]
-    trainer.history, trainer.best_model = saved["history"], saved["best_model"]
+    _restore_history(trainer, saved)
     trainer.owns_folder = True
     trainer.run_folder = folders.own_run_folder(saved["run_folder"], trainer.config["experiment_name"])
     if trainer.run_folder is None:
         folder = str(saved["run_folder"])[:100]
         ranks.note(f"the checkpoint's run folder {folder} is not one in runs/: this makes a new one")
-    trainer.lr, trainer.seconds = running["lr"], running["seconds"]
-    trainer.optimizer.load_state_dict(saved["optimizer"])
-    for parameter, moments in trainer.optimizer.state.items():
-        for name, value in moments.items():
-            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
-                raise ValueError(f"the optimizer's {name} has shape {list(value.shape)}, not {list(parameter.shape)}")
+    _restore_optimizer(trainer, saved["optimizer"])
     if trainer.scheduler:
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true if only dev was left
-        trainer.scheduler.load_state_dict(saved["scheduler"])
-        if isinstance(trainer.scheduler, lr_scheduler.MultiStepLR):  # future ones may have changed
-            trainer.scheduler.milestones = Counter(trainer.config["scheduler"]["MultiStepLR"]["milestones"])
-    _restore_counts(trainer, running["counts"])
-    _restore_random(trainer, saved)
+        own = vars(trainer.scheduler)
+        for name in COUNTERS.keys() & own.keys():  # all else in it comes from the config, which may have changed
+            own[name] = checked(name, COUNTERS[name], saved["scheduler"][name])
+    _restore_running(trainer, saved["running"])
     _restore_preserved(trainer, saved)
+    _restore_random(trainer, saved)
 
 
-def _restore_counts(trainer, saved_counts):
-    for name, counts in saved_counts.items():
+def _restore_history(trainer, saved):
+    trainer.history, trainer.best_model = saved["history"], saved["best_model"]
+    if len(trainer.history) != saved["epoch"] + 1:
+        raise ValueError(f"its history has {len(trainer.history)} epochs, and it is of epoch {saved['epoch']}")
+    columns = [f"{part}_{trainer.task.metric}" for part in ("train", "dev")]
+    for epoch, row in enumerate(trainer.history):
+        if row.get("epoch") != epoch or not all(math.isfinite(row.get(column, math.nan)) for column in columns):
+            raise ValueError(f"its history has no epoch {epoch}, or no {' and '.join(columns)} of it")
+    if trainer.history:
+        check_tensors(trainer.best_model, trainer.net.state_dict(), _path(trainer))
+
+
+def _restore_optimizer(trainer, saved):
+    """Take the learning rates and the moments; all else in an optimizer's state comes from the config."""
+    optimizer, first, found, own = trainer.optimizer, 0, {}, {}
+    for group, of_group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        group["lr"] = checked("learning rate", not_negative, of_group["lr"])
+        moments = new_moments(optimizer, group)
+        if moments and trainer.history and not saved["state"]:
+            raise ValueError("its optimizer has no moments")
+        for n, parameter in enumerate(group["params"], first):
+            if n in saved["state"]:
+                found |= {f"{name} of parameter {n}": value for name, value in saved["state"][n].items()}
+                own |= {
+                    f"{name} of parameter {n}": parameter if value.dim() else value for name, value in moments.items()
+                }
+        first += len(group["params"])
+    check_tensors(found, own, _path(trainer))
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _restore_running(trainer, running):
+    """Take what the unfinished epoch has counted."""
+    trainer.lr = None if running["lr"] is None else checked("learning rate", not_negative, running["lr"])
+    trainer.seconds = checked("seconds", not_negative, running["seconds"])
+    for name, counts in running["counts"].items():
+        numbers = {key: checked(key, COUNTS[key], value) for key, value in counts.items() if key != "spikes"}
+        spikes = counts.get("spikes", {})
+        if spikes:
+            check_tensors(spikes, _after_a_step(trainer)[1], _path(trainer))
         if ranks.rank():  # rank 0 holds the counts of all
-            nothing = {layer: torch.zeros_like(spikes) for layer, spikes in counts["spikes"].items()}
-            counts = {"batches": counts["batches"], "spikes": nothing}
-        trainer.counts[name] = Counts(trainer.device, **counts)
+            numbers = {"batches": numbers["batches"]}
+            spikes = {layer: torch.zeros_like(of_layer) for layer, of_layer in spikes.items()}
+        trainer.counts[name] = Counts(trainer.device, **numbers, spikes=spikes)
+    if "dev" in trainer.counts and "train" not in trainer.counts:
+        raise ValueError("it has counted dev before train")
+
+
+@torch.no_grad()
+def _after_a_step(trainer):
+    """Return the network's state after a step of one sample, and its spikes by layer: what a checkpoint's are like."""
+    one = torch.zeros(1, dtype=torch.long, device=trainer.device)
+    x, _ = next(iter(trainer.splits["dev"].batches_of([one], torch.Generator(trainer.device))))
+    spikes = {}
+    with health.spikes_counted(trainer.net, spikes):
+        _, state = trainer.net.eval()(x[:1])
+    return state, spikes
 
 
 def _restore_random(trainer, saved):
-    if saved["device"] != trainer.device.type:
+    if checked("device", choice("cpu", "cuda"), saved["device"]) != trainer.device.type:
         if trainer.counts:
             raise UserError(
                 f"the checkpoint is from the middle of an epoch on {saved['device']}: resume it with --device "
@@ -99,7 +157,7 @@ def _restore_random(trainer, saved):
     elif ranks.rank() < len(saved["random"]):
         random = saved["random"][ranks.rank()]
         torch.set_rng_state(random["torch"])
-        if random["cuda"] is not None:
+        if trainer.device.type == "cuda":
             torch.cuda.set_rng_state(random["cuda"], trainer.device)
         trainer.generator.set_state(random["data"])
     trainer.at_pass_start = trainer.generator.get_state()
@@ -107,9 +165,24 @@ def _restore_random(trainer, saved):
 
 def _restore_preserved(trainer, saved):
     before, now = len(saved["random"]), ranks.ranks()
+    if not before:
+        raise ValueError("it has no random state")
     if before != now:
         states = "; preserved states start from zero" if trainer.preserved else ""
         ranks.note(f"ranks: {now} from now on, {before} so far{states}")
     elif trainer.preserved:
         kept = saved["preserved"][ranks.rank()]
-        trainer.preserved.state = map_tensors(lambda state: state.to(trainer.device), kept)
+        if kept is None and not trainer.history and not trainer.counts:
+            return
+
+        def taken(own, kept):
+            rows = len(kept) if torch.is_tensor(kept) and kept.dim() else 1
+            named = {"preserved state": kept}, {"preserved state": own.expand(rows, *own.shape[1:])}
+            check_tensors(*named, _path(trainer))
+            return kept.to(trainer.device)
+
+        trainer.preserved.state = map_tensors(taken, _after_a_step(trainer)[0], kept)
+
+
+def _path(trainer):
+    return trainer.folder / "last.pt"

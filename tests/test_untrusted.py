@@ -1,0 +1,327 @@
+"""Checkpoints with other fields, names that are bytes, links, runs by any name: read, or one line that says what."""
+
+import copy
+import json
+import math
+import os
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
+from scripts import TINY
+from test_config import resolve
+from test_health import make_trainer
+from test_report import write_run
+from torch import nn
+
+import snn
+from snn import checkpoint, report
+from snn.base.errors import UserError
+from snn.base.keys import plain, typed_path
+from snn.checkpoint.__main__ import main as checkpoint_main
+from snn.checkpoint.__main__ import release
+from snn.data import patterns
+from snn.run import folders
+
+TENSORS = {
+    "float64": torch.Tensor.double, "int64": torch.Tensor.long, "bool": torch.Tensor.bool,
+    "complex64": lambda x: x.to(torch.complex64), "float8": lambda x: x.to(torch.float8_e4m3fn),
+    "qint8": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "no ordinary tensor": torch.Tensor.to_sparse,
+    "no ordinary": lambda x: x.to("meta"), "shape": lambda x: x[None], "not finite": lambda x: x * math.inf,
+    "is no ordinary": lambda x: x.tolist(),
+}  # fmt: skip
+
+
+def network(config=None):
+    torch.manual_seed(0)
+    return snn.Sequential(snn.FirstOrderLowPass(3, 4), nn.Linear(3, 2))
+
+
+def saved():
+    return {"config": resolve()[0], "epoch": 3, "model": network().state_dict()}
+
+
+def read(content, path="c.pt"):
+    torch.save(content, path)
+    return snn.load(path, network)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of kinds of tensors that are deprecated
+@pytest.mark.parametrize("what", TENSORS)
+def test_tensors_that_are_not_what_the_network_needs(folder, what):
+    content = saved()
+    weight = content["model"]["1.weight"]
+    content["model"]["1.weight"] = TENSORS[what](weight)
+    with pytest.raises(UserError, match=f"c.pt.*(1.weight.*{what}|of tensors)") as error:
+        read(content)
+    assert "\n" not in str(error.value)
+    content["model"]["1.weight"] = weight.bfloat16()
+    assert torch.equal(read(content)[1].weight, weight.bfloat16().float())
+
+
+CONFIGS = [
+    ({"experiment_name": ""}, "experiment_name"), ({"experiment_name": ".."}, "experiment_name"),
+    ({"experiment_name": "-demo"}, "experiment_name"), ({"experiment_name": "a\0b"}, "experiment_name"),
+    ({"pytorch_seed": 10**400}, "it may hold strings, numbers"), ({"pytorch_seed": torch.tensor(2)}, "it may hold"),
+    ({"hyperparameters": {"threshold": math.nan}}, "hyperparameters.threshold: nan"),
+    ({"hyperparameters": {"tau_m": 1, "tau_s": 2}}, "hyperparameters.tau_m: 1"),
+    ({"hyperparameters": 5}, "hyperparameters: keys and values expected"),
+    ({"hyperparameters": {"neuron": "nowhere.X"}}, "No module named 'nowhere'"),
+    ({"hyperparameters": {"surrogate_arguments": {"sigma": torch.tensor(1.0)}}}, "it may hold"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change, message", CONFIGS)
+def test_configs_that_yaml_would_not_pass(folder, change, message):
+    with pytest.raises(UserError, match=f"c.pt: .*{message}"):
+        read(saved() | {"config": saved()["config"] | change})
+
+
+def test_a_config_that_holds_itself(folder):
+    content = saved()
+    content["config"]["dataset"]["again"] = content["config"]
+    with pytest.raises(UserError, match="c.pt: config: it may hold"):
+        read(content)
+
+
+def test_keys_of_a_dataset_of_ones_own_stay(folder):
+    content = saved()
+    content["config"]["dataset"] = {"name": "mine", "rows": [1, 2.5, None]}
+    read(content)
+    assert checkpoint.load("c.pt")["config"]["dataset"] == {"name": "mine", "rows": [1, 2.5, None]}
+
+
+def test_plain_values():
+    assert plain({"a": (1, [None, True, 0.5, "x"])}) == {"a": [1, [None, True, 0.5, "x"]]}
+    for value in ({1: 2}, 2**63, b"x", torch.ones(1), {"a": {"b": object()}}):
+        with pytest.raises(ValueError):
+            plain(value)
+
+
+def test_weights_that_half_precision_does_not_hold(trained, tmp_path):
+    content = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    content["model"]["1.weight"][0, 0] = 1e6
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(UserError, match="c.pt: 1.weight has values above float16's largest: leave out --half"):
+        release(tmp_path / "c.pt", tmp_path / "out.pt", half=True)
+    assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.fixture(scope="module")
+def run_in_dev(tmp_path_factory):
+    """A run's checkpoint in the middle of dev of its second epoch, with preserved states."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_trainer(folder, *PRESERVED).fit()
+    return torch.load(folder / "checkpoint/snn_mlp_1/previous.pt", weights_only=True)
+
+
+PRESERVED = "states=preserved", "checkpoint_every=2", "hyperparameters.epoch=2"
+BAD = torch.full((784,), math.nan)
+ODD = {
+    "history": [("history", []), ("history", [{"epoch": 0}]), ("history", "x"), ("history.0.epoch", 1),
+                ("history.0.dev_acc", math.nan), ("history.0.dev_acc", torch.tensor(1.0))],
+    "lr": [("optimizer.param_groups.0.lr", math.nan), ("optimizer.param_groups.0.lr", -1), ("running.lr", "x"),
+           ("optimizer.param_groups.0.lr", torch.ones(2)), ("running.seconds", None)],
+    "moments": [("optimizer.state", {}), ("optimizer.state.0", {}), ("optimizer.state.0.exp_avg", BAD),
+                ("optimizer.state.0.step", "x"), ("optimizer.state.0.exp_avg", torch.zeros(784, dtype=torch.int64)),
+                ("optimizer.param_groups", []), ("optimizer", None)],
+    "scheduler": [("scheduler.last_epoch", -5), ("scheduler._last_lr", math.inf), ("scheduler", {}),
+                  ("scheduler", None)],
+    "best model": [("best_model", None), ("best_model", {}), ("best_model.0.a1", BAD)],
+    "random": [("random", []), ("random", {}), ("random.0", {}), ("random.0.torch", torch.zeros(0, dtype=torch.uint8)),
+               ("random.0.data", torch.zeros(5056)), ("device", torch.ones(2)), ("device", "tpu")],
+    "preserved": [("preserved", []), ("preserved", [None]), ("preserved", [(None,)]), ("preserved", [3])],
+    "counts": [("running.counts.dev.spikes", {"2": torch.zeros(3)}), ("running.counts.train", {"batches": -1}),
+               ("running.counts", {"dev": {"batches": 2}}), ("running.counts.train.sums", [1]), ("running", [])],
+    "others": [("version", torch.ones(2)), ("data", []), ("epoch", "3")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_a_run_resumes_from(folder, run_in_dev, what):
+    place = Path("checkpoint/snn_mlp_1")
+    place.mkdir(parents=True)
+
+    def resume(content):
+        torch.save(content, place / "last.pt")
+        saved, _ = checkpoint.load_to_resume(place, "snn_mlp_1")
+        return make_trainer(folder, *PRESERVED, resume_from=saved)
+
+    for key, value in ODD[what]:
+        content = copy.deepcopy(run_in_dev)
+        *parents, last = (int(name) if name.isdigit() else name for name in key.split("."))
+        if parents[:1] == ["best_model"]:
+            parents, last = ["best_model"], "0.a1"
+        inside = content
+        for name in parents:
+            inside = inside[name]
+        inside[last] = value
+        with pytest.raises(UserError, match="last.pt") as error:
+            resume(content)
+        assert "\n" not in str(error.value), (key, value)
+    assert resume(run_in_dev).counts.keys() == {"train", "dev"}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "", ".x", "-x", "a/b", "..", "\ud800", "x" * 300])
+def test_run_folders_that_are_none(name):
+    assert folders.own_run_folder(f"runs/a/{name}", "a") is None
+    assert folders.own_run_folder("runs/a/b", "a") == Path("runs/a/b")
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 256, "x/" * 2100])
+def test_paths_that_no_system_takes(value):
+    with pytest.raises(ValueError, match="a path"):
+        typed_path(value)
+
+
+class TestNamesAreBytes:
+    """Recordings and folders whose names are Latin-1."""
+
+    def rename(self, folder):
+        for file in [*folder.rglob("*04.bin"), *folder.rglob("user02_*"), *folder.rglob("trials*")]:
+            if file.name.startswith("trials"):
+                file.write_bytes(file.read_bytes().replace(b"user02_led", b"user02_copi\xe9"))
+            else:
+                file.rename(os.fsdecode(os.fsencode(file).replace(b"led", b"copi\xe9").replace(b"04", b"\xe9")))
+
+    def test_nmnist(self, folder):
+        write_nmnist(folder, some_nmnist())
+        self.rename(folder)
+        splits = load("snn_conv_1_nmnist", ".")
+        labels = torch.cat([splits[part].labels[splits[part].indices] for part in ("train", "dev")])
+        assert sorted(labels.tolist()) == list(range(6))
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_gesture(self, folder, packed):
+        write_gesture(folder)
+        self.rename(folder)
+        if packed:
+            files = [file for file in folder.iterdir() if file.is_file()]
+            with tarfile.open("DvsGesture.tar.gz", "w:gz") as archive:
+                for file in files:
+                    archive.add(file, f"DvsGesture/{file.name}")
+                    file.unlink()
+        splits = load("snn_conv_1_gesture", ".", "hyperparameters.length=2", "dataset.dev_split=subject")
+        assert len(splits["train"]) + len(splits["dev"]) == 6 and frames(splits["train"])[0].any()
+
+
+class TestSkipBad:
+    def test_files_that_nobody_needs(self, folder):
+        write_gesture(folder)
+        (folder / "notes.txt").symlink_to("/nowhere")
+        (folder / "other.csv").symlink_to("/nowhere")
+        (folder / "x.aedat").mkdir()
+        splits = load("snn_conv_1_gesture", ".", "hyperparameters.length=2")
+        assert len(splits["train"]) + len(splits["dev"]) == 6
+
+    @pytest.mark.parametrize("name", ["user02_led.aedat", "user02_led_labels.csv"])
+    @pytest.mark.parametrize("make", [lambda file: file.symlink_to("/nowhere"), lambda file: file.mkdir()])
+    def test_gesture_files_that_can_not_be_read(self, folder, capsys, name, make):
+        write_gesture(folder)
+        (folder / name).unlink()
+        make(folder / name)
+        with pytest.raises(UserError, match=f"{name} can't be read: .*; set dataset.skip_bad=true"):
+            load("snn_conv_1_gesture", ".", "hyperparameters.length=2")
+        splits = load("snn_conv_1_gesture", ".", "hyperparameters.length=2", "dataset.skip_bad=true")
+        assert len(splits["train"]) + len(splits["dev"]) == 4
+        assert "1 bad train recordings are left out" in capsys.readouterr().out
+
+
+class TestArrays:
+    @pytest.mark.parametrize("dtype", [">f4", ">u2", "<i8", "longdouble", "float16", "bool"])
+    def test_every_type_of_number(self, tmp_path, dtype):
+        spikes = np.random.default_rng(0).integers(0, 2, (2, 300, 300))
+        np.save(tmp_path / "p.npy", spikes.astype(dtype))
+        read = patterns.read(tmp_path / "p.npy", 300)
+        assert read.dtype == torch.float32 and np.array_equal(read.numpy().transpose(0, 2, 1), spikes)
+
+    def test_a_bool_that_is_neither(self, tmp_path):
+        np.save(tmp_path / "p.npy", np.full((1, 300, 300), 7, np.uint8).view(bool))
+        with pytest.raises(UserError, match="p.npy holds values other than 0 and 1"):
+            patterns.read(tmp_path / "p.npy", 300)
+
+
+class TestReport:
+    def write(self, folder, name, *more, at="a"):
+        write_run(folder / f"runs/{at}/{len(list(folder.rglob('config.yaml')))}", "x", *more)
+        for file in folder.glob(f"runs/{at}/*/config.yaml"):
+            file.write_text(file.read_text().replace("experiment_name: x\n", f"experiment_name: {json.dumps(name)}\n"))
+
+    @pytest.mark.parametrize("name", ["$x_$", "a b", "caf\u00e9", "{reason}", "100%"])
+    def test_any_name(self, folder, capsys, name):
+        self.write(folder, name)
+        report.main(["runs"])
+        assert f"| {name} 0 |" in capsys.readouterr().out and (folder / f"runs/{name}.png").stat().st_size > 5000
+
+    @pytest.mark.parametrize("name", ["a\0b", "\ud800", "", "..", "-x"])
+    def test_no_name(self, folder, capsys, name):
+        self.write(folder, name)
+        with pytest.raises(SystemExit) as end:
+            report.main(["runs"])
+        assert end.value.code == 2 and "holds no readable run (experiment_name is" in capsys.readouterr().err
+
+    def test_two_metrics_under_one_name(self, folder, capsys):
+        self.write(folder, "snn_mlp_1")
+        self.write(folder, "snn_mlp_1", [(0, 0.3, 0.2), (1, 0.2, 0.1)])
+        report.main(["runs"])
+        assert capsys.readouterr().out.count("| snn_mlp_1 ") == 2
+        assert {file.name for file in Path("runs").glob("*.png")} == {"snn_mlp_1_acc.png", "snn_mlp_1_loss.png"}
+
+    def test_links_and_folders_that_are_not_utf8(self, folder, capsys):
+        self.write(folder, "x", at="elsewhere")
+        (folder / "runs/elsewhere").rename(folder / "caf\udce9")
+        (folder / "runs/x").symlink_to(folder / "caf\udce9")
+        (folder / "caf\udce9/loop").symlink_to(folder / "runs")
+        (folder / "caf\udce9/0").rename(folder / "caf\udce9/0\udce9")
+        report.main(["runs"])
+        assert "| x 0? |" in capsys.readouterr().out
+
+    def test_a_value_that_is_not_finite(self, folder, capsys):
+        self.write(folder, "x", [(0, 90.0, math.nan, 0.4, 0.3)])
+        with pytest.raises(SystemExit):
+            report.main(["runs"])
+        assert "metrics.csv: dev_acc is nan, not a number" in capsys.readouterr().err
+
+
+class TestRunFolders:
+    def test_a_dangling_link_for_runs(self, run):
+        (run.folder / "runs").symlink_to("/nowhere/else")
+        run("snn_mlp_1", "--train")
+        assert (
+            run.status == 2 and "runs/snn_mlp_1 can't be written: a file or a dangling link" in run.err.splitlines()[-1]
+        )
+
+    def test_a_link_to_a_folder(self, run, capsys):
+        (run.folder / "elsewhere").mkdir()
+        (run.folder / "runs").mkdir()
+        (run.folder / "runs/snn_mlp_1").symlink_to(run.folder / "elsewhere")
+        run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1, "hyperparameters.length": 2})
+        assert run.status == 0 and len(list(run.folder.glob("elsewhere/*/metrics.csv"))) == 1
+        report.main(["runs"])
+        assert "| snn_mlp_1 20" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["--test"], ["--show"]])
+def test_a_result_that_can_not_be_written(run, trained, monkeypatch, words):
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    run("snn_mlp_1", *words, settings=TINY)
+    assert run.status == 0
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        run("snn_mlp_1", *words, settings=TINY)
+    assert run.status == 1
+    assert run.err == "error: the result can't be written to standard output: No space left on device\n"
+
+
+def test_a_name_that_is_not_utf8_is_printed(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checkpoint_main(["release", str(trained / "checkpoint/snn_mlp_1/best.pt"), "caf\udce9.pt"])
+    assert Path("caf\udce9.pt").exists() and "written" in capsys.readouterr().out
