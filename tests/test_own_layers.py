@@ -415,7 +415,7 @@ def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
     saved = torch.load("checkpoint/snn_mlp_1/best.pt", weights_only=True)
     saved["config"]["hyperparameters"]["neuron"] = "gone.Neuron"
     torch.save(saved, "gone.pt")
-    with pytest.raises(snn.UserError, match="checkpoint gone.pt: the network .*No module named 'gone'"):
+    with pytest.raises(snn.UserError, match="checkpoint gone.pt: config: .*neuron: .*No module named 'gone'"):
         snn.load("gone.pt")
 
 

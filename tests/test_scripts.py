@@ -209,7 +209,7 @@ MISTAKES = {
     "cut checkpoint": (["--test", "--checkpoint", "cut.pt"], {}, "cut.pt is not a checkpoint or is cut short"),
     "weights alone": (["--test", "--checkpoint", "weights.pt"], {}, "has no config, epoch and model"),
     "another's checkpoint": (["--test", "--checkpoint", "other.pt"], {}, "is of snn_mlp_2, not of snn_mlp_1"),
-    "another shape": (["--test", "--checkpoint", "shape.pt"], {}, "has 1.weight of shape [500, 100], the network"),
+    "another shape": (["--test", "--checkpoint", "shape.pt"], {}, "has 1.weight of shape [500, 100], not [500, 784]"),
     "a missing layer": (["--test", "--checkpoint", "short.pt"], {}, "lacks 1.weight"),
 }
 

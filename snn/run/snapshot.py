@@ -61,7 +61,8 @@ def capture(trainer):
 def restore(trainer, saved):
     """Bring a new Trainer to the state in the checkpoint `saved`.
 
-    Raises UserError for one of other data, and for one from the middle of an epoch on a device of another type.
+    Raises UserError for one of other data, for one from the middle of an epoch on a device of another type, and as
+    `check_tensors` does; any other error is of a field that is not what `capture` writes.
     """
     for name, fingerprint in trainer.data.items():
         if saved.get("data", {}).get(name, fingerprint) != fingerprint:
