@@ -1,7 +1,7 @@
 """Configs: the keys, their allowed values, and the precedence of the sources of values."""
 
+from snn.config.listing import as_yaml
 from snn.config.settings import (
-    as_yaml,
     changed,
     check_resumed,
     completed,

@@ -11,8 +11,6 @@ import re
 import reprlib
 from pathlib import Path
 
-import yaml
-
 from snn.base import yamls
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, reading, user_path
@@ -274,25 +272,6 @@ def get(config, key):
     for name in filter(None, key.split(".")):
         config = config.get(name) if isinstance(config, dict) else None
     return config
-
-
-def as_yaml(config, sources):
-    """Return the whole config as YAML, with each key's help text and the source of its value."""
-    lines = []
-    _write(config, schema_of(config), sources, lines, "")
-    return "\n".join(lines) + "\n"
-
-
-def _write(config, schema, sources, lines, prefix):
-    indent = "  " * prefix.count(".")
-    for name, entry in schema.items():
-        if isinstance(entry, Key):
-            value = yaml.safe_dump([config[name]], default_flow_style=True, width=10_000).strip()[1:-1]
-            source = sources.get(prefix + name, "default")
-            lines.append(f"{indent}{name}: {value}".ljust(48) + f"  # {entry.help} [{source}]")
-        else:
-            lines += ([] if prefix else [""]) + [f"{indent}{name}:"]
-            _write(config[name], entry, sources, lines, f"{prefix}{name}.")
 
 
 def _lay_over(config, settings, source, warn, schema, sources, prefix=""):

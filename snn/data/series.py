@@ -109,7 +109,7 @@ def load(config, device, shape):
     training file does.
     Raises UserError if a file is missing or broken, or has other channels or classes than were measured.
     """
-    dataset, p, measured = config["dataset"], config["hyperparameters"], config.get("measured") or measure(config)
+    dataset, measured = config["dataset"], config.get("measured") or measure(config)
     given, test = (_read(dataset, part) for part in ("TRAIN", "TEST"))
     _note_missing(given, test, dataset["name"])
     labels, test_labels = (_labels(file, measured) for file in (given, test))
@@ -126,7 +126,6 @@ def load(config, device, shape):
     }
     scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
     mean, std = scaling.numpy()
-    hold = p["hold"] or max(1, p["length"] // measured["longest"])
     longest = max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
@@ -139,8 +138,13 @@ def load(config, device, shape):
         with np.errstate(over="ignore"):  # two values that overflow are told apart no more
             in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
         in_files = torch.from_numpy(in_files).view(torch.int32)
-        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold, *scaling.to(device), in_files)
+        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold(config["hyperparameters"], measured), *scaling.to(device), in_files)
     return splits, dataset["name"]
+
+
+def hold(hyperparameters, measured):
+    """Return for how many time steps each value of a series is held."""
+    return hyperparameters["hold"] or max(1, hyperparameters["length"] // measured["longest"])
 
 
 def _read(dataset, part):
