@@ -238,6 +238,11 @@ class TestTies:
         torch.testing.assert_close(drives[0], current.unflatten(2, (2, 10)).mean(3))
         assert y.shape == drives[0].shape and not net[5]._forward_pre_hooks
 
+    def test_the_rule_may_change_when_a_run_resumes(self, run):
+        run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+        run("snn_mlp_1", "--train", "--resume", settings={"ties": "potential"})
+        assert run.status == 0 and "note: ties: potential from now on, first so far" in run.err
+
     @pytest.mark.parametrize("script", ["snn_mlp_1", "time_series"])
     def test_a_silent_network_answers_by_potential(self, run, script):
         """A threshold out of reach makes every answer a tie."""

@@ -33,6 +33,7 @@ FIXED_IN_PUBLISHED_CODE = {
 }
 LARGEST = 1 << 20  # bytes of a config
 MILESTONES = "scheduler.MultiStepLR.milestones"
+TIES = "ties"  # how answers are read off a network: it trains the same
 
 
 def schema_of(config):
@@ -171,17 +172,18 @@ def _filled(config, schema):
 def check_resumed(config, saved, epochs, warn=print):
     """Return the config of a run that resumes with `config` after `epochs` epochs with `saved`, its checkpoint's.
 
-    The places of files, the run's length and learning rate milestones that are still to come may change; what was
-    measured of the dataset stays. Raises UserError that names all other keys that differ.
+    The places of files, the run's length, the rule for ties, and learning rate milestones that are still to come may
+    change; what was measured of the dataset stays. Raises UserError that names all other keys that differ.
     """
     saved, differing = completed(saved), []
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
         if now == then or entry.of == PLACE:
             continue
-        if entry.of == LENGTH:
+        may_change = entry.of == LENGTH or key == TIES
+        if may_change:
             warn(f"{key}: {now} from now on, {then} so far")
-        if entry.of != LENGTH or (key == MILESTONES and _past(now, epochs) != _past(then, epochs)):
+        if not may_change or (key == MILESTONES and _past(now, epochs) != _past(then, epochs)):
             differing.append(f"{key} (was {then}, now {now})")
     if differing:
         raise UserError(

@@ -126,7 +126,7 @@ def load(config, device, shape):
     }
     scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
     mean, std = scaling.numpy()
-    longest = max(map(len, given.values + test.values))
+    longest, steps = max(map(len, given.values + test.values)), hold(config["hyperparameters"], measured)
     splits = {}
     for name, (file, places, labels) in parts.items():
         places = places[: dataset[f"{name}_size"] or None]
@@ -138,7 +138,7 @@ def load(config, device, shape):
         with np.errstate(over="ignore"):  # two values that overflow are told apart no more
             in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
         in_files = torch.from_numpy(in_files).view(torch.int32)
-        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), hold(config["hyperparameters"], measured), *scaling.to(device), in_files)
+        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), steps, *scaling.to(device), in_files)
     return splits, dataset["name"]
 
 
