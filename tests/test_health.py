@@ -321,3 +321,8 @@ class TestLearning:
         assert not Classification().learns(right | {"dev_acc": 15.0}, silence, 100)
         assert not Classification().learns(right | {"dev_acc": 30.0, "dev_loss": 20 * silence}, silence, 100)
         assert not Task().learns({"dev_loss": 1.0}, 1.0, 100) and Task().learns({"dev_loss": 0.9}, 1.0, 100)
+
+    @pytest.mark.parametrize("silence", [math.nan, math.inf, 0.0, -1.0])
+    def test_a_loss_that_says_nothing_of_silence_blames_none(self, silence):
+        assert Classification().learns({"dev_loss": 5.0, "dev_acc": 10.0}, silence, 100)
+        assert Task().learns({"dev_loss": 5.0}, silence, 100) and Task().learns({"dev_mse": 1.0}, 1.0, 100)

@@ -108,6 +108,13 @@ def test_attention_within_a_step_is_no_mixing():
     torch.testing.assert_close(stepped(net, x), net(x)[0])
 
 
+@pytest.mark.parametrize("module", [nn.TransformerEncoderLayer(4, 1, 8), nn.Sequential(nn.GRU(4, 4))])
+def test_modules_that_take_rows_as_time_also_where_a_step_has_two_dimensions(module):
+    net = snn.Sequential(snn.DualExpIIR((3, 4), 4, 1), module)
+    with pytest.raises(TypeError, match="can't tell them apart"):
+        net(sequence(3, 4))
+
+
 class GRU(nn.GRU):
     stateful = True
 

@@ -325,6 +325,19 @@ def test_a_dataset_that_loads_something_else(loaded, message, monkeypatch):
     assert {"hyperparameters.gain", "hyperparameters.length"} <= keys.keys()
 
 
+def test_what_a_dataset_measures_is_checked_at_once(monkeypatch):
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    measuring = {"KEYS": {"dataset": dataset_keys(("mine",))}, "measure": lambda config: {"gain": torch.ones(1)}}
+    with pytest.raises(snn.UserError, match="measure.config. needs MEASURED"):
+        datasets.add(dataset(**measuring))
+    datasets.add(dataset(**measuring, MEASURED={"gain": Key(1, positive, "of the files")}))
+    settings = config.completed({"experiment_name": "mine", "dataset": {"name": "mine"}})
+    with pytest.raises(snn.UserError, match="measured.gain"):
+        config.check(datasets.measured(settings))
+    monkeypatch.setattr(datasets.TABLE["mine"], "measure", lambda config: {"gain": 2.0})
+    assert config.check(datasets.measured(settings))["measured"] == {"gain": 2.0}
+
+
 class Sorted(Split):
     """Fifty samples, in the order of their five classes."""
 

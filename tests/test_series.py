@@ -262,6 +262,17 @@ class TestScript:
         run("time_series", "--test", "--checkpoint", "bad.pt", settings=QUICK)
         assert run.status == 2 and re.match(r"error: .*measured\.", run.err.splitlines()[-1]), run.err
 
+    def test_a_checkpoint_from_before_it_held_them_is_measured_as_it_was(self, run):
+        write_toy(run.folder)
+        settings = QUICK | {"hyperparameters.epoch": 2, "pytorch_seed": 5, "dataset.train_size": 7}
+        trained = run("time_series", "--train", settings=settings)[-1]
+        saved = run.checkpoint("time_series", "best")
+        measured = saved["config"].pop("measured")
+        torch.save(saved, "old.pt")
+        other = QUICK | {"pytorch_seed": 3, "dataset.train_size": 2}
+        assert run("time_series", "--test", "--checkpoint", "old.pt", settings=other)[-1] == trained
+        assert snn.load("old.pt").config["measured"] == measured
+
     def test_the_last_epoch_is_kept(self, run):
         write_toy(run.folder)
         lines = run("time_series", "--train", settings=QUICK | {"hyperparameters.epoch": 3})

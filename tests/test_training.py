@@ -1,16 +1,20 @@
 """The parts of training: what an epoch counts, optimizers, schedulers, carried states, complete and partial files."""
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from scripts import TINY, words_of
 from torch import nn
 
 import snn
 from snn import config
 from snn.base.errors import UserError
 from snn.base.files import written_beside
+from snn.base.output import lasting
 from snn.data import encoders
 from snn.data.images import ImageSplit
 from snn.kernels.products import cpu_has_bf16, matrix_products
@@ -18,8 +22,10 @@ from snn.layers.start import initialize
 from snn.layers.state import Preserved
 from snn.look import drive
 from snn.run import loop, optimizers
+from snn.run.cli import main
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
+from snn_mlp_1 import network
 
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
@@ -235,8 +241,49 @@ class TestTies:
         with torch.no_grad(), drive.recorded(net) as drives:
             y, _ = net(x)
             current = net[:5](x)[0]
-        torch.testing.assert_close(drives[0], current.unflatten(2, (2, 10)).mean(3))
-        assert y.shape == drives[0].shape and not net[5]._forward_pre_hooks
+        expected = current.unflatten(2, (2, 10)).mean(3)
+        torch.testing.assert_close(drive.of_output(net, drives, y), expected)
+        assert y.shape == expected.shape and not net[5]._forward_hooks
+
+    def test_drive_of_networks_of_other_kinds(self):
+        """Nested, in a module of one's own, or with a layer over time behind the last neurons."""
+        front = [snn.DualExpIIR(5, 4, 1), snn.Linear(5, 6), snn.SpikingNeuron(4)]
+        end = snn.Sequential(snn.DualExpIIR(6, 4, 1), snn.Linear(6, 3), snn.SpikingNeuron(4))
+        x = 3 * torch.rand(7, 4, 5)
+
+        class Wrapped(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.end, self.front = end, snn.Sequential(*front)
+
+            def forward(self, x, state=None):
+                return self.end(self.front(x)[0])
+
+        for net, there in ((snn.Sequential(*front, end), True), (snn.Sequential(*front, *end[:2]), False),
+                           (Wrapped(), False), (snn.Sequential(snn.Sequential(*front, *end)), True)):  # fmt: skip
+            with torch.no_grad(), drive.recorded(net) as drives:
+                y, _ = net(x)
+            found = drive.of_output(net, drives, y)
+            assert (found is not None) == there, net
+        with pytest.raises(UserError, match="ties: potential needs a network"):
+            Classification().settled(y, None, torch.zeros(4, dtype=torch.long))
+
+    @pytest.mark.parametrize("steps, classes", [(250, 60), (5000, 10)])
+    def test_many_spikes_or_classes_keep_the_order(self, steps, classes):
+        y, drives = torch.ones(steps, 40, classes), torch.randn(steps, 40, classes)
+        settled = Classification().settled(y, drives, torch.zeros(40, dtype=torch.long))
+        assert torch.equal(settled.sum(0).argmax(1), drives.sum(0).argmax(1))
+
+    def test_ties_of_averages_are_counted(self):
+        spikes = torch.zeros(7, 1, 20)
+        for neuron, count in enumerate([7, 2, 3, 4, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 4, 3, 2, 7]):
+            spikes[:count, 0, neuron] = 1
+        y = nn.AvgPool1d(10)(spikes)
+        assert Classification().ties(y, torch.zeros(1, dtype=torch.long)) == 1
+
+    def test_an_association_has_none(self, run):
+        run("associative_memory", "--train", settings={"ties": "potential", "hyperparameters.epoch": 1})
+        assert run.status == 0 and "ties:" not in run.out, run.err
 
     def test_the_rule_may_change_when_a_run_resumes(self, run):
         run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
@@ -255,3 +302,42 @@ class TestTies:
         if script == "time_series":
             (table,) = [Path(line.split(": ")[1]) / "early.csv" for line in potential if line.startswith("run folder")]
             assert f"1.0,{float(potential[-1].split()[2])}" in table.read_text()
+
+
+def test_runs_in_two_threads_that_overlap(run, capsys):
+    """The one that begins first ends first: the other one goes on printing, and the streams are as before."""
+    streams, errors, first_began, first_ended = (sys.stdout, sys.stderr), [], threading.Event(), threading.Event()
+
+    def first():
+        with lasting():
+            first_began.set()
+            second_began.wait(10)
+        first_ended.set()
+
+    def second():
+        first_began.wait(10)
+        with lasting() as output:
+            second_began.set()
+            first_ended.wait(10)
+            print("still here")
+            errors.append(output.lost)
+
+    second_began = threading.Event()
+    both = [threading.Thread(target=work) for work in (first, second)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert errors == [None] and (sys.stdout, sys.stderr) == streams and "still here" in capsys.readouterr().out
+
+
+def test_a_task_with_columns_that_are_no_numbers(run):
+    class Odd(Classification):
+        def columns(self, train, dev):
+            return super().columns(train, dev) | {"note": "fine"}
+
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.folder)
+        words = words_of(TINY | {"hyperparameters.epoch": 1})
+        main("snn_mlp_1", network, Odd(), argv=["--train", *words])
+    assert "error: columns() of task Odd: note is 'fine', not a number" in run.capsys.readouterr().err

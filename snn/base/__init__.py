@@ -1,1 +1,1 @@
-"""Basics that every other room uses: errors, files, memory, ranks."""
+"""Basics that every other room uses: errors, files, the process, ranks."""

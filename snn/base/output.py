@@ -43,12 +43,18 @@ class _Lasting:
 
 @contextmanager
 def lasting():
-    """Print in the block without ever failing: output that is gone ends no run, but is noted in `sys.stdout.lost`."""
+    """Print in the block without ever failing: output that is gone ends no run, but is noted in the yielded `lost`.
+
+    Of blocks in several threads, the first one sets the streams for all, and sets them back when it ends.
+    """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_Lasting, before)
+    if not isinstance(sys.stdout, _Lasting):
+        sys.stdout, sys.stderr = map(_Lasting, before)
+    output, errors = sys.stdout, sys.stderr
     try:
-        yield
+        yield output
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.stdout, sys.stderr = before
+        output.flush()
+        errors.flush()
+        if output is not before[0]:
+            sys.stdout, sys.stderr = before

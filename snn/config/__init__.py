@@ -3,6 +3,7 @@
 from snn.config.listing import as_yaml
 from snn.config.settings import (
     changed,
+    check,
     check_resumed,
     completed,
     follow_checkpoint,
@@ -15,6 +16,6 @@ from snn.config.settings import (
 )  # fmt: skip
 
 __all__ = [
-    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",
+    "as_yaml", "changed", "check", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",
     "resolve", "schema_of", "shared",
 ]  # fmt: skip

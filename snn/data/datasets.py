@@ -25,6 +25,8 @@ def add(dataset):
         raise UserError(f"dataset {called}: NAMES is {names!r}; it must be a tuple of names, such as ('{called}',)")
     if not isinstance(keys, dict) or not isinstance(keys.get("dataset"), dict):
         raise UserError(f"dataset {called}: KEYS needs a section 'dataset', such as dataset_keys(NAMES)")
+    if hasattr(dataset, "measure") and not isinstance(getattr(dataset, "MEASURED", None), dict):
+        raise UserError(f"dataset {called}: measure(config) needs MEASURED, the keys of what it returns")
     if not callable(getattr(dataset, "load", None)):
         raise UserError(f"dataset {called} has no load(config, device, shape)")
     for name in names:

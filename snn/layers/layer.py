@@ -33,6 +33,10 @@ class Layer(nn.Module):
     optimizer_options = {}
     on_kernels = False  # whether this class's `forward` hands its input to a kernel as it is: then bfloat16 may stay so
 
+    def _apply(self, function, recurse=True):  # of `to`, `half` and the like
+        refuse_half(function)
+        return super()._apply(function, recurse)
+
     def checked(self, x):
         """Return the input as `forward` takes it: half precision as float32, unless a kernel takes it.
 
@@ -45,6 +49,15 @@ class Layer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}: pass x.float()")
         return as_taken(x, self)
+
+
+def refuse_half(function):
+    """Raise TypeError if a function of tensors, such as that of `half`, makes half precision of float32."""
+    if function(torch.empty(1, dtype=torch.float32)).dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(
+            "a network's filters and neurons need float32 or float64: keep it so, and run it under torch.autocast "
+            "(in a config, precision: bf16) to have products in half precision"
+        )
 
 
 def as_taken(x, layer):

@@ -7,7 +7,7 @@ from torch.nn.parameter import is_lazy
 from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
-from snn.layers.layer import Layer, as_taken, is_stateful, is_watched
+from snn.layers.layer import Layer, as_taken, is_stateful, is_watched, refuse_half
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
 
@@ -45,11 +45,7 @@ class Sequential(nn.Sequential):
         self._apply(_channels_last)  # makes convolutions faster; shapes stay as they are
 
     def _apply(self, function, recurse=True):  # of `to`, `half` and the like
-        if function(torch.empty(1, dtype=torch.float32)).dtype in (torch.float16, torch.bfloat16):
-            raise TypeError(
-                "a network's filters and neurons need float32 or float64: keep it so, and run it under torch.autocast "
-                "(in a config, precision: bf16) to have products in half precision"
-            )
+        refuse_half(function)
         return super()._apply(function, recurse)
 
     @property
@@ -122,7 +118,8 @@ def _all_steps(n, layer, x, state):
             )
         return result
     for part in layer.modules():
-        if is_stateful(part) or (isinstance(part, ALONG_TIME) and x.dim() == 3):
+        rows_are_time = x.dim() == 3 or not getattr(part, "batch_first", True)
+        if is_stateful(part) or (isinstance(part, ALONG_TIME) and rows_are_time):
             raise TypeError(
                 f"{_named(n, layer)} gets all steps of all samples as rows of one batch, in which "
                 f"{type(part).__name__} can't tell them apart: {TO_LAYER}"

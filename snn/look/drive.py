@@ -2,33 +2,40 @@
 
 from contextlib import contextmanager
 
-from snn.layers.layer import hooked, output_name
+from torch import nn
+
+from snn.layers.layer import hooked, is_stateful, output_name
 
 
 @contextmanager
 def recorded(net):
-    """In the block, `net(x)` appends to the yielded list what drives its output, of the output's shape.
-
-    That is the input current of its last layer of neurons, as the layers behind them, such as pooling, pass it on.
-    Nothing is appended if `net` is no sequence of layers, or none of them spikes.
-    """
-    layers = list(net.children())
-    last = max((n for n, layer in enumerate(layers) if output_name(layer) == "spikes"), default=None)
+    """In the block, each call of `net` appends the input current of its last layer of neurons to the yielded list."""
+    spiking = {name: layer for name, layer in net.named_modules() if output_name(layer) == "spikes"}
     found = []
-    if last is None:
+    with hooked(dict(list(spiking.items())[-1:]), lambda _, __, arguments, ___: found.append(arguments[0].detach())):
         yield found
-        return
 
-    def keep(_, __, arguments, output):
-        drive = arguments[0].detach().float()
+
+def of_output(net, currents, y):
+    """Return the last of `recorded` currents as the layers behind the neurons, such as pooling, pass it on.
+
+    Shape: as the network's output `y`. Returns None if it can't be told: there are no neurons, or a layer over time is
+    behind them.
+    """
+    current = currents[-1].float() if currents else None
+    if current is not None and current.shape != y.shape and isinstance(net, nn.Sequential):
+        layers = list(net)
+        last = max((n for n, layer in enumerate(layers) if output_name(layer) == "spikes"), default=len(layers))
         for layer in layers[last + 1 :]:
-            drive = layer(drive.flatten(0, 1)).unflatten(0, drive.shape[:2])
-        found.append(drive)
-
-    with hooked({str(last): layers[last]}, keep):
-        yield found
+            if is_stateful(layer):
+                return None
+            current = layer(current.flatten(0, 1)).unflatten(0, current.shape[:2])
+    return current if current is not None and current.shape == y.shape else None
 
 
 def less_than_a_spike(drive):
-    """Return values `[*, classes]` in the order of `drive`, below what spike counts, also averaged ones, differ by."""
-    return drive.argsort(-1).argsort(-1) / drive.shape[-1] / 1000
+    """Return values `[*, classes]` in the order of `drive`, below what spike counts, also averaged ones, differ by.
+
+    They are float64: added to thousands of spikes they must not get lost.
+    """
+    return drive.argsort(-1).argsort(-1).double() / drive.shape[-1] / 1000

@@ -31,8 +31,9 @@ def right_by_share(net, split, config, task):
         last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
         last = last[..., None].expand(-1, -1, y.shape[2])
         so_far = y.cumsum(0).gather(0, last)
-        if config["ties"] == "potential" and drives:
-            so_far += drive.less_than_a_spike(drives[0].cumsum(0).gather(0, last))
+        if config["ties"] == "potential":
+            of_output = drive.of_output(net, drives, y)
+            so_far = so_far + drive.less_than_a_spike(of_output.cumsum(0).gather(0, last))
         found.append(so_far.argmax(2) == labels)
     return torch.cat(found, 1).cpu()
 

@@ -47,16 +47,16 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     if config_file:
         script = getattr(sys.modules["__main__"], "__file__", "")  # a notebook, or python -c, has none
         own_config = Path(script).parent / config_file
-    with lasting():
+    with lasting() as output:
         args = _parse(experiment, own_config, argv)
         try:
             if dataset:
                 datasets.add(dataset)
             with ranks.started():
                 _run(own_config, network, task or Classification(), args)
-            sys.stdout.flush()
-            if sys.stdout.lost and not args.train:  # a training's result is in its run folder too
-                _complain(f"the result can't be written to standard output: {sys.stdout.lost}")
+            output.flush()
+            if output.lost and not args.train:  # a training's result is in its run folder too
+                _complain(f"the result can't be written to standard output: {output.lost}")
                 sys.exit(1)
         except UserError as error:
             sys.exit(_complain(error))
@@ -104,6 +104,7 @@ def _run(own_config, network, task, args):
         source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
         if "config" in saved:
+            saved["config"] = _measured_as_then(saved["config"], settings)
             settings = config.follow_checkpoint(settings, saved["config"], args.set, ranks.note, sources)
     if args.show:
         print(config.as_yaml(settings, sources), end="")
@@ -121,7 +122,7 @@ def _run(own_config, network, task, args):
     epochs = {"epochs done": len(saved["history"]) if args.resume else 0}
     ranks.check_same(words | epochs | config.shared(settings))
     torch.manual_seed(settings["pytorch_seed"])
-    settings = datasets.measured(settings)
+    settings = config.check(datasets.measured(settings))
     net = network(settings)
     if any(map(is_lazy, net.parameters())):
         raise UserError(
@@ -163,6 +164,12 @@ def _run(own_config, network, task, args):
     if args.train and not trainer.learns():
         note = f"{note}, no better than without spikes".removeprefix(", ")
     print(task.test_line(result) + (f", {note}" if note else ""))
+
+
+def _measured_as_then(saved, settings):
+    """Return a checkpoint's config with what its run measured; one from before it was kept measures once more."""
+    root = {key: value for key, value in settings["dataset"].items() if key == "root"}
+    return saved | datasets.measured(saved | {"dataset": saved["dataset"] | root})
 
 
 def _announce(trainer, device):

@@ -76,20 +76,15 @@ class Batch(NamedTuple):
 
 def forward(net, task, config, x, targets, state=None):
     """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with."""
-    samples = x.shape[1]
-    with matrix_products(config["precision"], x.device), _driven(net, config) as drives:
+    samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
+    with matrix_products(config["precision"], x.device), drive.recorded(net) if decides else nullcontext() as drives:
         y, end = net(x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
-    settled = task.settled(y, drives[0], targets) if drives else y
+    settled = task.settled(y, drive.of_output(net, drives, y), targets) if decides else y
     sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
     sums[2] = 0 if net.training else task.ties(y, targets)
     return loss, sums, end
-
-
-def _driven(net, config):
-    """Return a context that yields what drives the output of a call of `net` in evaluation, if ties ask for it."""
-    return drive.recorded(net) if config["ties"] == "potential" and not net.training else nullcontext([])
 
 
 def evaluate(net, task, config, x, targets, state=None):

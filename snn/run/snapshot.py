@@ -114,6 +114,8 @@ def _restore_optimizer(trainer, saved):
                     f"{name} of parameter {n}": parameter if value.dim() else value for name, value in moments.items()
                 }
         first += len(group["params"])
+    if unknown := saved["state"].keys() - range(first):
+        raise ValueError(f"its optimizer has moments of parameter {unknown.pop()}, of {first}")
     check_tensors(found, own, _path(trainer))
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -126,7 +128,7 @@ def _restore_running(trainer, running):
         numbers = {key: checked(key, COUNTS[key], value) for key, value in counts.items() if key != "spikes"}
         spikes = counts.get("spikes", {})
         if spikes:
-            check_tensors(spikes, _after_a_step(trainer)[1], _path(trainer))
+            check_tensors(spikes, _after_a_sample(trainer)[1], _path(trainer))
         if ranks.rank():  # rank 0 holds the counts of all
             numbers = {"batches": numbers["batches"]}
             spikes = {layer: torch.zeros_like(of_layer) for layer, of_layer in spikes.items()}
@@ -136,13 +138,13 @@ def _restore_running(trainer, running):
 
 
 @torch.no_grad()
-def _after_a_step(trainer):
-    """Return the network's state after a step of one sample, and its spikes by layer: what a checkpoint's are like."""
+def _after_a_sample(trainer):
+    """Return the network's state after one sample, and its spikes by layer: what a checkpoint's are like."""
     one = torch.zeros(1, dtype=torch.long, device=trainer.device)
     x, _ = next(iter(trainer.splits["dev"].batches_of([one], torch.Generator(trainer.device))))
     spikes = {}
     with health.spikes_counted(trainer.net, spikes):
-        _, state = trainer.net.eval()(x[:1])
+        _, state = trainer.net.eval()(x)
     return state, spikes
 
 
@@ -182,7 +184,7 @@ def _restore_preserved(trainer, saved):
             check_tensors(*named, _path(trainer))
             return kept.to(trainer.device)
 
-        trainer.preserved.state = map_tensors(taken, _after_a_step(trainer)[0], kept)
+        trainer.preserved.state = map_tensors(taken, _after_a_sample(trainer)[0], kept)
 
 
 def _path(trainer):

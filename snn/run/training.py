@@ -112,6 +112,9 @@ class Trainer:
         silent = [name for name, spikes in dev.spikes.items() if not spikes.any()]
         unstable = unstable_filters(self.net)
         entry = {"epoch": epoch} | self.task.columns(train, dev)
+        for name, value in entry.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
         entry |= {
             "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
@@ -146,8 +149,11 @@ class Trainer:
             lr, what = "a higher", "has no output spike"
         elif entry["dev_loss"] > 1.1 * self.silence:
             lr = "a lower"
-        keys = ["hyperparameters.init=kaiming", f"{lr} {self._lr_key()}", "a lower hyperparameters.threshold"]
-        if "hold" in self.config["hyperparameters"]:
+        keys = [f"{lr} {self._lr_key()}"]
+        if lr != "a lower":
+            published = self.config["hyperparameters"]["init"] == "published"
+            keys = ["hyperparameters.init=kaiming"] * published + [*keys, "a lower hyperparameters.threshold"]
+        if "hold" in self.config["hyperparameters"] and lr != "a lower":
             keys.append("a larger hyperparameters.hold")
         ranks.note(f"after {len(self.history)} epochs the network {what}; what may help: {', '.join(keys)}")
 

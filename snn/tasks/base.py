@@ -1,5 +1,7 @@
 """A task: its loss, and how a run reports its results."""
 
+import math
+
 BELOW = 0.99  # times the loss of silence: a loss above that shows no learning
 
 
@@ -28,7 +30,7 @@ class Task:
         return 0
 
     def settled(self, y, drive, targets):
-        """Return an output whose ties are decided by `drive` (`snn.look.drive`), of its shape, for `score`."""
+        """Return an output whose ties are decided by `drive` (`snn.look.drive`), of its shape or None, for `score`."""
         return y
 
     def value(self, result):
@@ -51,10 +53,11 @@ class Task:
             silence: the loss of such a network.
             samples: number of those in dev.
         """
-        return entry["dev_loss"] < BELOW * silence
+        loss = entry.get("dev_loss")
+        return loss is None or not 0 < silence < math.inf or loss < BELOW * silence
 
     def columns(self, train, dev):
-        """Return an epoch's results as columns of metrics.csv."""
+        """Return an epoch's results as columns of metrics.csv, numbers."""
         losses = {"train_loss": train.loss, "dev_loss": dev.loss}
         if self.metric == "loss":
             return losses
