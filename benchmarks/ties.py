@@ -1,7 +1,7 @@
 """Ties of spike counts on dev: how many there are, and how often each rule for them is right.
 
     python benchmarks/ties.py snn_mlp_1 time_series --root data             weights that ship
-    python benchmarks/ties.py checkpoint/*/best.pt --root data/time_series  or checkpoints of your own
+    python benchmarks/ties.py checkpoint/*/best.pt --experiment time_series --root data/time_series    or your own
 
 Prints a row of a Markdown table for each checkpoint of a classification, all in one process.
 """
@@ -18,15 +18,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
+from snn.checkpoint.trained import network_of  # noqa: E402
 from snn.data import datasets, series  # noqa: E402
 from snn.run import loop  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 
 
-def results(path, root):
-    """Return the name of a checkpoint's experiment, its seed, and its Result on dev by each rule."""
-    net = snn.load(path)
+def results(path, experiment, root):
+    """Return the name of a checkpoint's experiment, its seed, its task, and its Result on dev by each rule."""
+    net = snn.load(path, experiment and network_of(experiment, path))
     settings, device = net.config, torch.device("cpu")
     if root:
         settings["dataset"]["root"] = root
@@ -41,11 +42,12 @@ def results(path, root):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", help="paths, or names of weights that ship")
+    parser.add_argument("--experiment", help="whose network it is, for runs under a name of their own")
     parser.add_argument("--root", help="dataset.root")
     args = parser.parse_args()
     print("| Experiment, data | Seed | Dev | Ties | The first (%) | By potential (%) |\n|---|---|---|---|---|---|")
     for path in args.checkpoints:
-        name, seed, task, (first, potential) = results(path, args.root)
+        name, seed, task, (first, potential) = results(path, args.experiment, args.root)
         figures = " | ".join(f"{task.value(result):.2f}" for result in (first, potential))
         print(f"| {name} | {seed} | {first.total:,} | {first.ties} | {figures} |", flush=True)
 
