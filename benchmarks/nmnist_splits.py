@@ -3,8 +3,8 @@
     python benchmarks/nmnist_splits.py --root data/N-MNIST
 
 The recordings are those of <root>/Train and <root>/Test, unpacked, together. Trains configs/recipes/nmnist_900.yaml on
-each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv, a row for each run, to results/. Runs
-that are in the CSV are not repeated, so it can be stopped.
+each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv, a row for each run, to results/tables/.
+Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import random

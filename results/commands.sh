@@ -42,16 +42,16 @@ keep snn_conv_1_mnist_12
 python -m snn.report results
 
 # Time series with trained and other filters, five seeds: three quarters of an hour. data/time_series held the six datasets.
-rm -f results/trained_filters.csv
+rm -f results/tables/trained_filters.csv
 python benchmarks/trained_filters.py
 
 # Filters that drift, three seeds: five hours on one core.
-rm -f results/drift.csv
+rm -f results/tables/drift.csv
 python benchmarks/drift.py
 
 # N-MNIST over five splits (half an hour), the first steps of deep networks (an hour), and the direction of time (five minutes).
 # data/N-MNIST as above, unpacked.
-rm -f results/nmnist_splits.csv results/first_steps.csv results/direction.csv
+rm -f results/tables/nmnist_splits.csv results/tables/first_steps.csv results/tables/direction.csv
 python benchmarks/nmnist_splits.py
 python benchmarks/first_steps.py
 python benchmarks/direction.py
