@@ -1,4 +1,4 @@
-"""N-MNIST from 900 recordings: five splits of those at hand into 900 for training, 100 for dev and 50 for the test.
+"""N-MNIST from 900 recordings: five splits of 1,050 into 900 for training, 100 for dev and 50 for the test.
 
     python benchmarks/nmnist_splits.py --root data/N-MNIST
 
