@@ -1,6 +1,6 @@
 """What trained synapse filters are worth where time alone tells the classes apart: bars that move in four directions.
 
-    python benchmarks/direction.py    all runs that results/direction.csv lacks, then the table and the picture
+    python benchmarks/direction.py    all runs that results/tables/direction.csv lacks, then the table and the picture
 
 A bar is seen for one step, is dark for the rest of a pause, and is then seen one pixel further; it starts anywhere and
 goes around. So neither a frame nor the sum of all frames tells where it goes: a network must still hold the last place

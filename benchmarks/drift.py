@@ -4,8 +4,8 @@
     python benchmarks/drift.py --mnist data --jobs 1
 
 Trains snn_mlp_1 for 20 epochs and the associative memory for 26, in bfloat16, with the published form of the filters
-and with remedies. Writes drift.csv, a row for each run, drift.md and drift.png to results/. Runs that are in the CSV
-are not repeated, so it can be stopped.
+and with remedies. Writes drift.csv, a row for each run, drift.md and drift.png to results/tables/. Runs that are in
+the CSV are not repeated, so it can be stopped.
 """
 
 import importlib

@@ -5,8 +5,8 @@
 
 Spiking layers pass on nothing below the threshold, so deep networks are silent at first: their loss is that of
 guessing. `published` is torch's own start, `init: kaiming` ours; the others were tried. Writes first_steps.csv, a row
-for each run, first_steps.md and first_steps.png to results/. Runs that are in the CSV are not repeated, so it can be
-stopped.
+for each run, first_steps.md and first_steps.png to results/tables/. Runs that are in the CSV are not repeated, so it
+can be stopped.
 """
 
 import contextlib

@@ -1,10 +1,10 @@
-"""N-MNIST from 900 recordings: five splits of those at hand into 900 for training, 100 for dev and 50 for the test.
+"""N-MNIST from 900 recordings: five splits of 1,050 into 900 for training, 100 for dev and 50 for the test.
 
     python benchmarks/nmnist_splits.py --root data/N-MNIST
 
 The recordings are those of <root>/Train and <root>/Test, unpacked, together. Trains configs/recipes/nmnist_900.yaml on
-each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv, a row for each run, to results/. Runs
-that are in the CSV are not repeated, so it can be stopped.
+each split, seed 2, two runs at a time, a thread each. Writes nmnist_splits.csv, a row for each run, to results/tables/.
+Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import random

@@ -46,7 +46,7 @@ def command_line(description):
     """Return the parser of a benchmark of whole runs, with the options that all of these have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder for what is written")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/tables", help="folder for what is written")
     return parser
 
 

@@ -1,6 +1,6 @@
 """Time and memory of a training step against the length, the batch size and the width of a network.
 
-    python benchmarks/scaling.py --out docs/scaling.png        needs matplotlib
+    python benchmarks/scaling.py --out results/tables/scaling.png    needs matplotlib
 
 The network has two hidden layers and starts at 25 steps, batch size 32 and 256 neurons; one of the three grows at a
 time. Prints a line for each size: milliseconds (median) and MiB of a new process above its start. The work is

@@ -5,8 +5,8 @@
 
 `fixed` keeps the coefficients as they start, `first order` has one exponential, `none` no filter (tau to 0). Each is
 trained on all of the training set with each seed, for the accuracy on the test set; the first two also without a fifth
-of it, for the accuracy on that fifth (dev). Writes trained_filters.csv, a row for each run, to results/, and from it
-trained_filters.md and two pictures. Runs that are in the CSV are not repeated, so it can be stopped.
+of it, for the accuracy on that fifth (dev). Writes trained_filters.csv, a row for each run, to results/tables/, and
+from it trained_filters.md and two pictures. Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: products, loops over time, pooling, optimizer, and the rest.
 
-    python benchmarks/where_time_goes.py --out docs/where_time_goes     on one thread and on all
+    python benchmarks/where_time_goes.py --out results/tables/where_time_goes     on one thread and on all
 
 Profiles the fast kernels in float32 and in bf16 by torch.profiler, whose own cost counts as the rest. Prints a Markdown
 table of milliseconds, medians over steps; `--out F` writes F.md and a picture F.png.

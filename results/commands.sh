@@ -21,7 +21,7 @@ python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shi
 python associative_memory.py --train
 python associative_memory.py --train --set experiment_name=associative_memory_published \
   --set dataset.patterns=associative_target.npy  # the patterns of the paper's public code
-python time_series.py --train
+python time_series.py --train --set ties=first
 
 # What is kept of them, and the table and pictures of learning curves.
 keep() {
@@ -42,16 +42,16 @@ keep snn_conv_1_mnist_12
 python -m snn.report results
 
 # Time series with trained and other filters, five seeds: three quarters of an hour. data/time_series held the six datasets.
-rm -f results/trained_filters.csv
+rm -f results/tables/trained_filters.csv
 python benchmarks/trained_filters.py
 
 # Filters that drift, three seeds: five hours on one core.
-rm -f results/drift.csv
+rm -f results/tables/drift.csv
 python benchmarks/drift.py
 
 # N-MNIST over five splits (half an hour), the first steps of deep networks (an hour), and the direction of time (five minutes).
 # data/N-MNIST as above, unpacked.
-rm -f results/nmnist_splits.csv results/first_steps.csv results/direction.csv
+rm -f results/tables/nmnist_splits.csv results/tables/first_steps.csv results/tables/direction.csv
 python benchmarks/nmnist_splits.py
 python benchmarks/first_steps.py
 python benchmarks/direction.py

@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before torch is imported: pytest runs two tests at a time
@@ -13,6 +14,15 @@ from scripts import ROOT, TINY, Run, words_of
 
 if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before it is imported
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def said_that_loops_compile():
+    """Have each process say so before its tests read their standard error: which of them compiles is chance."""
+    if importlib.util.find_spec("numba"):
+        from snn.kernels import compiled
+
+        compiled.say_that_it_compiles()
 
 
 @pytest.fixture

@@ -444,6 +444,22 @@ class TestNumbasCache:
         self.compiled().ctypes(task)
         assert task[0] == 7 and self.compiled().cache_hits == 1
 
+    def test_one_line_says_that_loops_compile_and_none_that_they_are_loaded(self, tmp_path, monkeypatch, capsys):
+        pytest.importorskip("numba")
+        from snn.kernels import compiled
+
+        def said_with(cache):
+            monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / cache))
+            self.compiled()
+            return capsys.readouterr().err.count("note: compiling the time loops, once on this machine")
+
+        compiled.say_that_it_compiles.cache_clear()  # as in a new process
+        assert [said_with("one"), said_with("other")] == [1, 0]
+        compiled.say_that_it_compiles.cache_clear()
+        assert said_with("one") == 0
+        next(tmp_path.glob("one/**/*.nbc")).write_bytes(b"")
+        assert said_with("one") == 1
+
     def test_one_that_can_not_be_written_is_named(self, tmp_path, monkeypatch):
         pytest.importorskip("numba")
         monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))

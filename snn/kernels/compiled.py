@@ -11,6 +11,7 @@ spinning for a while after every matrix product. Where torch has no GNU OpenMP, 
 
 import ctypes
 import hashlib
+import sys
 from collections import namedtuple
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from numba import carray, cfunc, njit
 from numba import types as numba_types
+from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
@@ -110,7 +112,8 @@ class Loop:
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"
-        self.compiled[kinds] = _compiled(task)
+        with event.install_listener("numba:run_pass", _Listener()):
+            self.compiled[kinds] = _compiled(task)
         return self.compiled[kinds]
 
 
@@ -134,6 +137,22 @@ def _compiled(task):
         except OSError as error:
             mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
             raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
+
+
+class _Listener(event.Listener):
+    """Hears the passes of Numba's compiler; loading a loop from its cache makes none."""
+
+    def on_start(self, _):
+        say_that_it_compiles()
+
+    def on_end(self, _):
+        pass
+
+
+@cache
+def say_that_it_compiles():
+    """Print one line, once in a process."""
+    print("note: compiling the time loops, once on this machine: up to half a minute", file=sys.stderr)
 
 
 def _content(part):
