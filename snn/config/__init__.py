@@ -5,6 +5,7 @@ from snn.config.settings import (
     changed,
     check_resumed,
     completed,
+    defaults,
     follow_checkpoint,
     get,
     of_checkpoint,
@@ -12,9 +13,10 @@ from snn.config.settings import (
     resolve,
     schema_of,
     shared,
+    values,
 )  # fmt: skip
 
 __all__ = [
-    "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",
-    "resolve", "schema_of", "shared",
+    "as_yaml", "changed", "check_resumed", "completed", "defaults", "follow_checkpoint", "get", "of_checkpoint", "read",
+    "resolve", "schema_of", "shared", "values",
 ]  # fmt: skip

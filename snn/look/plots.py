@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from snn.base.errors import printable
 from snn.layers.encoders import ENCODERS
@@ -18,6 +20,7 @@ NEURONS = 150  # neurons of a large layer drawn in a raster
 WINDOWS = 6  # time windows drawn of a recording
 MISTAKES_IN_A_ROW = 5
 LONGEST_NAME = 30  # letters of a class's name
+LABELLED = 20  # runs of a search with a line of their own in the legend
 
 
 def layer_labels(net):
@@ -485,39 +488,55 @@ def mistakes(inputs, answers, classes):
     return figure
 
 
-def learning_curves(name, runs, key, published=None):
-    """Draw train and dev accuracy, or loss, of an experiment's runs over the epochs, and the published figures.
+def learning_curves(name, runs, key, published, labels):
+    """Draw an experiment's runs over the epochs, and the published figures.
+
+    Of runs with the same settings, train and dev are drawn; of a search, dev in a colour for each choice of settings.
 
     Args:
-        runs: from `snn.report.read_run`, all with the same metric.
+        runs: from `snn.report.read_run`, all with the same metric, the best first.
         key: the metric, such as "acc" or "loss".
         published: a `snn.report.Published`, or None.
+        labels: how each run's settings differ from the others'; empty texts if they do not.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    choices = list(dict.fromkeys(labels))
+    search, named = len(choices) > 1, choices[:LABELLED]
+    colors = dict(zip(named, colormaps["viridis"](np.linspace(0, 0.9, len(named)))))
+    figure = Figure(figsize=(7, 4 + 0.2 * (len(named) - 1)), layout="constrained")
     axis = figure.subplots()
-    for number, run in enumerate(runs):
+    for run, label in reversed(list(zip(runs, labels))):  # the best on top
         epochs = [entry["epoch"] for entry in run["metrics"]]
-        for part, color in (("train", GREEN), ("dev", BLUE)):
+        color = colors.get(label, "lightgray") if search else ORANGE
+        parts = {"dev": color} if search else {"train": GREEN, "dev": BLUE}
+        for part, of_part in parts.items():
             values = [entry[f"{part}_{key}"] for entry in run["metrics"]]
-            label = part if number == 0 else None
-            axis.plot(epochs, values, color=color, lw=1.5, marker="." if len(epochs) < 30 else None, label=label)
+            marker = "." if len(epochs) < 30 else None
+            axis.plot(epochs, values, color=of_part, lw=1.5, marker=marker, label="" if search else part)
         if "test" in run["result"]:
-            axis.plot(run["result"]["best_epoch"], run["result"]["test"], "*", ms=12, color=ORANGE,
-                      label="test, at the best epoch on dev" if number == 0 else None)  # fmt: skip
+            axis.plot(run["result"]["best_epoch"], run["result"]["test"], "*", ms=12, color=color,
+                      label="test, at the best epoch on dev")  # fmt: skip
     if published and key == ("acc" if published.dev > 1 else "loss"):  # a loss is below 1, an accuracy far above
         for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
             axis.axhline(value, color=color, lw=1, ls=style)
             axis.plot(published.epoch, value, "x", color=color, label=f"published {part}, {value:.4g}")
     if key == "acc":
-        axis.set_ylabel("accuracy (%)")
+        axis.set_ylabel("dev accuracy (%)" if search else "accuracy (%)")
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)
         axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
     else:
-        axis.set_ylabel(key, parse_math=False)
+        axis.set_ylabel(f"dev {key}" if search else key, parse_math=False)
         if key == "loss":
             axis.set_yscale("log")
     axis.set_xlabel("epoch")
     axis.set_title(name, parse_math=False)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    handles, texts = axis.get_legend_handles_labels()
+    if texts:
+        unique = dict(zip(texts, handles))  # runs share them
+        axis.legend(unique.values(), unique, fontsize=8)
+    if search:
+        lines = [Line2D([], [], color=color, label=_literal(label)) for label, color in colors.items()]
+        others = f"; gray: {len(choices) - len(named)} others" if len(choices) > len(named) else ""
+        figure.legend(handles=lines, title=f"dev, the best first{others}", fontsize=7, title_fontsize=8, frameon=False,
+                      loc="outside lower left", alignment="left")  # fmt: skip
     return figure
