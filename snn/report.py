@@ -2,6 +2,7 @@
 
 python -m snn.report runs/                       print the table; write table.md and the curves to runs/
 python -m snn.report runs/ more/ --out results   read several folders, write to another one
+python -m snn.report runs/ --by seed             runs that differ in their seed as a row: mean ± standard deviation
 python -m snn.report results/                    the runs that the README reports, and its table
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
 from snn import config
@@ -58,7 +60,8 @@ def read_run(folder):
     """Return what a run's folder holds, as a dict.
 
     Keys: folder, config, metrics (a dict of numbers for each epoch), result (as in result.json, empty if the run has
-    not ended), row (its row of the table, a dict by COLUMNS).
+    not ended), best (the metrics of its best epoch), settings (texts by key: all but name, seed and places), row (its
+    row of the table, a dict by COLUMNS).
     Raises UserError for files that are broken.
     """
     try:
@@ -74,7 +77,9 @@ def read_run(folder):
             run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
             for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric_of(run)):
                 checked(what, file_name, name)  # a picture is named so
-            run["row"] = _row(run)
+            run["best"] = _best(run)
+            run["settings"] = {key: json.dumps(value) for key, value in config.values(settings).items()}
+            run["row"] = _row([run])
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
     return run
@@ -101,31 +106,56 @@ def metric_of(run):
     return next((name for name in names if name != "loss"), "loss")
 
 
-def _row(run):
-    """Return the run's row of the table: a dict by COLUMNS."""
-    metrics, result, settings, metric = run["metrics"], run["result"], run["config"], metric_of(run)
+def _best(run):
+    """Return the metrics of a run's best epoch, or of the best one so far."""
+    metrics, result, metric = run["metrics"], run["result"], metric_of(run)
     if result:
-        best = next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
-    else:
-        best = (min if metric == "loss" else max)(metrics, key=lambda entry: entry[f"dev_{metric}"])
-    name, epochs = settings["experiment_name"], settings["hyperparameters"]["epoch"]
-    seconds = sum(entry["seconds"] for entry in metrics)
-    yaml_file = CONFIGS / f"{name}.yaml"
-    own = config.changed(settings, config.resolve(yaml_file, warn=lambda _: None)) if yaml_file.exists() else []
-    train, dev, test = best[f"train_{metric}"], best[f"dev_{metric}"], result.get("test")
+        return next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
+    return (min if metric == "loss" else max)(metrics, key=lambda entry: entry[f"dev_{metric}"])
+
+
+def _dev_of_best(run):
+    return run["best"][f"dev_{metric_of(run)}"]
+
+
+def _row(runs):
+    """Return a row of the table, a dict by COLUMNS: of a run, or of several that differ in nothing but their seed."""
+    metric, settings, results = metric_of(runs[0]), runs[0]["config"], [run["result"] for run in runs]
+    name, best = settings["experiment_name"], [run["best"] for run in runs]
+    ties = sum(result.get("ties", 0) for result in results)
     return {
-        "Run": f"{name} {run['folder'].name}",
-        "Samples train / dev / test": " / ".join(f"{number:,}" for number in result.get("samples", [])),
-        "Epochs": f"{len(metrics)}{f' of {epochs}' if len(metrics) < epochs else ''}, best {best['epoch']:.0f}",
-        "Train": _figure(train, metric), "Dev": _figure(dev, metric),
-        "Test": _figure(test, metric) + (f" ({result['ties']} ties)" if result.get("ties") else ""),
+        "Run": f"{name}, n = {len(runs)}" if runs[1:] else f"{name} {runs[0]['folder'].name}",
+        "Samples train / dev / test": _joined(
+            " / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results
+        ),
+        "Epochs": f"{_joined(map(_epochs, runs))}, best " + ", ".join(f"{entry['epoch']:.0f}" for entry in best),
+        "Train": _figures([entry[f"train_{metric}"] for entry in best], metric),
+        "Dev": _figures([_dev_of_best(run) for run in runs], metric),
+        "Test": _figures([result.get("test") for result in results], metric) + (f" ({ties} ties)" if ties else ""),
         "Published dev / test": _published(name),
-        "Seed": str(settings["pytorch_seed"]),
-        "Time": _duration(seconds),
-        "On": result.get("on", ""),
-        "Commit": result.get("commit", ""),
-        "Overrides": ", ".join(f"`{setting}`" for setting in own),
-    }  # fmt: skip
+        "Seed": ", ".join(str(run["config"]["pytorch_seed"]) for run in runs),
+        "Time": _duration(mean(sum(entry["seconds"] for entry in run["metrics"]) for run in runs)),
+        "On": _joined(result.get("on", "") for result in results),
+        "Commit": _joined(result.get("commit", "") for result in results),
+        "Overrides": ", ".join(f"`{setting}`" for setting in config.changed(settings, _own(name, settings))),
+    }
+
+
+def _own(name, settings):
+    """Return the config that a run's overrides are over: its experiment's, or the defaults where it has none."""
+    yaml_file = CONFIGS / f"{name.removesuffix('-demo')}.yaml"
+    if not yaml_file.exists():
+        return config.defaults(settings)
+    return config.resolve(yaml_file, demo=name.endswith("-demo"), warn=lambda _: None)
+
+
+def _joined(texts):
+    return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
+def _epochs(run):
+    done, asked = len(run["metrics"]), run["config"]["hyperparameters"]["epoch"]
+    return f"{done} of {asked}" if done < asked else f"{done}"
 
 
 def _duration(seconds):
@@ -136,7 +166,16 @@ def _duration(seconds):
 
 def _figure(value, metric):
     """Return an accuracy in percent, a loss, or another metric, as text."""
-    return "not yet" if value is None else f"{value:.2f}" if metric == "acc" else f"{value:.5f}"
+    return f"{value:.2f}" if metric == "acc" else f"{value:.5f}"
+
+
+def _figures(values, metric):
+    """Return the figure of a run, or mean ± standard deviation of several; None is that of a run that has not ended."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not yet"
+    text = _figure(mean(known), metric) + (f" ± {_figure(stdev(known), metric)}" if known[1:] else "")
+    return text + (f" (of {len(known)})" if len(known) < len(values) else "")
 
 
 def _published(name):
@@ -149,16 +188,41 @@ def _published(name):
     return f"{text}; paper {paper}" if paper else text
 
 
-def table(runs):
-    """Return the runs as a Markdown table, in the order of PUBLISHED, then by time; what was not run has a row too."""
+def _by_seed(runs):
+    """Return lists of runs that differ in nothing but their seed."""
+    groups = {}
+    for run in runs:
+        settings = frozenset(run["settings"].items())
+        groups.setdefault((run["config"]["experiment_name"], metric_of(run), settings), []).append(run)
+    return list(groups.values())
+
+
+def table(runs, by_seed=False, everything=False):
+    """Return the runs as a Markdown table, in the order of PUBLISHED, then by time.
+
+    Args:
+        runs: from `read_run`.
+        by_seed: whether those that differ in nothing but their seed are one row.
+        everything: whether what was not run has a row too.
+    """
     order = list(PUBLISHED)
-    lines = [(run["config"]["experiment_name"], run["folder"].name, run["row"]) for run in runs]
-    for name in set(PUBLISHED) - {name for name, _, _ in lines}:
+    groups = _by_seed(runs) if by_seed else [[run] for run in runs]
+    rows = [_row(group) if group[1:] else group[0]["row"] for group in groups]
+    lines = [(run["config"]["experiment_name"], run["folder"].name, row) for (run, *_), row in zip(groups, rows)]
+    for name in set(PUBLISHED) - {name for name, _, _ in lines} if everything else ():
         line = {"Run": name, "Test": "not run", "Published dev / test": _published(name)}
         lines.append((name, "", dict.fromkeys(COLUMNS, "") | line))
     lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), line[0], line[1]))
     cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for _, _, line in lines)]
     return "".join(f"| {' | '.join(printable(cell).replace('|', '/') for cell in line)} |\n" for line in cells)
+
+
+def _labels(runs):
+    """Return how the settings of each of these runs differ from the others', as `a.b=value`; "" where none does."""
+    settings = [run["settings"] for run in runs]
+    keys = dict.fromkeys(key for of_run in settings for key in of_run)
+    differing = [key for key in keys if len({of_run.get(key) for of_run in settings}) > 1]
+    return [", ".join(f"{key}={of_run.get(key, 'unset')}" for key in differing) for of_run in settings]
 
 
 def _run_folders(folder):
@@ -182,6 +246,8 @@ def main(argv=None):
         "folders", nargs="+", type=user_path, help="run folders, or folders that contain some at any depth"
     )
     parser.add_argument("--out", type=user_path, help="folder for table.md and the curves; default: the first folder")
+    parser.add_argument("--by", choices=["seed"], help="one row for runs that differ in nothing but their seed")
+    parser.add_argument("--all", action="store_true", help="also a row for each published experiment without a run")
     try:
         args = parser.parse_args(argv)
         found = sorted({path for folder in args.folders for path in _run_folders(folder)})
@@ -189,7 +255,7 @@ def main(argv=None):
         if not runs:
             raise UserError(f"no run in {', '.join(map(str, args.folders))}: train first, or name the folder runs/")
         out = args.out or args.folders[0]
-        text = table(runs)
+        text = table(runs, args.by == "seed", args.all)
         print(text, end="")
         write_text(out / "table.md", text)
         os.environ["MPLBACKEND"] = "Agg"  # as in snn.run.cli
@@ -202,7 +268,8 @@ def main(argv=None):
             is_only = sum(other == name for other, _ in pictures) == 1  # else a run of another metric has this name
             title = name if is_only else f"{name}_{metric}"
             with reading(f"the learning curves of {name} can't be drawn: {{reason}}"):
-                figure = plots.learning_curves(title, pictures[name, metric], metric, PUBLISHED.get(name))
+                shown = sorted(pictures[name, metric], key=_dev_of_best, reverse=metric != "loss")
+                figure = plots.learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
                 write_picture(out / f"{title}.png", figure)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,12 +2,15 @@
 
 import base64
 import copy
+import html
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import snn
+from snn.data import datasets
+from snn.layers.encoders import Population
 from snn.look import health, inspection, plots
 from snn.run import loop
 from snn.tasks import classification
@@ -117,22 +122,28 @@ def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
 
 
 COMMON = [
-    "overview", "samples", "rasters", "neurons", "firing_rates", "impulse_responses", "coefficients", "gradients",
-    "confusion",
+    "impulse_responses", "coefficients", "overview", "samples", "confusion", "rasters", "neurons", "firing_rates",
+    "gradients",
 ]  # fmt: skip
 
 
 def check_page(folder, names):
-    """Check that no picture is missing or blank, and that the page embeds them all, with captions."""
+    """Check that no picture is missing or blank, and that the page embeds them all, of one width, with captions."""
     page = (folder / "index.html").read_text()
+    facts = dict(re.findall("<dt>(.+)</dt><dd>(.+)</dd>", page))
+    (checkpoint,) = re.findall(r"(checkpoint/.+/best\.pt), epoch (\d)$", facts["checkpoint"])
+    assert checkpoint[1] == str(torch.load(checkpoint[0], weights_only=True)["epoch"])
+    assert re.fullmatch(rf"python \S+\.py {re.escape(html.escape(shlex.join(sys.argv[1:])))}", facts["command"])
+    assert re.fullmatch(r"\w+, \d+ test samples", facts["dataset"])
     figures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"><figcaption>', page)
     assert len(figures) == page.count("<figure>") >= len(names)
     assert "://" not in page and "<script" not in page
-    embedded = {base64.b64decode(content) for _, content in figures}
+    embedded = [base64.b64decode(content) for _, content in figures]
+    assert [embedded.index((folder / f"{name}.png").read_bytes()) for name in names[:2]] == [0, 1]
     for name in names:
         assert (folder / f"{name}.png").read_bytes() in embedded
         pixels = np.asarray(Image.open(folder / f"{name}.png").convert("L"))
-        assert pixels.shape[1] >= 400 and (pixels < 100).sum() > 200, name
+        assert pixels.shape[1] == 1200 and (pixels < 100).sum() > 200, name
 
 
 def test_inspect(run, trained):
@@ -175,6 +186,42 @@ def test_the_gradient_that_is_shown_is_the_losss_and_leaves_no_trace(frozen):
     assert list(norms) == (["0", "1", "5"] if frozen else ["0", "1", "4", "5"])
 
 
+def test_pictures_name_layers_by_what_they_are():
+    assert list(plots.layer_labels(make_net()).values())[1:] == [
+        "synapses 1", "Conv2d 1", "hidden 1", "Flatten 1", "synapses 2", "Linear 1", "output", "DualExpFilter 1",
+    ]  # fmt: skip
+    net = snn.Sequential(Population(2, 3, 4), snn.Linear(6, 2), nn.Sequential(nn.BatchNorm1d(2), snn.SpikingNeuron(4)))
+    assert {"0": "encoder", "2.0": "BatchNorm1d 1", "2.1": "output"}.items() <= plots.layer_labels(net).items()
+    assert plots.layer_labels(nn.Linear(2, 3)) == {"": "Linear 1"}
+    figure = plots.rasters(net, {"0": torch.ones(5, 6), "2.1": torch.ones(5, 2)})
+    assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["spikes of encoder", "spikes of output"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_an_input_that_is_a_copy_is_drawn_once(copied):
+    x = torch.rand(1 if copied else 7, 2, 784).expand(7, 2, 784)
+    encoded = classification.Classification().encoded(SimpleNamespace(x=x))
+    assert encoded is (None if copied else x)
+    figure = plots.samples(x, encoded, torch.ones(7, 2, 3), torch.tensor([0, 1]), ["a", "b", "c"])
+    assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
+    assert len(figure.axes) == (4 if copied else 6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_are_called_by_their_names():
+    gesture = datasets.class_names({"dataset": {"name": "gesture_simulated", "classes": 10}})
+    assert gesture[0] == "hand clapping" and gesture[9] == "air guitar" and len(gesture) == 10
+    assert datasets.class_names({"dataset": {"name": "mnist"}}) == []
+    assert plots.class_labels([], 3) == ["0", "1", "2"] and plots.class_labels(["up"], 2) == ["up", "1"]
+    for names in (gesture, ["$a$", "\x1b[2J" + 50 * "b"], []):
+        classes = plots.class_labels(names, max(2, len(names)))
+        figure = plots.confusion(torch.tensor([0, 1]), torch.tensor([0, 0]), classes)
+        for side in figure.axes[0].xaxis, figure.axes[0].yaxis:
+            assert [text.get_text() for text in side.get_ticklabels()] == classes
+        figure.draw_without_rendering()
+        plots.mistakes(torch.rand(3, 1, 784), [(1, 0)], classes).draw_without_rendering()
+
+
 @pytest.mark.parametrize("values", [[1e-9, 0.0, 0.1], [0.0, 0.0, 0.0]])
 @pytest.mark.filterwarnings("error")
 def test_layers_without_a_gradient_are_drawn(values):
@@ -201,7 +248,7 @@ def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeyp
             super().__init__(task)
             answers.append(self)
 
-    def mistakes(inputs, read):
+    def mistakes(inputs, read, classes):
         shown.update(inputs=inputs, answers=read)
         return plots.Figure()
 

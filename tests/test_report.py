@@ -47,7 +47,7 @@ def test_table_and_curves(folder, capsys):
     result |= {"on": "torch 9, CPU, 1 thread", "commit": "0a1b2c3+"}
     settings = "dataset: {root: elsewhere, dev_size: 300}\nstates: preserved\n"
     write_run(folder / "runs/snn_mlp_1/b", result=result, settings=settings)
-    report.main(["runs", "--out", "results"])
+    report.main(["runs", "--out", "results", "--all"])
     lines = capsys.readouterr().out.splitlines()
     assert (folder / "results/table.md").read_text().splitlines() == lines
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -77,6 +77,99 @@ def test_table_and_curves(folder, capsys):
     assert rows[14][5:8] == ["not yet", "", "7"]
     for name in ("snn_mlp_1", "associative_memory", "snn_mlp_1-demo"):
         assert Image.open(folder / f"results/{name}.png").size[0] > 600
+    report.main(["runs"])
+    assert capsys.readouterr().out.splitlines() == [line for line in lines if "not run" not in line]
+
+
+def overrides_of(folder, experiment, settings):
+    write_run(folder / "run", experiment, settings=settings)
+    return report.read_run(folder / "run")["row"]["Overrides"]
+
+
+@pytest.mark.parametrize(
+    "experiment, settings, expected",
+    [
+        ("mine", "dataset: {name: digits, root: x, train_size: 9}\nstates: preserved\n",
+         '`states="preserved"`, `dataset.name="digits"`, `dataset.train_size=9`'),
+        ("mine", "dataset: {name: BasicMotions, refit: true}\n", '`dataset.name="BasicMotions"`, `dataset.refit=true`'),
+        ("mine", "dataset: {name: of_ones_own, noise: 3}\nprecision: bf16\n", '`precision="bf16"`'),
+        ("mine", "dataset: {name: mnist}\n", ""),
+        ("snn_mlp_1-demo", "dataset: {name: digits}\noptimizer: {Adam: {lr: 0.001}}\n", "`hyperparameters.epoch=100`"),
+        ("my-demo", "precision: bf16\n", '`precision="bf16"`'),
+    ],
+)  # fmt: skip
+def test_overrides_are_over_the_experiments_config_or_over_the_defaults(folder, experiment, settings, expected):
+    assert overrides_of(folder, experiment, settings) == expected
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys):
+    result = {"best_epoch": 1, "samples": {"train": 50, "dev": 3, "test": 4}, "on": "here", "commit": "a"}
+    for seed, dev, test in ((1, 90.0, 91.5), (2, 92.0, 92.5), (5, 94.0, None)):
+        lines = [(0, 80.0, 81.0, 0.4, 0.3), (1, 95.0, dev, 0.2, 0.1)]
+        ended = result | {"test": test, "test_ties": seed} if test else None
+        settings = f"dataset: {{name: mnist, root: data{seed}}}\n"
+        write_run(folder / f"runs/{seed}", "mine", lines, ended, seed, settings)
+    write_run(folder / "runs/other", "mine", seed=3, settings="dataset: {name: mnist}\nprecision: bf16\n")
+    write_run(folder / "runs/own/1", "mine_too", settings="dataset: {name: of_ones_own, noise: 1}\n")
+    write_run(folder / "runs/own/2", "mine_too", settings="dataset: {name: of_ones_own, noise: 2}\n")
+    report.main(["runs", "--by", "seed"])
+    rows = {line["Run"]: line for line in cells_of(capsys.readouterr().out, "Run")}
+    assert list(rows) == ["mine, n = 3", "mine other", "mine_too 1", "mine_too 2"]
+    row = rows["mine, n = 3"]
+    assert (row["Train"], row["Dev"]) == ("95.00 ± 0.00", "92.00 ± 2.00")
+    assert row["Test"] == "92.00 ± 0.71 (of 2) (3 ties)"
+    assert (row["Seed"], row["Epochs"], row["Time"]) == ("1, 2, 5", "2 of 100, best 1, 1, 1", "1 min")
+    assert (row["Samples train / dev / test"], row["On"], row["Commit"]) == ("50 / 3 / 4", "here", "a")
+
+
+def drawn(monkeypatch):
+    """Return the figures that the report writes, by the file's name; they are filled as it writes them."""
+    figures = {}
+    monkeypatch.setattr(report, "write_picture", lambda path, figure: figures.update({path.name: figure}))
+    return figures
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_search_is_one_picture_with_a_line_for_each_run_labelled_by_what_differs(folder, monkeypatch):
+    figures = drawn(monkeypatch)
+    for n, best in enumerate((91.0, 95.0, 93.0)):
+        settings = f"dataset: {{name: of_ones_own, note: ${n}$}}\noptimizer: {{Adam: {{lr: 0.00{n + 1}}}}}\n"
+        lines = [(0, 80.0, 81.0, 0.4, 0.3), (1, 99.0, best, 0.2, 0.1)]
+        result = {"best_epoch": 1, "test": 90} if n else None
+        write_run(folder / f"runs/{n}", "mine", lines, result, seed=n, settings=settings)
+    report.main(["runs"])
+    (figure,) = figures.values()
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        rf'dataset.note="\${n}\$", optimizer.Adam.lr=0.00{n + 1}' for n in (1, 2, 0)
+    ]
+    curves = {line.get_color() if isinstance(line.get_color(), str) else tuple(line.get_color()): line.get_ydata()[-1]
+              for line in axis.get_lines() if len(line.get_xdata()) == 2}  # fmt: skip
+    assert [curves[tuple(line.get_color())] for line in legend.get_lines()] == [95, 93, 91]
+    figure.draw_without_rendering()
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_a_large_search_the_best_are_named(folder, monkeypatch):
+    figures = drawn(monkeypatch)
+    for n in range(30):
+        lines = [(0, 9.5, 9.4), (1, 0.3, 0.1 * (n + 1))]
+        write_run(folder / f"runs/{n}", "mine", lines, settings=f"dataset: {{name: of_ones_own, noise: {n}}}\n")
+    report.main(["runs"])
+    (legend,) = figures["mine.png"].legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"dataset.noise={n}" for n in range(20)]
+    assert "10 others" in legend.get_title().get_text() and len(figures["mine.png"].axes[0].get_lines()) == 30
+    figures["mine.png"].draw_without_rendering()
+
+
+def test_runs_of_other_seeds_are_no_search(folder, monkeypatch):
+    figures = drawn(monkeypatch)
+    for seed in (1, 2):
+        write_run(folder / f"runs/{seed}", seed=seed)
+    report.main(["runs"])
+    (figure,) = figures.values()
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert not figure.legends and labels[:2] == ["train", "dev"] and len(labels) == 4
 
 
 def test_a_training_leaves_what_the_report_needs(run, capsys):
@@ -129,9 +222,11 @@ def cells_of(text, first):
 
 
 def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
-    report.main([str(RESULTS), "--out", str(tmp_path)])
+    report.main([str(RESULTS), "--out", str(tmp_path), "--all"])
     table = capsys.readouterr().out
-    assert (RESULTS / "table.md").read_text() == table
+    assert (RESULTS / "table.md").read_text() == "".join(
+        line for line in table.splitlines(keepends=True) if "| not run |" not in line
+    )
     runs = {line["Run"].split()[0]: line for line in cells_of(table, "Run")}
     text = (ROOT / "README.md").read_text()
     shown = {line["Run"].strip("`"): line for line in cells_of(text, "Run")}

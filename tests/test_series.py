@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from test_monitor import COMMON, check_page
 import snn
 from snn import config
 from snn.data import series, ts_files
+from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
-from snn.look import early
+from snn.look import early, plots
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 
@@ -278,7 +280,19 @@ class TestScript:
         lines = run("time_series", "--train", settings=QUICK | {"hyperparameters.epoch": 3})
         assert any(line.startswith("best epoch 2:") for line in lines)
 
-    def test_inspect(self, run):
+    @pytest.mark.parametrize("encoding", ["current", "population", "delta"])
+    def test_what_is_drawn_as_encoded_is_the_encoders_spikes(self, encoding):
+        settings = resolved(encoding=encoding)
+        settings["measured"] = {"classes": ["up", "down"], "scaling": [[0, 1]] * 2, "longest": 4}
+        net, x = time_series.network(settings), torch.rand(9, 3, 2)
+        with snn.record(net) as trace:
+            net(x)
+        encoded = SeriesClassification().encoded(SimpleNamespace(net=net, trace=trace, x=x))
+        assert encoded is None if encoding == "current" else encoded is trace.spikes["0"]
+
+    def test_inspect(self, run, monkeypatch):
+        confusion, classes = plots.confusion, []
+        monkeypatch.setattr(plots, "confusion", lambda *of: classes.extend(of[2]) or confusion(*of))
         settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
         run("time_series", "--train", settings=settings)
         tested = run("time_series", "--test", settings=settings)
@@ -286,6 +300,7 @@ class TestScript:
         assert run.status == 0 and "no picture" not in run.err, run.err
         (page,) = run.folder.glob("runs/time_series/*/index.html")
         check_page(page.parent, [*COMMON, "mistakes", "early"])
+        assert classes == list("123456789")  # of the speakers, which begin with 1
         with open(page.parent / "early.csv") as file:
             last = list(csv.DictReader(file))[-1]
         assert float(last["accuracy"]) == float(tested[-1].split()[2])

@@ -6,6 +6,7 @@ from snn.config.settings import (
     check,
     check_resumed,
     completed,
+    defaults,
     follow_checkpoint,
     get,
     of_checkpoint,
@@ -13,9 +14,10 @@ from snn.config.settings import (
     resolve,
     schema_of,
     shared,
+    values,
 )  # fmt: skip
 
 __all__ = [
-    "as_yaml", "changed", "check", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",
-    "resolve", "schema_of", "shared",
+    "as_yaml", "changed", "check", "check_resumed", "completed", "defaults", "follow_checkpoint", "get",
+    "of_checkpoint", "read", "resolve", "schema_of", "shared", "values",
 ]  # fmt: skip

@@ -34,6 +34,7 @@ FIXED_IN_PUBLISHED_CODE = {
 LARGEST = 1 << 20  # bytes of a config
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
+NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
 
 
 def schema_of(config):
@@ -153,6 +154,11 @@ def completed(saved):
     return _filled(copy.deepcopy(saved), _schema_of_saved(saved))
 
 
+def defaults(saved):
+    """Return a config of the defaults of all keys that the config of a run may have."""
+    return _filled({}, _schema_of_saved(saved))
+
+
 def _schema_of_saved(saved):
     return _merged(EVERYWHERE, getattr(datasets.module_of(get(saved, "dataset.name")), "KEYS", {}))
 
@@ -208,14 +214,28 @@ def shared(config):
     return {key: get(config, key) for key, _ in keys_of(schema_of(config)) if key not in elsewhere}
 
 
+def values(config):
+    """Return all that sets the config of a run apart from others, by key: not its name, its seed and its places."""
+    apart = {name: value for name, value in completed(config).items() if name not in NAMING}
+    return dict(_values(apart, _schema_of_saved(config)))
+
+
+def _values(config, schema, prefix=""):
+    for name, value in config.items():
+        entry = schema.get(name, {})  # none of a dataset of one's own
+        if isinstance(entry, Key):
+            if entry.of != PLACE:
+                yield prefix + name, value
+        elif isinstance(value, dict):
+            yield from _values(value, entry, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def changed(config, own):
-    """Return the overrides of `config` over its experiment's `own`, without places and seed, as strings `a.b=value`."""
-    config = completed(config)
-    return [
-        f"{key}={json.dumps(get(config, key))}"
-        for key, entry in keys_of(schema_of(own))
-        if get(config, key) not in (get(own, key), None) and entry.of != PLACE and key != "pytorch_seed"
-    ]
+    """Return the overrides of `config` over `own`, the config of its experiment or `defaults`: strings `a.b=value`."""
+    now = values(config)
+    return [f"{key}={json.dumps(now[key])}" for key, value in values(own).items() if now.get(key, value) != value]
 
 
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):

@@ -12,6 +12,10 @@ and, where the network or its input depends on more of the files than the config
     measure(config)               -> that, as a dict of plain values, which is `config["measured"]` from then on, for
                                      `load`, the network, and every checkpoint
     MEASURED                      its keys, as in KEYS
+
+and, where classes have names,
+
+    class_names(config)           -> them, for pictures, in the order of their labels
 """
 
 import hashlib

@@ -41,6 +41,12 @@ def measured(config):
     return config if "measured" in config or not measure else config | {"measured": measure(config)}
 
 
+def class_names(config):
+    """Return the names of a dataset's classes, in the order of their labels; none where classes are numbers."""
+    names = getattr(module_of(config["dataset"]["name"]), "class_names", None)
+    return names(config) if names else []
+
+
 def load(config, device, shape):
     """Return the splits of the config's dataset, of the sizes it asks for, and a note for the end of the test line.
 

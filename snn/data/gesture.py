@@ -36,7 +36,11 @@ KEYS = {
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"
 SHAPE = (2, 128, 128)  # polarity, x, y
-CLASSES = 11
+CLASS_NAMES = (
+    "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",
+    "left arm clockwise", "left arm counter clockwise", "arm roll", "air drums", "air guitar", "other gestures",
+)  # fmt: skip
+CLASSES = len(CLASS_NAMES)
 ROWS = 12  # of a label file: class 8 occurs twice
 RECORDINGS = {"train": 98, "test": 24}  # as published
 CLOCK_RESET = 500  # microseconds back, to where the recording began or before
@@ -103,6 +107,10 @@ def whole(settings):
     """Return the number of clips, by split, of the published recordings: 1,176 and 288 of all classes."""
     rows = ROWS - (CLASSES - settings["classes"])
     return {part: rows * count for part, count in RECORDINGS.items()}
+
+
+def class_names(config):
+    return CLASS_NAMES[: config["dataset"]["classes"]]
 
 
 def decode(data, name):

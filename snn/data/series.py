@@ -101,6 +101,10 @@ def measure(config):
     return {"classes": given.classes, "scaling": scaling.tolist(), "longest": max(map(len, given.values))}
 
 
+def class_names(config):
+    return config["measured"]["classes"]
+
+
 def load(config, device, shape):
     """Return the splits "train", "dev" and "test" of a dataset, and its name for the test line.
 

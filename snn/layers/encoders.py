@@ -81,3 +81,6 @@ class Delta(Layer):
     def _spike(self, v):
         slope = self.surrogate.gradient(v - 1, *self.surrogate.constants).detach()
         return (v > 1).to(v.dtype) + slope * (v - v.detach())
+
+
+ENCODERS = Population, Delta

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from snn.base.files import write_csv
 from snn.kernels.products import matrix_products
 from snn.look import drive
-from snn.look.plots import BLUE
+from snn.look.plots import BLUE, WIDTH
 
 PARTS = 20
 SHARES = torch.arange(1, PARTS + 1) / PARTS
@@ -54,7 +54,7 @@ def report(right, folder):
 
 
 def _picture(by_share):
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axis = figure.subplots()
     share, accuracy = zip(*((100 * line["share"], line["accuracy"]) for line in by_share))
     axis.plot(share, accuracy, "o-", ms=4, color=BLUE)

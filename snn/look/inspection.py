@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
 from snn.look.board import Board
 from snn.look.health import gradient_norms
@@ -18,12 +19,16 @@ from snn.look.recorder import record
 SAMPLES = 4  # number of test samples to look at
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><meta charset="utf-8"><title>{title}: {of}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }}
-figure {{ margin: 2.5em 0 }} img {{ max-width: 100%; height: auto }} figcaption {{ color: #444 }}
+figure {{ margin: 2.5em 0 }} img {{ width: 100% }} figcaption, dt {{ color: #444 }}
+dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1em }} dd {{ margin: 0; overflow-wrap: anywhere }}
 </style>
-<h1>{title}</h1><p>{text}</p>
+<h1>{title}</h1>
+<dl>
+{facts}
+</dl>
 {figures}
 </html>
 """
@@ -65,23 +70,54 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
 
-def inspect(seen, task, folder):
+def inspect(seen, task, folder, origin=None):
     """Write the pictures as PNG files and index.html to a folder; return the test Result.
 
     Args:
         seen: a View of the test split.
         task: what the network was trained for.
+        origin: what the page says about where the network is from, texts by name, such as its checkpoint.
     """
+    result, of_task = task.inspect(seen)
+    reported = task.report(seen, folder)
+    pictures = _of_filters(seen) | of_task | reported | _of_layers(seen, result, task)
+    captions = save_pictures(pictures, folder)
+    _add_to_board(folder, [name for name in reported if name in captions])
+    facts = {"dataset": f"{seen.config['dataset']['name']}, {len(seen.split):,} test samples"}
+    facts = (origin or {}) | facts | {"on the test set": task.summary(result)}
+    _write_page(folder, seen.config["experiment_name"], facts, captions)
+    return result
+
+
+def _of_filters(seen):
+    """Return the pictures of a network's synapse filters, as `Task.inspect` returns pictures."""
     from snn.look import plots  # imports matplotlib, which takes a second
 
-    result, of_task = task.inspect(seen)
-    captions = save_pictures(of_task, folder) | report(seen, task, folder)
+    if not plots.has_synapses(seen.net):
+        return {}
+    return {
+        "impulse_responses": (
+            lambda: plots.impulse_responses(seen.untrained, seen.net),
+            "Each synapse layer's response to a single spike, before and after training.",
+        ),
+        "coefficients": (
+            lambda: plots.coefficients(seen.untrained, seen.net),
+            "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; the line "
+            "marks the value before training. The outermost half percent at either end is drawn at the edge.",
+        ),
+    }
+
+
+def _of_layers(seen, result, task):
+    """Return the pictures of a network's layers at work, as `Task.inspect` returns pictures."""
+    from snn.look import plots
+
     pictures, trace = {}, vars(seen.trace)
     sample = {what: {name: value[:, 0] for name, value in by_layer.items()} for what, by_layer in trace.items()}
     if seen.trace.spikes:
         pictures |= {
             "rasters": (
-                lambda: plots.rasters(sample["spikes"]),
+                lambda: plots.rasters(seen.net, sample["spikes"]),
                 "Spikes of every layer for the first sample; for a large layer, only its busiest neurons, in order.",
             ),
             "neurons": (
@@ -90,21 +126,9 @@ def inspect(seen, task, folder):
                 "potential and reset, its threshold, and its spikes.",
             ),
             "firing_rates": (
-                lambda: plots.firing_rates(result.spikes, result.total, len(seen.x)),
+                lambda: plots.firing_rates(seen.net, result.spikes, result.total, len(seen.x)),
                 "Spikes per neuron and step in each layer, over the whole test set, and the share of neurons that "
                 "never spike.",
-            ),
-        }
-    if plots.has_synapses(seen.net):
-        pictures |= {
-            "impulse_responses": (
-                lambda: plots.impulse_responses(seen.untrained, seen.net),
-                "Each synapse layer's response to a single spike, before and after training.",
-            ),
-            "coefficients": (
-                lambda: plots.coefficients(seen.untrained, seen.net),
-                "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; the line "
-                "marks the value before training. The outermost half percent at either end is drawn at the edge.",
             ),
         }
     if any(parameter.requires_grad for parameter in seen.net.parameters()):
@@ -114,9 +138,7 @@ def inspect(seen, task, folder):
             "colour fall by orders of magnitude towards the input, on the left, it vanishes, and a layer with 0 does "
             "not learn, such as the filters behind silent neurons.",
         )
-    captions |= save_pictures({name: pictures[name] for name in pictures if name not in captions}, folder)
-    _write_page(folder, seen.config["experiment_name"], f"On the test set: {task.summary(result)}.", captions)
-    return result
+    return pictures
 
 
 def _gradient_norms(seen, task):
@@ -128,12 +150,15 @@ def _gradient_norms(seen, task):
 
 
 def report(seen, task, folder):
-    """Let a task report on a View to a run's folder, with pictures, also for TensorBoard; return their captions."""
-    captions = save_pictures(task.report(seen, folder), folder)
-    if captions:
+    """Let a task report on a View to a run's folder, with pictures, also for TensorBoard."""
+    _add_to_board(folder, save_pictures(task.report(seen, folder), folder))
+
+
+def _add_to_board(folder, names):
+    """Add saved pictures of these names to a run's TensorBoard files."""
+    if names:
         with Board(folder, None) as board:
-            board.add_pictures(Path(folder) / f"{name}.png" for name in captions)
-    return captions
+            board.add_pictures(Path(folder) / f"{name}.png" for name in names)
 
 
 def save_pictures(pictures, folder):
@@ -170,13 +195,15 @@ def _samples(split, batch_size, generator, wanted):
     return torch.stack(x, 1), torch.stack(targets, min(1, targets[0].dim()))
 
 
-def _write_page(folder, title, text, captions):
-    """Write index.html, with every picture and its caption embedded."""
+def _write_page(folder, title, facts, captions):
+    """Write index.html: texts by name, and every picture and its caption, embedded."""
     figures = "\n".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
         f'{base64.b64encode((Path(folder) / f"{name}.png").read_bytes()).decode()}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for name, caption in captions.items()
     )
-    page = PAGE.format(title=html.escape(title), text=html.escape(text), figures=figures)
+    facts = {name: html.escape(printable(text)) for name, text in facts.items()}
+    lines = "\n".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
+    page = PAGE.format(title=html.escape(title), of="; ".join(facts.values()), facts=lines, figures=figures)
     write_text(Path(folder) / "index.html", page)

@@ -147,7 +147,12 @@ def _run(own_config, network, task, args):
         _announce(trainer, device)
         trainer.fit()
         run_folder = trainer.run_folder
-    result, run_folder = _test(net, network, splits, settings, task, args.inspect, run_folder)
+        source = folder / "best.pt" if settings["save_checkpoint"] else "none (save_checkpoint is false)"
+        epoch = trainer.best["epoch"]
+    else:
+        epoch = saved.get("epoch", "unknown")
+    origin = {"checkpoint": f"{source}, epoch {epoch}", "command": f"python {shlex.join([sys.argv[0], *args.words])}"}
+    result, run_folder = _test(net, network, splits, settings, task, args.inspect and origin, run_folder)
     if args.train:
         best = trainer.best
         if ranks.rank() == 0:
@@ -155,7 +160,7 @@ def _run(own_config, network, task, args):
         figures = {part: best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
         print(f"best epoch {best['epoch']}: {scores}")
-        print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
+        print(f"checkpoint: {source}")
     if run_folder:
         print(f"run folder: {run_folder}")
     if result.ties:
@@ -182,9 +187,12 @@ def _announce(trainer, device):
         print(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
 
 
-def _test(net, network, splits, settings, task, inspect, run_folder):
-    """Test the network, with the pictures of --inspect and the task's report; return the Result and the run folder."""
-    if ranks.rank() or not (inspect or task.reports):
+def _test(net, network, splits, settings, task, origin, run_folder):
+    """Test the network, with the task's report; return the Result and the run folder.
+
+    Where `origin` says what the network is from, the pictures of --inspect and their page are made too.
+    """
+    if ranks.rank() or not (origin or task.reports):
         return loop.test(net, splits["test"], settings, task), run_folder
     run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
     device = next(net.parameters()).device
@@ -193,8 +201,8 @@ def _test(net, network, splits, settings, task, inspect, run_folder):
         generator=lambda: loop.data_generator(device, settings),
         test=lambda task: loop.test(net, splits["test"], settings, task),
     )  # fmt: skip
-    if inspect:
-        result = inspection.inspect(seen, task, run_folder)
+    if origin:
+        result = inspection.inspect(seen, task, run_folder, origin)
         print(f"look at {run_folder / 'index.html'}")
         return result, run_folder
     result = seen.test(task)

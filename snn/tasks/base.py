@@ -93,4 +93,4 @@ class Task:
 
         if not view.trace.spikes:
             return None
-        return "spikes", plots.rasters({name: spikes[:, 0] for name, spikes in view.trace.spikes.items()})
+        return "spikes", plots.rasters(view.net, {name: spikes[:, 0] for name, spikes in view.trace.spikes.items()})

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from snn.base.errors import UserError
+from snn.data import datasets
 from snn.look.drive import less_than_a_spike
 from snn.tasks.base import Task
 
@@ -29,8 +30,9 @@ class Classification(Task):
         return x
 
     def encoded(self, view):
-        """Return the spikes or values that a view's input is encoded in, `[T, B, *features]`."""
-        return view.x
+        """Return the spikes or values that a view's input is encoded in, `[T, B, *features]`; None if they are it."""
+        is_copy = (view.x == view.x[:1]).all()  # at every step
+        return None if is_copy else view.x
 
     def loss(self, y, targets):
         y, labels = self.counted(y, targets)
@@ -79,20 +81,20 @@ class Classification(Task):
         labels, answers, margins = (torch.cat(values) for values in answered.found)
         x, encoded = self.shown(view.x, view.targets), self.encoded(view)
         y, of_samples = self.counted(view.y, view.targets)
-        label = int(of_samples[0])
+        label, classes = int(of_samples[0]), plots.class_labels(datasets.class_names(view.config), y.shape[2])
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
         pictures = {
             "overview": (
-                lambda: plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes),
+                lambda: plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes, classes),
                 "A test sample's path through the network.",
             ),
             "samples": (
-                lambda: plots.samples(x, encoded, y, of_samples),
-                "Test samples: the input over all steps, the encoded spikes or values of its busiest lines, and how "
-                "often each output neuron spikes; the class with the most spikes is the answer (blue if right, orange "
-                "if wrong).",
+                lambda: plots.samples(x, encoded, y, of_samples, classes),
+                "Test samples: the input over all steps; its busiest lines, where it is encoded in spikes or other "
+                "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
+                "if right, orange if wrong).",
             ),
-            "confusion": (lambda: plots.confusion(labels, answers), "Test samples by class and answer."),
+            "confusion": (lambda: plots.confusion(labels, answers, classes), "Test samples by class and answer."),
         }
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
@@ -102,7 +104,9 @@ class Classification(Task):
         wrong = [n for n in margins.argsort().tolist() if answers[n] != labels[n]][:MISTAKES]
         if wrong:
             pictures["mistakes"] = (
-                lambda: plots.mistakes(self.shown(*view.samples(wrong)), [(labels[n], answers[n]) for n in wrong]),
+                lambda: plots.mistakes(
+                    self.shown(*view.samples(wrong)), [(labels[n], answers[n]) for n in wrong], classes
+                ),
                 "The worst mistakes: those where the right class has the fewest spikes relative to the answer.",
             )
         return result, pictures

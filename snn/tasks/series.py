@@ -2,6 +2,7 @@
 
 import torch
 
+from snn.layers.encoders import ENCODERS
 from snn.tasks.classification import Classification
 
 
@@ -19,8 +20,9 @@ class SeriesClassification(Classification):
         return x.masked_fill(~_before(x, targets[1]), float("nan"))
 
     def encoded(self, view):
-        """Return the spikes of the encoder, or of the first neurons if it has none."""
-        return next(iter(view.trace.spikes.values()))
+        """Return the spikes of the encoder; None if values go into the first synapses."""
+        first = next(iter(view.trace.spikes), "")
+        return view.trace.spikes[first] if isinstance(view.net.get_submodule(first), ENCODERS) else None
 
     def is_better(self, entry, than):
         """Keep the last epoch: a dev set of a few series is too coarse to choose one, and its figure stays honest."""
