@@ -57,6 +57,7 @@ python benchmarks/first_steps.py
 python benchmarks/direction.py
 
 # The demos.
-for script in snn_*.py associative_memory.py time_series.py; do
+for script in snn_*.py associative_memory.py; do
   python "$script" --demo
 done
+python time_series.py --demo --set ties=first
