@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from snn import config
 from snn.data import images, patterns
 from snn.kernels.products import matrix_products
-from snn.look.health import FiniteWatch
+from snn.run.finite import FiniteWatch
 from snn.run.graph import StepGraph, with_graph
 from snn.run.optimizers import make_optimizer
 from snn.tasks.classification import Classification

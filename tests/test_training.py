@@ -17,7 +17,8 @@ from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
 from snn.look import drive
-from snn.run import loop, optimizers
+from snn.run import optimizers
+from snn.run.step import evaluate
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 
@@ -42,7 +43,7 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = loop.run_epoch(net, split, resolve("hyperparameters.batch_size=5"), Classification(), torch.Generator())
+    result = evaluate(net, split, resolve("hyperparameters.batch_size=5"), Classification())
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
     assert result.score == (counts.argmax(1) == split.labels).sum()
@@ -53,7 +54,7 @@ def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    loop.run_epoch(net, make_split(8), resolve(), Classification(), torch.Generator())
+    evaluate(net, make_split(8), resolve(), Classification())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 

@@ -7,9 +7,12 @@ section (--demo), the checkpoint to evaluate (for what defines the network), --s
 import copy
 import difflib
 import json
+import os
 import re
 import reprlib
 from pathlib import Path
+
+import numpy
 
 from snn.base import yamls
 from snn.base.errors import UserError
@@ -80,8 +83,8 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     """Return the config of a run, every key present and checked.
 
     Args:
-        default_file: the experiment's own YAML.
-        config_file: a YAML overlay, applied key by key.
+        default_file: the experiment's own YAML, or what it would hold, a dict.
+        config_file: a YAML overlay, applied key by key, or a dict as well.
         demo: whether to overlay the `demo` section; the experiment's name then ends with `-demo`.
         overrides: strings `a.b=value`, the value in YAML.
         warn: called with one line for each thing that the user should know.
@@ -89,7 +92,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
 
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
-    own = read(default_file)
+    own, where = _settings_in(default_file)
     schema = schema_of(own)
     config = _filled({}, schema)
     sources = {} if sources is None else sources
@@ -99,11 +102,11 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         _lay_over(config, settings, source, warn, schema, sources)
 
     demo_settings = own.pop("demo", None)
-    lay_over(own, _shown(default_file))
+    lay_over(own, where)
     if config_file:
-        settings = read(config_file)
+        settings, where = _settings_in(config_file)
         demo_settings = settings.pop("demo", demo_settings)
-        lay_over(settings, str(config_file))
+        lay_over(settings, where)
     if demo:
         if demo_settings is None:
             raise UserError(f"--demo: {default_file} has no section demo, which says what to change for it")
@@ -127,6 +130,20 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
+
+
+def _settings_in(source):
+    """Return the settings in a YAML file or in a dict, and what an error calls it."""
+    if not isinstance(source, dict):
+        return read(source), _shown(source)
+    try:
+        return json.loads(json.dumps(source, default=_as_in_yaml)), "config"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config: {error}; it may hold strings, numbers, and lists and mappings of them") from None
+
+
+def _as_in_yaml(value):
+    return value.item() if isinstance(value, numpy.generic) else os.fspath(value)
 
 
 def _shown(path):

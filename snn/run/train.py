@@ -1,0 +1,176 @@
+"""Train a network and test its best epoch, in one call: for search tools, notebooks, and the command line."""
+
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from snn import checkpoint, experiments
+from snn.base import process, ranks
+from snn.base.errors import UserError
+from snn.base.files import shipped
+from snn.base.output import quiet, say
+from snn.config import resolve, shared
+from snn.data import datasets
+from snn.layers.start import initialize
+from snn.look import inspection
+from snn.run import folders
+from snn.run.passes import Result, data_generator
+from snn.run.step import evaluate
+from snn.run.trainer import Trainer
+from snn.tasks.classification import Classification
+
+
+class Run(NamedTuple):
+    """A training that has ended."""
+
+    metrics: list  # the rows of metrics.csv, a dict for each epoch
+    best: dict  # the row of the epoch that was best on dev
+    net: torch.nn.Module  # with that epoch's weights, in eval mode
+    folder: Path | None  # runs/<experiment_name>/<time>; None on ranks other than 0
+    config: dict  # all of it
+    learns: bool  # False if the last epochs were no better on dev than a network without spikes
+    test: Result | None  # of that network on the test split; None if it was not tested
+
+
+def train(network, config=None, task=None, splits=None, on_epoch=None, test=True, verbose=False):
+    """Train a network as `--train` does, and return a Run: `snn.train("snn_mlp_1", {"dataset": {"name": "digits"}})`.
+
+    It leaves the files that `--train` leaves, and prints only notes, on stderr, unless `verbose`. It may run in any
+    thread; runs at the same time in one process share torch's random numbers, and are not reproducible.
+
+    Args:
+        network: the name of an experiment that ships; or a function from a config to a network.
+        config: what differs from the experiment's config, or else from the defaults; nested as in the YAML, and also
+            complete, as from `snn.config.resolve`. For a function it needs experiment_name and dataset: {name}.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else Classification.
+        splits: "train", "dev" and "test", a `snn.data.base.Split` each, in place of the config's dataset. A dataset
+            module of your own is known to configs after `snn.data.datasets.add(module)`.
+        on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
+            last; what it raises ends the run, whose last checkpoint is complete.
+        test: whether to test the best epoch.
+        verbose: print what `--train` prints meanwhile.
+    Raises UserError for a mistake that the user can fix, `snn.Stopped` after SIGINT, SIGTERM or SIGHUP in the first
+    thread, and `snn.base.ranks.LostRank`.
+    """
+    process.tune()
+    with nullcontext() if verbose else quiet(), ranks.started():
+        if isinstance(network, str):
+            script = experiments.find(network)
+            if script is None:
+                names = ", ".join(experiments.NAMES)
+                raise UserError(f"no experiment {network!r:.50} ships: pass a function from a config, or {names}")
+            settings = resolve(shipped("configs") / f"{network}.yaml", config, warn=ranks.note)
+            network, task = script.network, task or getattr(script, "task", None)
+        else:
+            settings = resolve(config or {}, warn=ranks.note)
+        settings, net, splits, _ = prepared(network, settings, splits)
+        return trained(net, network, splits, settings, task or Classification(), None, on_epoch, test)
+
+
+def prepared(network, settings, splits=None, saved=None, source=None):
+    """Return the config, the network on its device, the splits, and the data's note for the test line.
+
+    Args:
+        network: from a config to the network.
+        settings: the resolved config; the one returned also holds what was measured of the dataset.
+        splits: in place of those of the config's dataset.
+        saved, source: a checkpoint whose weights the network gets, and its path.
+    """
+    device = find_device(settings["device"])
+    if settings["precision"] == "tf32" and device.type == "cpu":
+        ranks.note("precision tf32 is for CUDA: products run in float32")
+    batch_size = settings["hyperparameters"]["batch_size"]
+    if batch_size < ranks.ranks():
+        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
+    ranks.check_same(shared(settings))
+    torch.manual_seed(settings["pytorch_seed"])
+    settings = settings if splits else datasets.measured(settings)
+    net = network(settings)
+    if any(map(is_lazy, net.parameters())):
+        raise UserError(
+            "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
+            "net(torch.zeros(1, 1, 784)), before it is returned"
+        )
+    initialize(net, settings["hyperparameters"])
+    net.to(device)
+    if not settings["hyperparameters"]["train_bias"]:
+        for parameter_name, parameter in net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
+    if saved:
+        checkpoint.load_model(net, saved, source)
+    if ranks.rank():  # the ranks share the network, but not its dropout
+        torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
+    if splits:
+        return settings, net, datasets.checked(splits, "of your own"), ""
+    with ranks.one_first():
+        return settings, net, *datasets.load(settings, device, getattr(net, "input_shape", None))
+
+
+def trained(net, network, splits, settings, task, resume_from=None, on_epoch=None, test=True, inspect=False):
+    """Train what `prepared` returned, from a checkpoint on if there is one; return a Run."""
+    trainer = Trainer(net, splits, settings, task, resume_from)
+    _announce(trainer)
+    trainer.fit(on_epoch)
+    folder, best, result = trainer.run_folder, trainer.best, None
+    if test:
+        result, folder = tested(net, network, splits, settings, task, inspect, folder)
+        if ranks.rank() == 0:
+            folders.write_result(folder, settings["experiment_name"], splits, trainer.device, best["epoch"],
+                                 task.value(result), result.ties)  # fmt: skip
+    return Run(trainer.history, best, net.eval(), folder, settings, trainer.learns(), result)
+
+
+def _announce(trainer):
+    settings, done = trainer.config, len(trainer.history)
+    name, p = settings["experiment_name"], settings["hyperparameters"]
+    shared = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
+    sizes = ", ".join(f"{len(split)} {part}" for part, split in trainer.splits.items())
+    say(f"{name} on {trainer.device}: {sizes}{shared}")
+    if done >= p["epoch"]:
+        say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
+
+
+def tested(net, network, splits, settings, task, inspect=False, run_folder=None):
+    """Test the network, with the pictures of --inspect and the task's report; return the Result and the run folder."""
+    if ranks.rank() or not (inspect or task.reports):
+        return evaluate(net, splits["test"], settings, task), run_folder
+    run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
+    device = next(net.parameters()).device
+    seen = inspection.view(
+        net, network(settings).to(device), splits["test"], settings,
+        generator=lambda: data_generator(device, settings),
+        test=lambda task: evaluate(net, splits["test"], settings, task),
+    )  # fmt: skip
+    if inspect:
+        result = inspection.inspect(seen, task, run_folder)
+        say(f"look at {run_folder / 'index.html'}")
+        return result, run_folder
+    result = seen.test(task)
+    inspection.report(seen, task, run_folder)
+    return result, run_folder
+
+
+def find_device(name):
+    """Return the torch.device for `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises UserError for any other name, and for a device that is missing.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ranks.device_of_rank(name)
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if not match:
+        raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
+    count = torch.cuda.device_count()
+    if name != "cpu" and int(match[1] or 0) >= count:
+        raise UserError(
+            f"device {name} is missing: torch {torch.__version__} sees {count} CUDA devices; use --device cpu"
+        )
+    device = torch.device(name)
+    if match[1]:
+        torch.cuda.set_device(device)
+    return device
