@@ -61,7 +61,8 @@ def make_trainer(device, experiment, precision, batches):
 def seconds_of_pass(trainer, name):
     """Return the seconds of a pass, until the device has finished."""
     start = time.perf_counter()
-    whole, train = trainer.new_pass(name), name == "train"
+    trainer.passes.clear()
+    whole, train = trainer.pass_over(name), name == "train"
     trainer.parallel.train(train)
     with torch.set_grad_enabled(train):
         for batch in whole:

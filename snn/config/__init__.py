@@ -8,11 +8,11 @@ from snn.config.settings import (
     follow_checkpoint,
     get,
     of_checkpoint,
-    read,
     resolve,
     schema_of,
     shared,
 )  # fmt: skip
+from snn.config.sources import read
 
 __all__ = [
     "as_yaml", "changed", "check_resumed", "completed", "follow_checkpoint", "get", "of_checkpoint", "read",

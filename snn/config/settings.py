@@ -7,18 +7,14 @@ section (--demo), the checkpoint to evaluate (for what defines the network), --s
 import copy
 import difflib
 import json
-import os
 import re
 import reprlib
-from pathlib import Path
-
-import numpy
 
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.files import read_bytes, reading, user_path
 from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, plain, typed_path
 from snn.config.schema import EVERYWHERE
+from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.kernels import surrogates
 
@@ -34,7 +30,6 @@ FIXED_IN_PUBLISHED_CODE = {
     "mnist_config.max_rate": 1,
     "transform.RandomResizedCrop.interpolation": "bilinear",
 }
-LARGEST = 1 << 20  # bytes of a config
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
 
@@ -68,17 +63,6 @@ def keys_of(schema, prefix=""):
             yield from keys_of(entry, f"{prefix}{name}.")
 
 
-def read(path):
-    """Return the settings in a YAML file, as nested dicts."""
-    path = user_path(path)
-    with reading(f"config {path}: {{reason}}; --config_file, or the config_file of main, must name a YAML file", path):
-        text = read_bytes(path, LARGEST).decode("utf-8-sig")
-    settings = yamls.load(text, f"config {path}")
-    if not isinstance(settings, dict):
-        raise UserError(f"config {path}: holds no keys; see configs/snn_mlp_1.yaml")
-    return settings
-
-
 def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print, sources=None):
     """Return the config of a run, every key present and checked.
 
@@ -92,7 +76,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
 
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
-    own, where = _settings_in(default_file)
+    own, where = settings_in(default_file)
     schema = schema_of(own)
     config = _filled({}, schema)
     sources = {} if sources is None else sources
@@ -104,7 +88,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     demo_settings = own.pop("demo", None)
     lay_over(own, where)
     if config_file:
-        settings, where = _settings_in(config_file)
+        settings, where = settings_in(config_file)
         demo_settings = settings.pop("demo", demo_settings)
         lay_over(settings, where)
     if demo:
@@ -130,26 +114,6 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
-
-
-def _settings_in(source):
-    """Return the settings in a YAML file or in a dict, and what an error calls it."""
-    if not isinstance(source, dict):
-        return read(source), _shown(source)
-    try:
-        return json.loads(json.dumps(source, default=_as_in_yaml)), "config"
-    except (TypeError, ValueError) as error:
-        raise UserError(f"config: {error}; it may hold strings, numbers, and lists and mappings of them") from None
-
-
-def _as_in_yaml(value):
-    return value.item() if isinstance(value, numpy.generic) else os.fspath(value)
-
-
-def _shown(path):
-    """Return a path as people read it: relative to the current folder if it is inside."""
-    path = Path(path).resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def of_checkpoint(saved):

@@ -129,7 +129,7 @@ def _restore_running(trainer, running):
         if ranks.rank():  # rank 0 holds the counts of all
             numbers = {"batches": numbers["batches"]}
             spikes = {layer: torch.zeros_like(of_layer) for layer, of_layer in spikes.items()}
-        trainer.passes[name] = trainer.new_pass(name, numbers | {"spikes": spikes})
+        trainer.pass_over(name, numbers | {"spikes": spikes})
     if "dev" in trainer.passes and "train" not in trainer.passes:
         raise ValueError("it has counted dev before train")
 

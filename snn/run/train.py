@@ -47,8 +47,8 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
         config: what differs from the experiment's config, or else from the defaults; nested as in the YAML, and also
             complete, as from `snn.config.resolve`. For a function it needs experiment_name and dataset: {name}.
         task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else Classification.
-        splits: "train", "dev" and "test", a `snn.data.base.Split` each, in place of the config's dataset. A dataset
-            module of your own is known to configs after `snn.data.datasets.add(module)`.
+        splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
+            A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
         on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
             last; what it raises ends the run, whose last checkpoint is complete.
         test: whether to test the best epoch.

@@ -109,7 +109,7 @@ class Trainer:
         self.began = time.monotonic() - self.seconds
         self.lr = self.lr or learning_rate(self.optimizer)
 
-        train = self._pass("train")
+        train = self.pass_over("train")
         if "dev" not in self.passes:  # else this run was stopped on dev, and resumes there
             self.parallel.train()
             with self._finite(epoch):
@@ -117,7 +117,7 @@ class Trainer:
                     train.add(batch, *self._train(batch))
                     self._after_batch("train")
 
-        dev = self._pass("dev")
+        dev = self.pass_over("dev")
         self.net.eval()
         with torch.no_grad():
             for batch in dev:
@@ -136,19 +136,15 @@ class Trainer:
             self.scheduler.step()
         return sums, end
 
-    def _pass(self, name):
-        """Return the current epoch's pass over a split, which may have begun before the run was resumed."""
+    def pass_over(self, name, counts=None):
+        """Return the current epoch's pass over a split; a new one, or the rest of one that has counted `counts`."""
         if name not in self.passes:
             self.at_pass_start = self.generator.get_state()
-            self.passes[name] = self.new_pass(name)
+            self.passes[name] = Pass(
+                self.splits[name], self.task, self.config, self.generator, f"epoch {len(self.history)} {name}",
+                name == "train", self.preserved, counts,
+            )  # fmt: skip
         return self.passes[name]
-
-    def new_pass(self, name, counts=None):
-        """Return a pass over a split, or the rest of one that has counted this."""
-        return Pass(
-            self.splits[name], self.task, self.config, self.generator, f"epoch {len(self.history)} {name}",
-            name == "train", self.preserved, counts,
-        )  # fmt: skip
 
     def _after_batch(self, name):
         """Save, and stop after a signal, where it is time for it."""
