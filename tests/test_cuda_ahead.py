@@ -15,7 +15,7 @@ from scripts import ROOT, same
 from test_health import make_trainer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map
 
 from snn import config
 from snn.data import images, patterns
@@ -174,8 +174,9 @@ def overwriting(step):
 
     def run(x, *others):
         results = step(x, *others)
-        tree_map_only(torch.Tensor, torch.Tensor.copy_, kept.setdefault(x.shape, results), results)
-        return kept[x.shape]
+        return tree_map(
+            lambda old, new: old.copy_(new) if torch.is_tensor(old) else old, kept.setdefault(x.shape, results), results
+        )
 
     return run
 

@@ -15,7 +15,7 @@ from snn.base.files import shipped
 from snn.base.output import lasting
 from snn.data import datasets
 from snn.run.signals import Stopped
-from snn.run.train import prepared, tested, trained
+from snn.run.train import Experiment
 from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
@@ -108,9 +108,10 @@ def _run(own_config, network, task, args):
         raise UserError("--inspect runs in one process: leave out torchrun")
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
-    settings, net, splits, note = prepared(network, settings, saved=saved, source=source)
+    ready = Experiment(network, settings, task, saved=saved, source=source)
+    note = ready.note
     if args.train:
-        run = trained(net, network, splits, settings, task, saved, inspect=args.inspect)
+        run = ready.train(saved, inspect=args.inspect)
         result, run_folder = run.test, run.folder
         figures = {part: run.best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
@@ -119,7 +120,7 @@ def _run(own_config, network, task, args):
         if not run.learns:
             note = f"{note}, no better than without spikes".removeprefix(", ")
     else:
-        result, run_folder = tested(net, network, splits, settings, task, args.inspect)
+        result, run_folder = ready.test(args.inspect)
     if run_folder:
         print(f"run folder: {run_folder}")
     if result.ties:

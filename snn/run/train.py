@@ -2,6 +2,7 @@
 
 import re
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +45,8 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
 
     Args:
         network: the name of an experiment that ships; or a function from a config to a network.
-        config: what differs from the experiment's config, or else from the defaults; nested as in the YAML, and also
-            complete, as from `snn.config.resolve`. For a function it needs experiment_name and dataset: {name}.
+        config: what differs from the experiment's config, or, for a function, from the defaults: a dict, nested as in
+            a YAML, or the path of a YAML. One that `snn.config.resolve` has returned differs in nothing.
         task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else Classification.
         splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
             A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
@@ -67,91 +68,92 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             network, task = script.network, task or getattr(script, "task", None)
         else:
             settings = resolve(config or {}, warn=ranks.note)
-        settings, net, splits, _ = prepared(network, settings, splits)
-        return trained(net, network, splits, settings, task or Classification(), None, on_epoch, test)
+        experiment = Experiment(network, settings, task or Classification(), splits)
+        return experiment.train(on_epoch=on_epoch, test=test)
 
 
-def prepared(network, settings, splits=None, saved=None, source=None):
-    """Return the config, the network on its device, the splits, and the data's note for the test line.
+class Experiment:
+    """A network, what it is trained for, and its data, ready to be trained and tested.
 
     Args:
         network: from a config to the network.
-        settings: the resolved config; the one returned also holds what was measured of the dataset.
+        config: the resolved config; its attribute also holds what was measured of the dataset.
+        task: a `snn.tasks.base.Task`.
         splits: in place of those of the config's dataset.
         saved, source: a checkpoint whose weights the network gets, and its path.
     """
-    device = find_device(settings["device"])
-    if settings["precision"] == "tf32" and device.type == "cpu":
-        ranks.note("precision tf32 is for CUDA: products run in float32")
-    batch_size = settings["hyperparameters"]["batch_size"]
-    if batch_size < ranks.ranks():
-        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
-    ranks.check_same(shared(settings))
-    torch.manual_seed(settings["pytorch_seed"])
-    settings = settings if splits else datasets.measured(settings)
-    net = network(settings)
-    if any(map(is_lazy, net.parameters())):
-        raise UserError(
-            "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
-            "net(torch.zeros(1, 1, 784)), before it is returned"
-        )
-    initialize(net, settings["hyperparameters"])
-    net.to(device)
-    if not settings["hyperparameters"]["train_bias"]:
-        for parameter_name, parameter in net.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
-    if saved:
-        checkpoint.load_model(net, saved, source)
-    if ranks.rank():  # the ranks share the network, but not its dropout
-        torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
-    if splits:
-        return settings, net, datasets.checked(splits, "of your own"), ""
-    with ranks.one_first():
-        return settings, net, *datasets.load(settings, device, getattr(net, "input_shape", None))
 
+    def __init__(self, network, config, task, splits=None, saved=None, source=None):
+        self.network, self.task = network, task
+        self.device = find_device(config["device"])
+        if config["precision"] == "tf32" and self.device.type == "cpu":
+            ranks.note("precision tf32 is for CUDA: products run in float32")
+        batch_size = config["hyperparameters"]["batch_size"]
+        if batch_size < ranks.ranks():
+            raise UserError(
+                f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks"
+            )
+        ranks.check_same(shared(config))
+        torch.manual_seed(config["pytorch_seed"])
+        self.config = datasets.measured(config)
+        self.net = self._made().to(self.device)
+        if saved:
+            checkpoint.load_model(self.net, saved, source)
+        if ranks.rank():  # the ranks share the network, but not its dropout
+            torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
+        if splits:
+            self.splits, self.note = datasets.checked(splits, "of your own"), ""  # for the end of the test line
+            return
+        with ranks.one_first():
+            self.splits, self.note = datasets.load(self.config, self.device, getattr(self.net, "input_shape", None))
 
-def trained(net, network, splits, settings, task, resume_from=None, on_epoch=None, test=True, inspect=False):
-    """Train what `prepared` returned, from a checkpoint on if there is one; return a Run."""
-    trainer = Trainer(net, splits, settings, task, resume_from)
-    _announce(trainer)
-    trainer.fit(on_epoch)
-    folder, best, result = trainer.run_folder, trainer.best, None
-    if test:
-        result, folder = tested(net, network, splits, settings, task, inspect, folder)
-        if ranks.rank() == 0:
-            folders.write_result(folder, settings["experiment_name"], splits, trainer.device, best["epoch"],
-                                 task.value(result), result.ties)  # fmt: skip
-    return Run(trainer.history, best, net.eval(), folder, settings, trainer.learns(), result)
+    def _made(self):
+        """Return a new network, as it is before training."""
+        net, p = self.network(self.config), self.config["hyperparameters"]
+        if any(map(is_lazy, net.parameters())):
+            raise UserError(
+                "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
+                "net(torch.zeros(1, 1, 784)), before it is returned"
+            )
+        initialize(net, p)
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
+        return net
 
+    def train(self, resume_from=None, on_epoch=None, test=True, inspect=False):
+        """Train, from a checkpoint on if there is one, and return a Run; with the pictures of --inspect if asked."""
+        trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from)
+        name, done, p = self.config["experiment_name"], len(trainer.history), self.config["hyperparameters"]
+        sizes = ", ".join(f"{len(split)} {part}" for part, split in self.splits.items())
+        sharing = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
+        say(f"{name} on {self.device}: {sizes}{sharing}")
+        if done >= p["epoch"]:
+            say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
+        trainer.fit(on_epoch)
+        folder, best, result = trainer.run_folder, trainer.best, None
+        if test:
+            result, folder = self.test(inspect, folder)
+            if ranks.rank() == 0:
+                value = self.task.value(result)
+                folders.write_result(folder, name, self.splits, self.device, best["epoch"], value, result.ties)
+        return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
 
-def _announce(trainer):
-    settings, done = trainer.config, len(trainer.history)
-    name, p = settings["experiment_name"], settings["hyperparameters"]
-    shared = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
-    sizes = ", ".join(f"{len(split)} {part}" for part, split in trainer.splits.items())
-    say(f"{name} on {trainer.device}: {sizes}{shared}")
-    if done >= p["epoch"]:
-        say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
-
-
-def tested(net, network, splits, settings, task, inspect=False, run_folder=None):
-    """Test the network, with the pictures of --inspect and the task's report; return the Result and the run folder."""
-    if ranks.rank() or not (inspect or task.reports):
-        return evaluate(net, splits["test"], settings, task), run_folder
-    run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
-    device = next(net.parameters()).device
-    seen = inspection.view(
-        net, network(settings).to(device), splits["test"], settings,
-        generator=lambda: data_generator(device, settings),
-        test=lambda task: evaluate(net, splits["test"], settings, task),
-    )  # fmt: skip
-    if inspect:
-        result = inspection.inspect(seen, task, run_folder)
-        say(f"look at {run_folder / 'index.html'}")
+    def test(self, inspect=False, run_folder=None):
+        """Test, with the pictures of --inspect and the task's report; return the Result and the run folder."""
+        test = partial(evaluate, self.net, self.splits["test"], self.config)
+        if ranks.rank() or not (inspect or self.task.reports):
+            return test(self.task), run_folder
+        run_folder = run_folder or folders.new_run_folder(self.config["experiment_name"])
+        untrained = self.network(self.config).to(self.device)
+        generator = partial(data_generator, self.device, self.config)
+        seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
+        if inspect:
+            result = inspection.inspect(seen, self.task, run_folder)
+            say(f"look at {run_folder / 'index.html'}")
+            return result, run_folder
+        result = test(self.task)
+        inspection.report(seen, self.task, run_folder)
         return result, run_folder
-    result = seen.test(task)
-    inspection.report(seen, task, run_folder)
-    return result, run_folder
 
 
 def find_device(name):
