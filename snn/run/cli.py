@@ -106,9 +106,9 @@ def _run(own_config, network, task, args):
 
     if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect runs in one process: leave out torchrun")
+    ready = Experiment(network, settings, task, saved=saved, source=source)
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
-    ready = Experiment(network, settings, task, saved=saved, source=source)
     note = ready.note
     if args.train:
         run = ready.train(saved, inspect=args.inspect)
