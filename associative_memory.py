@@ -10,6 +10,8 @@ from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 from snn.tasks.association import Association
 
+task = Association()
+
 
 def network(config):
     """300-500-200-500-300: a synapse filter before every dense layer, a fixed filter after the last neurons."""
@@ -24,4 +26,4 @@ def network(config):
 
 
 if __name__ == "__main__":
-    main("associative_memory", network, Association())
+    main("associative_memory", network, task)

@@ -14,6 +14,8 @@ from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 from snn.tasks.gestures import Gestures
 
+task = Gestures()
+
 
 def network(config):
     """2x128x128 - P2 - 32C3-P2 - 64C3-P2 - 64C3-P2 - 64C3-P2 - classes x 10, averaged: a norm before hidden neurons."""
@@ -30,4 +32,4 @@ def network(config):
 
 
 if __name__ == "__main__":
-    main("snn_conv_2_gesture", network, Gestures())
+    main("snn_conv_2_gesture", network, task)

@@ -12,6 +12,8 @@ from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
 from snn.tasks.series import SeriesClassification
 
+task = SeriesClassification()
+
 
 def network(config):
     """Encoder - 128 - 128 - classes: a synapse filter before every dense layer, dropout after both hidden ones."""
@@ -25,4 +27,4 @@ def network(config):
 
 
 if __name__ == "__main__":
-    main("time_series", network, SeriesClassification())
+    main("time_series", network, task)

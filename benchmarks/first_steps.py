@@ -32,8 +32,9 @@ from snn.base import process  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data import datasets  # noqa: E402
 from snn.layers.start import initialize  # noqa: E402
-from snn.run import loop  # noqa: E402
 from snn.run.optimizers import make_optimizer  # noqa: E402
+from snn.run.passes import data_generator  # noqa: E402
+from snn.run.step import evaluate, forward  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
 MNIST = {"hyperparameters.batch_size": 16, "dataset.dev_size": 1000}
@@ -104,19 +105,19 @@ def train(name, start, seed, roots):
     initialize(net, settings["hyperparameters"])
     with contextlib.redirect_stdout(io.StringIO()):
         splits, _ = datasets.load(settings, device, net.input_shape)
-    generator, optimizer = loop.data_generator(device, settings), make_optimizer(settings, net)
+    generator, optimizer = data_generator(device, settings), make_optimizer(settings, net)
     batch_size, losses = settings["hyperparameters"]["batch_size"], []
     epochs = (splits["train"].batches(batch_size, generator, shuffle=True) for _ in repeat(None))
     for x, labels in islice(chain.from_iterable(epochs), steps):
         if change and not losses:
             change(net, x)
         optimizer.zero_grad()
-        loss, _, _ = loop.forward(net, task, settings, x, labels)
+        loss, _, _ = forward(net, task, settings, x, labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     with contextlib.redirect_stdout(io.StringIO()):
-        dev = loop.run_epoch(net, splits["dev"], settings, task, generator)
+        dev = evaluate(net, splits["dev"], settings, task)
     guessing = math.log(products(net)[-1].out_features)
     fallen = (n for n, mean in enumerate(means(losses), WINDOW) if mean < FALLEN * guessing)
     return {

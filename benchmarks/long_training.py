@@ -36,8 +36,9 @@ from snn.data import images  # noqa: E402
 from snn.kernels.products import matrix_products  # noqa: E402
 from snn.layers.layer import output_name  # noqa: E402
 from snn.look import board, health  # noqa: E402
-from snn.run import training  # noqa: E402
-from snn.run.loop import Result, run_epoch  # noqa: E402
+from snn.run.finite import FiniteWatch  # noqa: E402
+from snn.run.passes import Result  # noqa: E402
+from snn.run.trainer import Trainer  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
 
@@ -54,14 +55,20 @@ def make_trainer(device, experiment, precision, batches):
         torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
         torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
     )  # fmt: skip
-    return training.Trainer(net, {"train": split, "dev": split}, settings, Classification())
+    return Trainer(net, {"train": split, "dev": split}, settings, Classification())
 
 
 def seconds_of_pass(trainer, name):
     """Return the seconds of a pass, until the device has finished."""
     start = time.perf_counter()
-    net, train = (trainer.parallel, trainer._train) if name == "train" else (trainer.net, None)
-    run_epoch(net, trainer.splits[name], trainer.config, trainer.task, trainer.generator, train=train)
+    trainer.passes.clear()
+    whole, train = trainer.pass_over(name), name == "train"
+    trainer.parallel.train(train)
+    with torch.set_grad_enabled(train):
+        for batch in whole:
+            done = trainer._train(batch) if train else trainer.evaluate_step(batch.x, batch.targets, batch.state)
+            whole.add(batch, *done)
+    whole.result()
     return time.perf_counter() - start
 
 
@@ -116,7 +123,7 @@ def costs(trainer, repeat):
     trainer.best_model = trainer.net.state_dict()
 
     def unwatched():
-        with mock.patch.multiple(health.FiniteWatch, guard=lambda *_: None, note=lambda *_: None):
+        with mock.patch.multiple(FiniteWatch, guard=lambda *_: None, note=lambda *_: None):
             return seconds_of_pass(trainer, "train")
 
     def uncounted():

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import snn  # noqa: E402
 from snn.checkpoint.trained import network_of  # noqa: E402
 from snn.data import datasets, series  # noqa: E402
-from snn.run import loop  # noqa: E402
+from snn.run.step import evaluate  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 
@@ -34,7 +34,7 @@ def results(path, experiment, root):
     with contextlib.redirect_stdout(io.StringIO()):
         dev = datasets.load(settings, device, net.input_shape)[0]["dev"]
     task = SeriesClassification() if isinstance(dev, series.SeriesSplit) else Classification()
-    of_rules = [loop.test(net, dev, settings | {"ties": rule}, task) for rule in ("first", "potential")]
+    of_rules = [evaluate(net, dev, settings | {"ties": rule}, task) for rule in ("first", "potential")]
     data = settings["dataset"]["name"]
     return f"{settings['experiment_name'].removesuffix('-demo')}, {data}", settings["pytorch_seed"], task, of_rules
 

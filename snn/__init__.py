@@ -10,8 +10,10 @@ from snn.layers.products import Conv2d, Linear
 from snn.layers.sequential import Sequential
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.recorder import record
+from snn.run.signals import Stopped
+from snn.run.train import train
 
 __all__ = [
     "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Sequential",
-    "SpikingNeuron", "Synapse", "UserError", "load", "record", "stabilize", "surrogates",
+    "SpikingNeuron", "Stopped", "Synapse", "UserError", "load", "record", "stabilize", "surrogates", "train",
 ]  # fmt: skip

@@ -10,8 +10,8 @@ from benchmarks.networks import CASES
 from snn import kernels
 from snn.kernels import reference
 from snn.kernels.products import matrix_products
-from snn.run import training
 from snn.run.graph import StepGraph
+from snn.run.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -64,7 +64,7 @@ def test_a_graph_resumes_bit_for_bit(run, experiment, monkeypatch):
     data = ["--train", "--set", "checkpoint_every=1"]
     run(experiment, *data, "--set", "experiment_name=whole", settings={"device": "cuda"})
     assert run.status == 0
-    train, batches = training.Trainer._train, []
+    train, batches = Trainer._train, []
 
     def interrupted(self, batch):
         batches.append(batch.number)
@@ -73,7 +73,7 @@ def test_a_graph_resumes_bit_for_bit(run, experiment, monkeypatch):
         return train(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "_train", interrupted)
+        patch.setattr(Trainer, "_train", interrupted)
         run(experiment, *data, "--set", "experiment_name=parts", settings={"device": "cuda"})
     assert run.status
     run(experiment, *data, "--set", "experiment_name=parts", "--resume", settings={"device": "cuda"})

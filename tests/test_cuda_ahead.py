@@ -11,14 +11,16 @@ from unittest import mock
 
 import pytest
 import torch
-from scripts import ROOT
+from scripts import ROOT, same
+from test_health import make_trainer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
 
 from snn import config
 from snn.data import images, patterns
 from snn.kernels.products import matrix_products
-from snn.look.health import FiniteWatch
+from snn.run.finite import FiniteWatch
 from snn.run.graph import StepGraph, with_graph
 from snn.run.optimizers import make_optimizer
 from snn.tasks.classification import Classification
@@ -164,6 +166,31 @@ def test_a_graph_that_fails_is_left_out_and_says_so(capsys, monkeypatch):
     assert capsys.readouterr().err.count("note: steps run without a CUDA graph, which is slower") == 1
     assert optimizer.param_groups[0]["lr"] == 0.5 and not optimizer.param_groups[0]["capturable"]
     stream.assert_called_once()
+
+
+def overwriting(step):
+    """Return a step whose results the next call on a batch of this size overwrites, as a graph's are."""
+    kept = {}
+
+    def run(x, *others):
+        results = step(x, *others)
+        return tree_map(
+            lambda old, new: old.copy_(new) if torch.is_tensor(old) else old, kept.setdefault(x.shape, results), results
+        )
+
+    return run
+
+
+def test_a_training_takes_its_results_before_a_graph_overwrites_them(folder):
+    trainers = [make_trainer(folder / name, "hyperparameters.epoch=2") for name in "ab"]
+    for step in ("train_step", "evaluate_step"):
+        setattr(trainers[1], step, overwriting(getattr(trainers[1], step)))
+    for trainer in trainers:
+        trainer.fit()
+        for row in trainer.history:
+            del row["seconds"]
+    assert trainers[0].history == trainers[1].history
+    assert same(*(dict(trainer.net.state_dict()) for trainer in trainers))
 
 
 def test_float32_means_float32_in_every_product():

@@ -207,7 +207,7 @@ class TestCache:
     ],
 )
 def test_what_is_in_the_way_of_outputs_is_found_before_the_first_batch(run, block, monkeypatch):
-    monkeypatch.setattr("snn.run.loop.run_epoch", lambda *_: pytest.fail("a batch was trained"))
+    monkeypatch.setattr("snn.run.trainer.train_step", lambda *_: pytest.fail("a batch was trained"))
     block(run.folder)
     run("snn_mlp_1", "--train")
     assert run.status == 2 and "can't be written: a file or a dangling link is in the way" in run.err

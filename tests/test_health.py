@@ -19,7 +19,7 @@ from snn.data.images import ImageSplit
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
-from snn.run import training
+from snn.run.trainer import Trainer
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
 
@@ -168,7 +168,7 @@ def make_trainer(folder, *overrides, net=None, resume_from=None):
     split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
     if resume_from:
         checkpoint.load_model(net, resume_from, "last.pt")
-    return training.Trainer(net, {"train": split, "dev": split}, settings, Classification(), resume_from)
+    return Trainer(net, {"train": split, "dev": split}, settings, Classification(), resume_from)
 
 
 def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, capsys):

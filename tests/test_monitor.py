@@ -24,7 +24,7 @@ import snn
 from snn.data import datasets
 from snn.layers.encoders import Population
 from snn.look import health, inspection, plots
-from snn.run import loop
+from snn.run import train
 from snn.tasks import classification
 from snn.tasks.association import Association
 
@@ -252,10 +252,12 @@ def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeyp
         shown.update(inputs=inputs, answers=read)
         return plots.Figure()
 
-    original = loop.test
+    original = train.evaluate
     monkeypatch.setattr(classification, "_Answers", Spied)
     monkeypatch.setattr(plots, "mistakes", mistakes)
-    monkeypatch.setattr(loop, "test", lambda net, split, *others: splits.append(split) or original(net, split, *others))
+    monkeypatch.setattr(
+        train, "evaluate", lambda net, split, *others: splits.append(split) or original(net, split, *others)
+    )
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
     run("snn_mlp_1", "--inspect")
     assert run.status == 0, run.err

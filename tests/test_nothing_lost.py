@@ -401,7 +401,7 @@ def test_out_of_memory_is_one_line(run, monkeypatch):
     def fail(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr("snn.run.loop.run_epoch", fail)
+    monkeypatch.setattr("snn.run.trainer.train_step", fail)
     run("snn_mlp_1", "--train")
     assert run.status == 2 and run.err.splitlines()[-1].startswith(
         "error: out of memory: set hyperparameters.batch_size"

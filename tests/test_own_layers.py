@@ -23,7 +23,8 @@ from snn.kernels.surrogates import Surrogate, m
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
-from snn.run import loop, optimizers
+from snn.run import optimizers
+from snn.run.step import evaluate
 from snn.tasks.classification import Classification
 
 
@@ -460,7 +461,7 @@ def test_a_task_of_ones_own_is_inspected_by_its_own_score(trained, folder, monke
     split = make_split(12)
     settings, _ = resolve("hyperparameters.batch_size=5", "hyperparameters.length=5")
     seen = inspection.view(
-        net, net, split, settings, lambda: torch.Generator(), lambda task: loop.test(net, split, settings, task)
+        net, net, split, settings, lambda: torch.Generator(), lambda task: evaluate(net, split, settings, task)
     )
     assert inspection.inspect(seen, Everything(), folder).score == 12
 

@@ -21,7 +21,7 @@ from snn.base.errors import UserError
 from snn.checkpoint import published
 from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.data import images
-from snn.run import loop
+from snn.run.step import evaluate
 from snn.tasks.classification import Classification
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -183,7 +183,7 @@ def test_golden_mlp():
     with torch.no_grad():
         counts = net.eval()(x)[0].sum(0)
     assert np.abs(counts.numpy() - expected["spike_counts_first_100"]).sum() <= 3
-    correct = loop.test(net, split, settings, Classification()).score
+    correct = evaluate(net, split, settings, Classification()).score
     assert abs(correct - int(expected["test_correct"])) <= 2
 
 

@@ -3,6 +3,7 @@
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -21,8 +22,9 @@ from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
 from snn.look import drive
-from snn.run import loop, optimizers
+from snn.run import optimizers, passes
 from snn.run.cli import main
+from snn.run.step import evaluate
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 from snn_mlp_1 import network
@@ -48,7 +50,7 @@ def make_split(count):
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     net, split = make_net(), make_split(23)
-    result = loop.run_epoch(net, split, resolve("hyperparameters.batch_size=5"), Classification(), torch.Generator())
+    result = evaluate(net, split, resolve("hyperparameters.batch_size=5"), Classification())
     counts = net(split.images.float().div(255).view(23, 784).expand(5, -1, -1))[0].sum(0)
     assert result.total == 23
     assert result.score == (counts.argmax(1) == split.labels).sum()
@@ -56,10 +58,33 @@ def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():
     assert Classification().value(result) == 100 * result.score / 23
 
 
+def make_pass(count):
+    task, generator = Classification(), torch.Generator()
+    return passes.Pass(make_split(count), task, resolve("hyperparameters.batch_size=5"), generator, "dev")
+
+
+def test_a_pass_keeps_what_the_next_batch_overwrites():
+    """As a CUDA graph does, which has one place for its results."""
+    whole, sums, spikes = make_pass(13), torch.zeros(3, dtype=torch.float64), {"2": torch.zeros(10)}
+    for batch in whole:
+        sums.fill_(batch.number + 1), spikes["2"].fill_(10 * batch.number)
+        whole.add(batch, sums, None, spikes)
+    result = whole.result()
+    assert (result.total, result.score, result.ties) == (13, 6, 6) and result.spikes["2"].tolist() == [30] * 10
+
+
+def test_a_pass_that_is_left_closes_its_bar(monkeypatch):
+    monkeypatch.setattr(passes, "tqdm", bar := mock.MagicMock())
+    with pytest.raises(KeyError):
+        for _ in make_pass(13):
+            raise KeyError
+    bar.return_value.__exit__.assert_called_once()
+
+
 def test_evaluation_leaves_the_network_as_it_was():
     net = make_net()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    loop.run_epoch(net, make_split(8), resolve(), Classification(), torch.Generator())
+    evaluate(net, make_split(8), resolve(), Classification())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 

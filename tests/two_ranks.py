@@ -15,7 +15,8 @@ from snn.base import ranks
 from snn.data.encoders import bin_or, copy
 from snn.data.events import EventSplit
 from snn.data.images import ImageSplit
-from snn.run import loop
+from snn.run.passes import Pass
+from snn.run.step import evaluate_step, forward
 from snn.tasks.classification import Classification
 
 # 23 samples in batches of 11 leave one in the last batch: the second of two ranks has none of it.
@@ -56,17 +57,22 @@ def main(path):
             parallel = ranks.parallel(net)
             gradients, samples = [], []
 
-            def train_on(batch, net=net, parallel=parallel, gradients=gradients, samples=samples):
+            task, generator = Classification(), torch.Generator().manual_seed(ranks.own_seed(5))
+            train = Pass(split, task, settings, generator, "train", shuffle=True)
+            parallel.train()
+            for batch in train:
                 net.zero_grad()
-                loss, sums, end = loop.forward(parallel, Classification(), settings, batch.x, batch.targets)
+                loss, sums, end = forward(parallel, task, settings, batch.x, batch.targets)
                 (loss * batch.share).backward()
                 gradients.append({name: p.grad.clone() for name, p in net.named_parameters()})
                 samples.append(batch.x[0].flatten(1).clone())
-                return sums, end
-
-            generator = torch.Generator().manual_seed(ranks.own_seed(5))
-            train = loop.run_epoch(parallel, split, settings, Classification(), generator, train=train_on)
-            dev = loop.run_epoch(net, split, settings, Classification(), generator)
+                train.add(batch, sums, end)
+            dev = Pass(split, task, settings, generator, "dev")
+            net.eval()
+            with torch.no_grad():
+                for batch in dev:
+                    dev.add(batch, *evaluate_step(net, task, settings, batch.x, batch.targets))
+            train, dev = train.result(), dev.result()
             spikes = {name: value.tolist() for name, value in dev.spikes.items()}
             seen[name] = {
                 "gradients": gradients, "samples": samples, "train": [*train[:3]], "dev": [*dev[:3]], "spikes": spikes,

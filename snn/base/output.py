@@ -1,8 +1,11 @@
-"""Standard output and errors that may go away: a closed pipe or terminal, a log on a full disk."""
+"""Standard output and errors, which may go away: a closed pipe or terminal, a log on a full disk; or stay quiet."""
 
 import os
 import sys
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+
+_QUIET = ContextVar("quiet", default=False)  # of each thread
 
 
 class _Lasting:
@@ -58,3 +61,23 @@ def lasting():
         errors.flush()
         if output is not before[0]:
             sys.stdout, sys.stderr = before
+
+
+def say(text):
+    """Print how a run gets on, at once, unless it is a quiet one."""
+    if not is_quiet():
+        print(text, flush=True)
+
+
+def is_quiet():
+    return _QUIET.get()
+
+
+@contextmanager
+def quiet():
+    """Let `say` print nothing in the block, in this thread."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)

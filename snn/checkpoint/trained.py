@@ -1,6 +1,5 @@
 """Load a checkpoint's network in your own code."""
 
-import importlib
 from pathlib import Path
 
 from snn import experiments
@@ -49,15 +48,13 @@ def trained_network(checkpoint, settings, path, network):
 
 def network_of(experiment, path):
     """Return the function that makes an experiment's network; raise UserError if it is none of those that ship."""
-    try:
-        if experiment in experiments.NAMES:  # nothing else that a file names is imported
-            return importlib.import_module(f"snn.experiments.{experiment}").network
-    except (ImportError, AttributeError):
-        pass
-    raise UserError(
-        f"checkpoint {path} is of {experiment!r:.100}, which is not an experiment that ships: load it with its network "
-        "function, snn.load(path, network=...)"
-    )
+    script = experiments.find(experiment)
+    if script is None:
+        raise UserError(
+            f"checkpoint {path} is of {experiment!r:.100}, which is not an experiment that ships: load it with its "
+            "network function, snn.load(path, network=...)"
+        )
+    return script.network
 
 
 def _found(path):

@@ -10,12 +10,12 @@ from snn.config.settings import (
     follow_checkpoint,
     get,
     of_checkpoint,
-    read,
     resolve,
     schema_of,
     shared,
     values,
 )  # fmt: skip
+from snn.config.sources import read
 
 __all__ = [
     "as_yaml", "changed", "check", "check_resumed", "completed", "defaults", "follow_checkpoint", "get",

@@ -9,13 +9,12 @@ import difflib
 import json
 import re
 import reprlib
-from pathlib import Path
 
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.files import read_bytes, reading, user_path
 from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, plain, typed_path
 from snn.config.schema import EVERYWHERE
+from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.kernels import surrogates
 
@@ -31,7 +30,6 @@ FIXED_IN_PUBLISHED_CODE = {
     "mnist_config.max_rate": 1,
     "transform.RandomResizedCrop.interpolation": "bilinear",
 }
-LARGEST = 1 << 20  # bytes of a config
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
 NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
@@ -66,23 +64,12 @@ def keys_of(schema, prefix=""):
             yield from keys_of(entry, f"{prefix}{name}.")
 
 
-def read(path):
-    """Return the settings in a YAML file, as nested dicts."""
-    path = user_path(path)
-    with reading(f"config {path}: {{reason}}; --config_file, or the config_file of main, must name a YAML file", path):
-        text = read_bytes(path, LARGEST).decode("utf-8-sig")
-    settings = yamls.load(text, f"config {path}")
-    if not isinstance(settings, dict):
-        raise UserError(f"config {path}: holds no keys; see configs/snn_mlp_1.yaml")
-    return settings
-
-
 def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print, sources=None):
     """Return the config of a run, every key present and checked.
 
     Args:
-        default_file: the experiment's own YAML.
-        config_file: a YAML overlay, applied key by key.
+        default_file: the experiment's own YAML, or what it would hold, a dict.
+        config_file: a YAML overlay, applied key by key, or a dict as well.
         demo: whether to overlay the `demo` section; the experiment's name then ends with `-demo`.
         overrides: strings `a.b=value`, the value in YAML.
         warn: called with one line for each thing that the user should know.
@@ -90,7 +77,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
 
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
-    own = read(default_file)
+    own, where = settings_in(default_file)
     schema = schema_of(own)
     config = _filled({}, schema)
     sources = {} if sources is None else sources
@@ -100,11 +87,11 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         _lay_over(config, settings, source, warn, schema, sources)
 
     demo_settings = own.pop("demo", None)
-    lay_over(own, _shown(default_file))
+    lay_over(own, where)
     if config_file:
-        settings = read(config_file)
+        settings, where = settings_in(config_file)
         demo_settings = settings.pop("demo", demo_settings)
-        lay_over(settings, str(config_file))
+        lay_over(settings, where)
     if demo:
         if demo_settings is None:
             raise UserError(f"--demo: {default_file} has no section demo, which says what to change for it")
@@ -128,12 +115,6 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
-
-
-def _shown(path):
-    """Return a path as people read it: relative to the current folder if it is inside."""
-    path = Path(path).resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def of_checkpoint(saved):

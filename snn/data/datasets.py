@@ -57,19 +57,26 @@ def load(config, device, shape):
     loaded = dataset.load(config, device, shape)
     if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
-    splits, note = loaded
-    for part in ("train", "dev", "test"):
-        split, size = splits.get(part), config["dataset"].get(f"{part}_size")
-        if isinstance(split, Split) and (lacking := _lacking(split)):
-            raise UserError(f"dataset {name}: its split {part} lacks {', '.join(lacking)}, which each Split needs")
-        if not isinstance(split, Split) or not len(split):
-            what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
-            raise UserError(f"dataset {name}: its split {part} {what}")
+    splits, note = checked(loaded[0], name), loaded[1]
+    for part, split in splits.items():
+        size = config["dataset"].get(f"{part}_size")
         if size and size > len(split):
             ranks.note(f"dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples")
         if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
             splits = splits | {part: Subset(split, size)}
     return splits, note
+
+
+def checked(splits, name):
+    """Return a dataset's splits, by name; raise UserError if one of the three is missing or has no sample."""
+    for part in ("train", "dev", "test"):
+        split = splits.get(part)
+        if isinstance(split, Split) and (lacking := _lacking(split)):
+            raise UserError(f"dataset {name}: its split {part} lacks {', '.join(lacking)}, which each Split needs")
+        if not isinstance(split, Split) or not len(split):
+            what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
+            raise UserError(f"dataset {name}: its split {part} {what}")
+    return splits
 
 
 def _lacking(split):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from snn.base.errors import UserError
 from snn.base.files import check_size, reading, written_beside
+from snn.base.output import is_quiet, say
 
 FOLDER = Path("data/cache")
 VERSION = 2
@@ -79,13 +80,14 @@ def build(files, recordings, total, shape, skip_bad, title):
         skip_bad: count and leave out bad recordings; else the first one's UserError is raised.
     """
     start = time.monotonic()
-    print(f"{title}: reading the recordings, on first use only", flush=True)
+    say(f"{title}: reading the recordings, on first use only")
     with ExitStack() as stack:
         writers = {
             part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
             for part, path in files.items()
         }
-        for part, recording in tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=None):
+        bar = tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=is_quiet() or None)
+        for part, recording in bar:
             try:
                 if isinstance(recording, UserError):
                     raise recording
@@ -96,11 +98,11 @@ def build(files, recordings, total, shape, skip_bad, title):
                 writers[part].skipped += 1
     for part, path in files.items():
         writer = writers[part]
-        print(
+        say(
             f"{title}: {len(writer.offsets) - 1} {part} recordings, {writer.offsets[-1]:,} events, "
             f"{path.stat().st_size / 1e6:.1f} MB in {path}"
         )
-    print(f"{title}: read in {time.monotonic() - start:.1f} s", flush=True)
+    say(f"{title}: read in {time.monotonic() - start:.1f} s")
 
 
 class _Writer:

@@ -15,6 +15,7 @@ from torch.utils.data import random_split
 from snn.base.errors import UserError
 from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, size
+from snn.base.output import say
 from snn.data import encoders, event_cache
 from snn.data.base import Split, dataset_keys, root_key
 
@@ -121,7 +122,7 @@ def _simulated(dataset, root):
     """
     remove_unfinished(root.parent)
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        print(f"{root} is made, on first use only", flush=True)
+        say(f"{root} is made, on first use only")
         with made_beside(root) as folder:
             folder.mkdir()
             dataset.simulate(folder)
@@ -159,7 +160,7 @@ def _splits_of(part, file, dataset, config, device):
         )
     skipped = cached.skipped + len(wanted) - len(recordings)
     if skipped:
-        print(f"{skipped} bad {part} recordings are left out")
+        say(f"{skipped} bad {part} recordings are left out")
     if len(recordings) < 2:
         raise UserError(
             f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings; 2 are needed"
@@ -187,7 +188,7 @@ def _splits_of(part, file, dataset, config, device):
 
 def _print_count(part, count, dataset, settings):
     """Print the number of samples, and a note if the published dataset has more."""
-    print(f"{settings['name']}: {count:,} {part} samples")
+    say(f"{settings['name']}: {count:,} {part} samples")
     whole = dataset.whole(settings)[part]
     if settings["name"] == dataset.name and count < whole:
         missing = f"{whole - count:,} of the published {whole:,} {part} samples are not there"
@@ -213,7 +214,7 @@ def _train_and_dev(recordings, subjects, settings, dev_share):
         if not train:
             raise UserError("dataset.dev_split: too few subjects to hold some out; use random")
     by = "chosen at random" if how == "random" else f"of {len({subjects[n] for n in dev})} subjects"
-    print(f"{len(dev)} of {len(recordings)} training recordings, {by}, are for dev")
+    say(f"{len(dev)} of {len(recordings)} training recordings, {by}, are for dev")
     return train, dev
 
 

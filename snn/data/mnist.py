@@ -10,6 +10,7 @@ import torch
 
 from snn.base.errors import UserError
 from snn.base.files import reading, unfinished
+from snn.base.output import say
 
 TRAIN_DEV = (50_000, 10_000)
 COUNTS = {"train": sum(TRAIN_DEV), "t10k": 10_000}
@@ -57,7 +58,7 @@ def _download(root, raw):
     datasets, existed = _torchvision_datasets(), root.is_dir()
     try:
         with unfinished(root / "MNIST") as beside:
-            print(f"downloading MNIST into {root / 'MNIST'}", flush=True)
+            say(f"downloading MNIST into {root / 'MNIST'}")
             with reading(f"MNIST is not in {raw} and can't be downloaded ({{reason}}): try again, {BY_HAND}"):
                 datasets.MNIST(beside, download=True)
             raw.mkdir(parents=True, exist_ok=True)

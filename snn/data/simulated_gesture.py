@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from snn.base.output import is_quiet, say
 from snn.data import camera, gesture
 
 SEED = 42
@@ -57,9 +58,10 @@ def write(folder):
     """Write recordings, label files and trials lists to a folder."""
     generator = torch.Generator().manual_seed(SEED)
     people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
-    print(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights", flush=True)
+    say(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights")
     with tqdm(
-        total=len(people) * len(LIGHTS), desc="simulating an event camera", unit="recording", leave=False, disable=None
+        total=len(people) * len(LIGHTS), desc="simulating an event camera", unit="recording", leave=False,
+        disable=is_quiet() or None,
     ) as bar:  # fmt: skip
         names = {"train": [], "test": []}
         for subject, person in people.items():

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from snn.base.output import is_quiet, say
 from snn.data import camera, digits
 
 SEED = 42
@@ -18,9 +19,10 @@ def write(folder):
     """Write Train/<digit>/<number>.bin and Test/... to a folder."""
     generator = torch.Generator().manual_seed(SEED)
     parts = digits.read()
-    print(f"simulating {TRAIN + TEST} recordings of the embedded digits", flush=True)
+    say(f"simulating {TRAIN + TEST} recordings of the embedded digits")
     with tqdm(
-        total=TRAIN + TEST, desc="simulating an event camera", unit="recording", leave=False, disable=None
+        total=TRAIN + TEST, desc="simulating an event camera", unit="recording", leave=False,
+        disable=is_quiet() or None,
     ) as bar:  # fmt: skip
         for part, (images, labels), count in zip(("Train", "Test"), parts, (TRAIN, TEST)):
             for digit in range(10):

@@ -1,7 +1,18 @@
 """The experiments: `snn.experiments.snn_mlp_1` is snn_mlp_1.py, here when installed, beside the package in a clone."""
 
+import importlib
+
 from snn.base.files import shipped
 
 _CONFIGS = shipped("configs")
 __path__ = [str(_CONFIGS.parent)]
 NAMES = sorted(file.stem for file in _CONFIGS.glob("*.yaml"))
+
+
+def find(name):
+    """Return the script of an experiment that ships, as a module with `network`; None if there is none of this name."""
+    try:
+        script = importlib.import_module(f"{__name__}.{name}") if name in NAMES else None  # no other is imported
+    except ImportError:
+        return None
+    return script if hasattr(script, "network") else None

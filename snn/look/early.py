@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from snn.base.files import write_csv
+from snn.base.output import say
 from snn.kernels.products import matrix_products
 from snn.look import drive
 from snn.look.plots import BLUE, WIDTH
@@ -43,11 +44,11 @@ def report(right, folder):
     accuracy = 100 * right.double().mean(1)
     by_share = [{"share": round(s.item(), 2), "accuracy": round(a.item(), 2)} for s, a in zip(SHARES, accuracy)]
     shown = [line for line in by_share if line["share"] in PRINTED]
-    print("right after " + ", ".join(f"{line['share']:.0%} of each series: {line['accuracy']:.1f} %" for line in shown))
+    say("right after " + ", ".join(f"{line['share']:.0%} of each series: {line['accuracy']:.1f} %" for line in shown))
     settled = right.flip(0).cumprod(0).sum(0)  # number of last shares at which the answer is right
     if settled.any():
         delay = (PARTS + 1 - settled[settled > 0].double().median().item()) / PARTS
-        print(f"of the series that end right, half are right from {delay:.0%} of their length on")
+        say(f"of the series that end right, half are right from {delay:.0%} of their length on")
     write_csv(Path(folder) / "early.csv", by_share)
     caption = "Accuracy when the answer is taken early: after a share of each series."
     return {"early": (lambda: _picture(by_share), caption)}

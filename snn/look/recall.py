@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from snn.base.files import write_csv
+from snn.base.output import say
 from snn.data import patterns
 from snn.kernels.products import matrix_products
 from snn.layers.synapses import FirstOrderLowPass
@@ -112,9 +113,9 @@ def pictures(net, untrained, split, config, lines):
 def report(net, split, config, folder):
     """Print the table of recall and write it to the run's folder; return its rows."""
     lines = table(net, split, config)
-    print(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
-    print("  corruption   size   precision   recall      F1   van Rossum")
+    say(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
+    say("  corruption   size   precision   recall      F1   van Rossum")
     for line in lines:
-        print("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
+        say("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
     write_csv(Path(folder) / "recall.csv", lines)
     return lines

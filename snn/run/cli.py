@@ -2,13 +2,11 @@
 
 import argparse
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, config
 from snn.base import process, ranks
@@ -16,11 +14,8 @@ from snn.base.errors import UserError
 from snn.base.files import shipped
 from snn.base.output import lasting
 from snn.data import datasets
-from snn.layers.start import initialize
-from snn.look import inspection
-from snn.run import folders, loop
 from snn.run.signals import Stopped
-from snn.run.training import Trainer
+from snn.run.train import Experiment
 from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
@@ -110,64 +105,28 @@ def _run(own_config, network, task, args):
         print(config.as_yaml(settings, sources), end="")
         return
 
-    device = find_device(settings["device"])
-    if settings["precision"] == "tf32" and device.type == "cpu":
-        ranks.note("precision tf32 is for CUDA: products run in float32")
-    batch_size = settings["hyperparameters"]["batch_size"]
     if ranks.ranks() > 1 and args.inspect:
         raise UserError("--inspect runs in one process: leave out torchrun")
-    if batch_size < ranks.ranks():
-        raise UserError(f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks")
+    ready = Experiment(network, settings, task, saved=saved, source=source)
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
-    epochs = {"epochs done": len(saved["history"]) if args.resume else 0}
-    ranks.check_same(words | epochs | config.shared(settings))
-    torch.manual_seed(settings["pytorch_seed"])
-    settings = config.check(datasets.measured(settings))
-    net = network(settings)
-    if any(map(is_lazy, net.parameters())):
-        raise UserError(
-            "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
-            "net(torch.zeros(1, 1, 784)), before it is returned"
-        )
-    initialize(net, settings["hyperparameters"])
-    net.to(device)
-    if not settings["hyperparameters"]["train_bias"]:
-        for parameter_name, parameter in net.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and not parameter_name.endswith("bias"))
-    if saved:
-        checkpoint.load_model(net, saved, source)
-    if ranks.rank():  # the ranks share the network, but not its dropout
-        torch.manual_seed(ranks.own_seed(settings["pytorch_seed"]))
-    with ranks.one_first():
-        splits, note = datasets.load(settings, device, getattr(net, "input_shape", None))
-
-    run_folder = None
+    ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
+    note, command = ready.note, f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        trainer = Trainer(net, splits, settings, task, resume_from=saved)
-        _announce(trainer, device)
-        trainer.fit()
-        run_folder = trainer.run_folder
-        source = folder / "best.pt" if settings["save_checkpoint"] else "none (save_checkpoint is false)"
-        epoch = trainer.best["epoch"]
-    else:
-        epoch = saved.get("epoch", "unknown")
-    origin = {"checkpoint": f"{source}, epoch {epoch}", "command": f"python {shlex.join([sys.argv[0], *args.words])}"}
-    result, run_folder = _test(net, network, splits, settings, task, args.inspect and origin, run_folder)
-    if args.train:
-        best = trainer.best
-        if ranks.rank() == 0:
-            folders.write_result(run_folder, name, splits, device, best["epoch"], task.value(result), result.ties)
-        figures = {part: best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
+        run = ready.train(saved, inspect=command)
+        result, run_folder = run.test, run.folder
+        figures = {part: run.best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
-        print(f"best epoch {best['epoch']}: {scores}")
-        print(f"checkpoint: {source}")
+        print(f"best epoch {run.best['epoch']}: {scores}")
+        print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
+        if not run.learns:
+            note = f"{note}, no better than without spikes".removeprefix(", ")
+    else:
+        result, run_folder = ready.test(command)
     if run_folder:
         print(f"run folder: {run_folder}")
     if result.ties:
         decided = "the potential decides" if settings["ties"] == "potential" else "the first is the answer"
         print(f"ties: in {result.ties} of {result.total} test samples several classes have the most spikes; {decided}")
-    if args.train and not trainer.learns():
-        note = f"{note}, no better than without spikes".removeprefix(", ")
     print(task.test_line(result) + (f", {note}" if note else ""))
 
 
@@ -177,39 +136,6 @@ def _measured_as_then(saved, settings):
     return saved | datasets.measured(saved | {"dataset": saved["dataset"] | root})
 
 
-def _announce(trainer, device):
-    settings, done = trainer.config, len(trainer.history)
-    name, p = settings["experiment_name"], settings["hyperparameters"]
-    shared = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
-    sizes = ", ".join(f"{len(split)} {part}" for part, split in trainer.splits.items())
-    print(f"{name} on {device}: {sizes}{shared}")
-    if done >= p["epoch"]:
-        print(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
-
-
-def _test(net, network, splits, settings, task, origin, run_folder):
-    """Test the network, with the task's report; return the Result and the run folder.
-
-    Where `origin` says what the network is from, the pictures of --inspect and their page are made too.
-    """
-    if ranks.rank() or not (origin or task.reports):
-        return loop.test(net, splits["test"], settings, task), run_folder
-    run_folder = run_folder or folders.new_run_folder(settings["experiment_name"])
-    device = next(net.parameters()).device
-    seen = inspection.view(
-        net, network(settings).to(device), splits["test"], settings,
-        generator=lambda: loop.data_generator(device, settings),
-        test=lambda task: loop.test(net, splits["test"], settings, task),
-    )  # fmt: skip
-    if origin:
-        result = inspection.inspect(seen, task, run_folder, origin)
-        print(f"look at {run_folder / 'index.html'}")
-        return result, run_folder
-    result = seen.test(task)
-    inspection.report(seen, task, run_folder)
-    return result, run_folder
-
-
 def _own_or_shipped(folder):
     """Return the experiment's own best epoch, or the weights that ship with the project if there is none."""
     own, shipped = folder / "best.pt", WEIGHTS / f"{folder.name}.pt"
@@ -217,28 +143,6 @@ def _own_or_shipped(folder):
         return own
     ranks.note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
     return shipped
-
-
-def find_device(name):
-    """Return the torch.device for `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
-
-    Raises UserError for any other name, and for a device that is missing.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    name = ranks.device_of_rank(name)
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
-    if not match:
-        raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
-    count = torch.cuda.device_count()
-    if name != "cpu" and int(match[1] or 0) >= count:
-        raise UserError(
-            f"device {name} is missing: torch {torch.__version__} sees {count} CUDA devices; use --device cpu"
-        )
-    device = torch.device(name)
-    if match[1]:
-        torch.cuda.set_device(device)
-    return device
 
 
 def _parse(experiment, own_config, argv):

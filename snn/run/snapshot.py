@@ -14,7 +14,6 @@ from snn.checkpoint import check_tensors
 from snn.layers.state import map_tensors
 from snn.look import health
 from snn.run import folders
-from snn.run.loop import Counts
 from snn.run.optimizers import new_moments
 
 # What changes in a scheduler from step to step, and in the counts of a pass; how each is checked.
@@ -33,7 +32,7 @@ def capture(trainer):
     random = {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
-        "data": trainer.at_pass_start if trainer.counts else trainer.generator.get_state(),
+        "data": trainer.at_pass_start if trainer.passes else trainer.generator.get_state(),
     }
     preserved = trainer.preserved and map_tensors(torch.Tensor.cpu, trainer.preserved.state)
     return {
@@ -51,9 +50,9 @@ def capture(trainer):
         "run_folder": str(trainer.run_folder),
         "data": trainer.data,
         "running": {
-            "counts": {name: counts.total() for name, counts in trainer.counts.items()},
+            "counts": {name: of_pass.counts() for name, of_pass in trainer.passes.items()},
             "lr": trainer.lr,
-            "seconds": time.monotonic() - trainer.began if trainer.counts else 0,
+            "seconds": time.monotonic() - trainer.began if trainer.passes else 0,
         },
     }
 
@@ -132,8 +131,8 @@ def _restore_running(trainer, running):
         if ranks.rank():  # rank 0 holds the counts of all
             numbers = {"batches": numbers["batches"]}
             spikes = {layer: torch.zeros_like(of_layer) for layer, of_layer in spikes.items()}
-        trainer.counts[name] = Counts(trainer.device, **numbers, spikes=spikes)
-    if "dev" in trainer.counts and "train" not in trainer.counts:
+        trainer.pass_over(name, numbers | {"spikes": spikes})
+    if "dev" in trainer.passes and "train" not in trainer.passes:
         raise ValueError("it has counted dev before train")
 
 
@@ -150,7 +149,7 @@ def _after_a_sample(trainer):
 
 def _restore_random(trainer, saved):
     if checked("device", choice("cpu", "cuda"), saved["device"]) != trainer.device.type:
-        if trainer.counts:
+        if trainer.passes:
             raise UserError(
                 f"the checkpoint is from the middle of an epoch on {saved['device']}: resume it with --device "
                 f"{saved['device']}, not {trainer.device.type}"
@@ -175,7 +174,7 @@ def _restore_preserved(trainer, saved):
         ranks.note(f"ranks: {now} from now on, {before} so far{states}")
     elif trainer.preserved:
         kept = saved["preserved"][ranks.rank()]
-        if kept is None and not trainer.history and not trainer.counts:
+        if kept is None and not trainer.history and not trainer.passes:
             return
 
         def taken(own, kept):

@@ -34,7 +34,7 @@ class Task:
         return y
 
     def value(self, result):
-        """Return the metric of a whole pass, from its `snn.run.loop.Result`."""
+        """Return the metric of a whole pass, from its `snn.run.passes.Result`."""
         return result.loss
 
     def text(self, value):

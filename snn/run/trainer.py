@@ -5,19 +5,24 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch.optim import lr_scheduler
 
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
+from snn.base.output import say
 from snn.base.owner import owned
-from snn.layers.synapses import check_stabilizes, stabilize, unstable_filters
-from snn.look import health, inspection
+from snn.layers.synapses import check_stabilizes, unstable_filters
+from snn.look import inspection
 from snn.look.board import Board
-from snn.run import folders, loop, signals, snapshot
+from snn.run import folders, signals, snapshot
+from snn.run.finite import FiniteWatch, NotFinite, where_not_finite
 from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
+from snn.run.passes import Pass, data_generator, preserved_state
+from snn.run.step import evaluate_step, loss_of_silence, train_step
 
 PATIENCE = 3  # epochs without learning until a note says so
 
@@ -44,23 +49,24 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
-        self.watch = health.FiniteWatch(self.optimizer)
-        self.generator = loop.data_generator(self.device, config)
-        self.preserved = loop.preserved_state(config)
+        self.watch = FiniteWatch(self.optimizer)
+        self.generator = data_generator(self.device, config)
+        self.preserved = preserved_state(config)
         self.history = []  # a row of metrics.csv for each epoch
         self.best_model = None
         self.warned = False  # that the network does not learn
-        # Of the current epoch: what its passes have counted, by split; the generator's state when the last pass
-        # started; the learning rate and the time when the epoch started.
-        self.counts, self.at_pass_start, self.lr, self.began = {}, None, None, None
+        # Of the current epoch: its passes, by split; the generator's state when the last one started; the learning rate
+        # and the time when the epoch started.
+        self.passes, self.at_pass_start, self.lr, self.began = {}, None, None, None
         self.seconds = 0  # that the current epoch took before it was resumed
         self.owns_folder = False  # whether the checkpoints in the folder are this run's
         if resume_from:
             with reading(f"{self.folder / 'last.pt'} can't be resumed ({{reason}}): --test may still evaluate it"):
                 snapshot.restore(self, resume_from)
         self.parallel = ranks.parallel(net)
-        self.step = with_graph(self._step, net, self.optimizer, config, task)
-        self.evaluate = with_graph(partial(loop.evaluate, net, task, config), net, None, config, task)
+        step = partial(train_step, self.parallel, self.optimizer, self.watch, task, config)
+        self.train_step = with_graph(step, net, self.optimizer, config, task)
+        self.evaluate_step = with_graph(partial(evaluate_step, net, task, config), net, None, config, task)
 
     @property
     def best(self):
@@ -80,12 +86,14 @@ class Trainer:
         if len(last) < PATIENCE:
             return True
         if self.silence is None:
-            self.silence = loop.loss_of_silence(self.net, self.splits["dev"], self.config, self.task)
+            self.silence = loss_of_silence(self.net, self.splits["dev"], self.config, self.task)
         samples = len(self.splits["dev"])
         return any(self.task.learns(entry, self.silence, samples) for entry in last)
 
-    def fit(self):
+    def fit(self, on_epoch=None):
         """Train until the config's last epoch, keeping the best; the network then has the best epoch's weights.
+
+        After each epoch, `on_epoch` gets its row of metrics.csv, a dict; if it returns True, that epoch is the last.
 
         Raises Stopped after SIGINT, SIGTERM or SIGHUP, and UserError if a loss or gradient is not finite or
         a file can't be written. The last checkpoint is complete in all these cases.
@@ -93,22 +101,80 @@ class Trainer:
         with signals.noted() as self.noted, self._owned(), self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
                 self._epoch(epoch, board)
+                if on_epoch and ranks.largest(int(bool(on_epoch(dict(self.history[-1]))))):  # all ranks go on, or none
+                    break
         self.net.load_state_dict(self.best_model)
 
     def _epoch(self, epoch, board):
         self.began = time.monotonic() - self.seconds
         self.lr = self.lr or learning_rate(self.optimizer)
+
+        train = self.pass_over("train")
+        if "dev" not in self.passes:  # else this run was stopped on dev, and resumes there
+            self.parallel.train()
+            with self._finite(epoch):
+                for batch in train:
+                    train.add(batch, *self._train(batch))
+                    self._after_batch("train")
+
+        dev = self.pass_over("dev")
+        self.net.eval()
+        with torch.no_grad():
+            for batch in dev:
+                dev.add(batch, *self.evaluate_step(batch.x, batch.targets, batch.state))
+                self._after_batch("dev")
+
+        if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
+            self.scheduler.step()
+        self._end_epoch(epoch, train.result(), dev.result(), board)
+
+    def _train(self, batch):
+        """Train on a batch; return the sums of its losses, scores and ties, and the state that it ends with."""
+        sums, end = self.train_step(batch.x, batch.targets, batch.state, batch.share)
+        self.watch.note(batch)
+        if isinstance(self.scheduler, lr_scheduler.CyclicLR):
+            self.scheduler.step()
+        return sums, end
+
+    def pass_over(self, name, counts=None):
+        """Return the current epoch's pass over a split; a new one, or the rest of one that has counted `counts`."""
+        if name not in self.passes:
+            self.at_pass_start = self.generator.get_state()
+            self.passes[name] = Pass(
+                self.splits[name], self.task, self.config, self.generator, f"epoch {len(self.history)} {name}",
+                name == "train", self.preserved, counts,
+            )  # fmt: skip
+        return self.passes[name]
+
+    def _after_batch(self, name):
+        """Save, and stop after a signal, where it is time for it."""
+        batches, every = self.passes[name].batches, self.config["checkpoint_every"]
+        if number := ranks.largest(self.noted.signal):
+            self._save()
+            where = f"epoch {len(self.history)}, after batch {batches} of the {name} pass; {self._kept()}"
+            raise signals.Stopped(number, where, self.owns_folder)
+        if every and batches % every == 0:
+            self._save()
+
+    @contextmanager
+    def _finite(self, epoch):
+        """Raise UserError if the loss or gradient of a batch in the block, or a weight after it, is not finite."""
         try:
-            train = self._pass("train", epoch, self.parallel, self._train)
+            yield
             self.watch.check()
-        except health.NotFinite as failure:
-            raise UserError(self._where_not_finite(epoch, failure.batch)) from None
+        except NotFinite as failure:
+            batch = failure.batch
+            where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
+            raise UserError(
+                f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
+                f"{self._kept()}; start a new run with a lower {self._lr_key()}"
+            ) from None
         spoilt = [name for name, value in self.net.named_parameters() if not value.isfinite().all()]
         if spoilt:  # by the last step, whose gradient was finite
             raise UserError(f"epoch {epoch}: {spoilt[0]} is not finite after the last step; {self._kept()}")
-        dev = self._pass("dev", epoch, self.net)
-        if self.scheduler and not isinstance(self.scheduler, lr_scheduler.CyclicLR):
-            self.scheduler.step()
+
+    def _end_epoch(self, epoch, train, dev, board):
+        """Note and save an epoch with these Results, and say how it went."""
         silent = [name for name, spikes in dev.spikes.items() if not spikes.any()]
         unstable = unstable_filters(self.net)
         entry = {"epoch": epoch} | self.task.columns(train, dev)
@@ -120,20 +186,19 @@ class Trainer:
             "unstable_filters": unstable, "silent_layers": len(silent),
         }  # fmt: skip
         self.history.append(entry)
-        self.counts, self.lr, self.seconds = {}, None, 0
+        self.passes, self.lr, self.seconds = {}, None, 0
         is_best = self.best is entry
         if is_best:
             self.best_model = {name: value.clone() for name, value in self.net.state_dict().items()}
         if board:
             folders.write_metrics(self.run_folder, self.history)
         self._save(is_best)
-        print(
+        say(
             f"epoch {epoch}: train {self.task.summary(train)}, dev {self.task.summary(dev)}, lr {entry['lr']:.1e}, "
             f"{entry['seconds']:.1f} s"
             + (f", {unstable} unstable filters" if unstable else "")
             + (f", no spike in layer {', '.join(silent)}" if silent else "")
-            + (", best so far" if is_best else ""),
-            flush=True,
+            + (", best so far" if is_best else "")
         )
         if not self.warned and not self.learns():
             self.warned = True
@@ -164,56 +229,8 @@ class Trainer:
     def _picture(self):
         """Return TensorBoard's picture of the network at work on the first dev sample: (name, figure)."""
         dev, config = self.splits["dev"], self.config
-        seen = inspection.view(self.net, None, dev, config, lambda: loop.data_generator(self.device, config), count=1)
+        seen = inspection.view(self.net, None, dev, config, lambda: data_generator(self.device, config), count=1)
         return self.task.picture(seen)
-
-    def _pass(self, name, epoch, net, train=None):
-        """Run one pass of the current epoch, or the rest of it."""
-        if name == "train" and "dev" in self.counts:
-            return self.counts[name].result_of_all()
-        if name not in self.counts:
-            self.at_pass_start = self.generator.get_state()
-            self.counts[name] = loop.Counts(self.device)
-        counts, every = self.counts[name], self.config["checkpoint_every"]
-
-        def after_batch():
-            if number := ranks.largest(self.noted.signal):
-                self._save()
-                where = f"epoch {epoch}, after batch {counts.batches} of the {name} pass; {self._kept()}"
-                raise signals.Stopped(number, where, self.owns_folder)
-            if every and counts.batches % every == 0:
-                self._save()
-
-        return loop.run_epoch(
-            net, self.splits[name], self.config, self.task, self.generator, self.preserved, train,
-            f"epoch {epoch} {name}", counts, after_batch, self.evaluate,
-        )  # fmt: skip
-
-    def _train(self, batch):
-        """Train on a batch; return the sums of its losses and scores, and the state that it ends with."""
-        sums, end = self.step(batch.x, batch.targets, batch.state, batch.share)
-        self.watch.note(batch)
-        if isinstance(self.scheduler, lr_scheduler.CyclicLR):
-            self.scheduler.step()
-        return sums, end
-
-    def _step(self, x, targets, state=None, share=1):
-        """Do all of a training step that the device does."""
-        self.optimizer.zero_grad()
-        loss, sums, end = loop.forward(self.parallel, self.task, self.config, x, targets, state)
-        (loss * share).backward()
-        self.watch.guard(loss)
-        self.optimizer.step()
-        if self.config["hyperparameters"]["stable_filters"]:
-            stabilize(self.net)
-        return sums, end if self.preserved else None  # a state would keep what the backward needed
-
-    def _where_not_finite(self, epoch, batch):
-        where = health.where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
-        return (
-            f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
-            f"{self._kept()}; start a new run with a lower {self._lr_key()}"
-        )
 
     def _kept(self):
         last = self.folder / "last.pt"

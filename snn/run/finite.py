@@ -1,0 +1,88 @@
+"""Losses and gradients that are not finite: a run stops before they reach its weights, and says where they began."""
+
+import math
+
+import torch
+from torch.nn.utils import get_total_norm
+
+from snn.base import ranks
+from snn.layers.layer import hooked
+
+
+class NotFinite(Exception):
+    """A batch's loss or gradient is not finite; `batch` is what was passed to `note`."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+
+class FiniteWatch:
+    """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and all after it, until it stops.
+
+    It stops a batch later, since checking at once would make the CPU wait for the GPU.
+    """
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.failed = self.arrived = self.on_host = self.batch = None
+
+    def guard(self, loss):
+        """Let the optimizer change nothing from now on if the loss or a gradient is not finite.
+
+        Gradients must exist. All of it runs on the device. Returns 1 if this or an earlier batch failed, else 0.
+        """
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
+        failed = ~torch.isfinite(largest)  # the same on all ranks, which share their gradients
+        if ranks.ranks() == 1:
+            failed |= ~torch.isfinite(loss.detach())
+        if self.failed is None:
+            self.failed = torch.zeros((), device=failed.device)
+        self.failed.masked_fill_(failed, 1)
+        self.optimizer.found_inf = self.failed  # where it is 1, fused optimizers change nothing
+        return self.failed
+
+    def note(self, batch):
+        """Check the batch noted before; then note this one, whose step was taken. Raises NotFinite."""
+        self.check()
+        self.on_host, self.batch = self.failed.to("cpu", non_blocking=True, copy=True), batch
+        if self.failed.is_cuda:
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def check(self):
+        """Raise NotFinite if the loss or gradient of the batch noted last is not finite."""
+        if self.arrived:
+            self.arrived.synchronize()
+        if self.on_host:
+            raise NotFinite(self.batch)
+
+
+def where_not_finite(net, loss, x, targets, state):
+    """Return what became non-finite first in a failed batch, in the order of computation.
+
+    Args:
+        loss: from the network's output and the targets to the loss.
+        x, targets, state: the batch `[T, B, *]`, its targets, and the state it began with.
+    """
+    outputs = {}
+
+    def keep(name, _, __, output):
+        outputs[name] = output[0] if isinstance(output, tuple) else output
+
+    net.zero_grad()
+    with hooked(dict(net.named_children()), keep):
+        value = loss(net(x, state)[0], targets)
+    if not x.isfinite().all():
+        return "the input"
+    for name, layer in net.named_children():
+        for what, tensors in (("coefficients or weights", layer.parameters()), ("output", [outputs[name]])):
+            if not all(tensor.isfinite().all() for tensor in tensors):
+                return f"the {what} of layer {name} ({type(layer).__name__})"
+    if not value.isfinite():
+        return "the loss"
+    value.backward()
+    for name, layer in reversed(list(net.named_children())):
+        if not all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None):
+            return f"the gradient of layer {name} ({type(layer).__name__})"
+    return "an unknown place, since a second pass over the batch is finite"

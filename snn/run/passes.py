@@ -1,0 +1,125 @@
+"""One pass over a split: its batches, what it counts, and what a checkpoint keeps of an unfinished one."""
+
+import time
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from snn.base import ranks
+from snn.base.output import is_quiet, say
+from snn.layers.state import Preserved
+
+SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
+
+
+class Result(NamedTuple):
+    """The result of a pass over a split."""
+
+    loss: float  # mean over the samples
+    score: float  # sum over the samples of the task's score
+    total: int
+    spikes: dict  # of each neuron `[*features]`, by layer; empty after a training pass
+    ties: int = 0  # answers that several classes share; none after a training pass
+
+
+class Batch(NamedTuple):
+    """A batch, or this rank's share of one."""
+
+    number: int  # within the pass, from 0
+    x: torch.Tensor  # [T, B, *features]
+    targets: torch.Tensor
+    state: tuple | None  # that it starts from
+    share: float  # of the batch, 1 on a single rank; times the number of ranks, as DistributedDataParallel averages
+
+
+class Pass:
+    """One pass over a split, or the rest of one: iterate over its batches, and add the results of each.
+
+    Each rank counts its share of every batch. Shows its progress.
+
+    Args:
+        split: a `snn.data.base.Split`.
+        task: a `snn.tasks.base.Task`.
+        config: the resolved config, for the batch size.
+        generator: of the data's random numbers; for the rest of a pass, as it was when that pass started.
+        title: of the progress bar.
+        shuffle: whether batches come in random order.
+        preserved: carries the state from batch to batch; None starts every batch from zero.
+        counts: what `counts` returned of an unfinished pass, whose batches are skipped.
+    """
+
+    def __init__(self, split, task, config, generator, title, shuffle=False, preserved=None, counts=None):
+        self.split, self.task, self.generator, self.title = split, task, generator, title
+        self.shuffle, self.preserved, counts = shuffle, preserved, counts or {}
+        self.batch_size = config["hyperparameters"]["batch_size"]
+        self.batches, self.samples = counts.get("batches", 0), counts.get("samples", 0)
+        sums = [*counts.get("sums", ()), 0.0, 0.0, 0.0][:3]  # checkpoints from before ties were counted have two
+        self.sums = torch.tensor(sums, dtype=torch.float64, device=split.device)  # losses, scores, ties
+        self.spikes = {name: spikes.to(split.device) for name, spikes in counts.get("spikes", {}).items()}
+
+    def __iter__(self):
+        size, reported = len(self.split), time.monotonic()
+        bar = tqdm(
+            total=-(-size // self.batch_size), initial=self.batches, desc=self.title, unit="batch", leave=False,
+            disable=True if ranks.rank() or is_quiet() else None,
+        )  # fmt: skip
+        batches = self.split.batches(self.batch_size, self.generator, self.shuffle)
+        with bar:
+            for x, targets in islice(batches, self.batches, None):
+                samples, of_all = x.shape[1], min(self.batch_size, size - self.batches * self.batch_size)
+                state = self.preserved and self.preserved.take(samples)
+                yield Batch(self.batches, x, targets, state, samples * ranks.ranks() / of_all)
+                bar.update()
+                if time.monotonic() - reported > (SECONDS_BETWEEN_LINES if bar.disable else 1):
+                    reported = time.monotonic()
+                    status = self.task.summary(_result(self.samples, self.sums.tolist(), self.spikes))
+                    if bar.disable:
+                        done = min(self.batches * self.batch_size, size)
+                        say(f"{self.title}: {done}/{size} samples, {status}")
+                    else:
+                        bar.set_postfix_str(status)
+
+    def add(self, batch, sums, end, spikes=None):
+        """Count a batch: the sums of its samples' losses, scores and ties, its last state, and its spikes by layer.
+
+        Nothing but `end`, if states are preserved, is used later: a CUDA graph writes the next batch's over them.
+        """
+        if self.preserved:
+            self.preserved.keep(end)
+        self.batches += 1
+        self.samples += batch.x.shape[1]
+        self.sums += sums
+        for name, of_layer in (spikes or {}).items():
+            self.spikes[name] = self.spikes[name] + of_layer if name in self.spikes else of_layer.clone()
+
+    def counts(self):
+        """Return what all ranks have counted, as a checkpoint keeps it; all ranks must call it."""
+        samples = torch.tensor(float(self.samples), device=self.sums.device)
+        return {
+            "batches": self.batches,
+            "samples": int(ranks.total(samples)),
+            "sums": ranks.total(self.sums).tolist(),
+            "spikes": {name: ranks.total(spikes).cpu() for name, spikes in self.spikes.items()},
+        }
+
+    def result(self):
+        """Return the Result over all ranks; all ranks must call it."""
+        counts = self.counts()
+        return _result(counts["samples"], counts["sums"], counts["spikes"])
+
+
+def _result(samples, sums, spikes):
+    loss, score, ties = sums
+    return Result(loss / max(samples, 1), score, samples, spikes, int(ties))
+
+
+def data_generator(device, config):
+    """Return the generator of all random numbers in the data: order, augmentation, Poisson spikes."""
+    return torch.Generator(device).manual_seed(ranks.own_seed(config["pytorch_seed"]))
+
+
+def preserved_state(config):
+    """Return what carries the state from batch to batch; None if every batch starts from zero."""
+    return Preserved() if config["states"] == "preserved" else None

@@ -1,0 +1,69 @@
+"""One batch: forward, a step of training, an evaluation. Nothing here waits for the device."""
+
+from contextlib import nullcontext
+
+import torch
+
+from snn.kernels.products import matrix_products
+from snn.layers.synapses import stabilize
+from snn.look import drive, health
+from snn.run.passes import Pass, data_generator, preserved_state
+
+
+def train_step(net, optimizer, watch, task, config, x, targets, state=None, share=1):
+    """Train on a batch; return the sums of its samples' losses, scores and ties, and the state that it ends with.
+
+    Args:
+        watch: the optimizer's `FiniteWatch`.
+        x, targets, state, share: of a `snn.run.passes.Batch`.
+    """
+    optimizer.zero_grad()
+    loss, sums, end = forward(net, task, config, x, targets, state)
+    (loss * share).backward()
+    watch.guard(loss)
+    optimizer.step()
+    if config["hyperparameters"]["stable_filters"]:
+        stabilize(net)
+    return sums, end if config["states"] == "preserved" else None  # a state would keep what the backward needed
+
+
+def evaluate_step(net, task, config, x, targets, state=None):
+    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
+    spikes = {}
+    with health.spikes_counted(net, spikes):
+        _, sums, end = forward(net, task, config, x, targets, state)
+    return sums, end, spikes
+
+
+def forward(net, task, config, x, targets, state=None):
+    """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with."""
+    samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
+    with matrix_products(config["precision"], x.device), drive.recorded(net) if decides else nullcontext() as drives:
+        y, end = net(x, state)
+    loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
+    sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
+    settled = task.settled(y, drive.of_output(net, drives, y), targets) if decides else y
+    sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
+    sums[2] = 0 if net.training else task.ties(y, targets)
+    return loss, sums, end
+
+
+@torch.no_grad()
+def evaluate(net, split, config, task):
+    """Return the Result of a whole split; the same network, config and number of ranks always give the same."""
+    generator = data_generator(next(net.parameters()).device, config)
+    whole = Pass(split, task, config, generator, "test", preserved=preserved_state(config))
+    net.eval()
+    for batch in whole:
+        whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state))
+    return whole.result()
+
+
+@torch.no_grad()
+def loss_of_silence(net, split, config, task):
+    """Return the loss on a split's first batch of an output without spikes."""
+    batch = torch.arange(min(len(split), config["hyperparameters"]["batch_size"]), device=split.device)
+    x, targets = next(iter(split.batches_of([batch], data_generator(split.device, config))))
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        y = net.eval()(x)[0]
+    return task.loss(torch.zeros_like(y), targets).item()

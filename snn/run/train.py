@@ -1,0 +1,186 @@
+"""Train a network and test its best epoch, in one call: for search tools, notebooks, and the command line."""
+
+import re
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from snn import checkpoint, experiments
+from snn.base import process, ranks
+from snn.base.errors import UserError
+from snn.base.files import shipped
+from snn.base.output import quiet, say
+from snn.config import check, resolve, shared
+from snn.data import datasets
+from snn.layers.start import initialize
+from snn.look import inspection
+from snn.run import folders
+from snn.run.passes import Result, data_generator
+from snn.run.step import evaluate
+from snn.run.trainer import Trainer
+from snn.tasks.classification import Classification
+
+
+class Run(NamedTuple):
+    """A training that has ended."""
+
+    metrics: list  # the rows of metrics.csv, a dict for each epoch
+    best: dict  # the row of the epoch that was best on dev
+    net: torch.nn.Module  # with that epoch's weights, in eval mode
+    folder: Path | None  # runs/<experiment_name>/<time>; None on ranks other than 0
+    config: dict  # all of it
+    learns: bool  # False if the last epochs were no better on dev than a network without spikes
+    test: Result | None  # of that network on the test split; None if it was not tested
+
+
+def train(network, config=None, task=None, splits=None, on_epoch=None, test=True, verbose=False):
+    """Train a network as `--train` does, and return a Run: `snn.train("snn_mlp_1", {"dataset": {"name": "digits"}})`.
+
+    It leaves the files that `--train` leaves, and prints only notes, on stderr, unless `verbose`. It may run in any
+    thread; runs at the same time in one process share torch's random numbers, and are not reproducible.
+
+    Args:
+        network: the name of an experiment that ships; or a function from a config to a network.
+        config: what differs from the experiment's config, or, for a function, from the defaults: a dict, nested as in
+            a YAML, or the path of a YAML. One that `snn.config.resolve` has returned differs in nothing.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else Classification.
+        splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
+            A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
+        on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
+            last; what it raises ends the run, whose last checkpoint is complete.
+        test: whether to test the best epoch.
+        verbose: print what `--train` prints meanwhile.
+    Raises UserError for a mistake that the user can fix, `snn.Stopped` after SIGINT, SIGTERM or SIGHUP in the first
+    thread, and `snn.base.ranks.LostRank`.
+    """
+    process.tune()
+    with nullcontext() if verbose else quiet(), ranks.started():
+        if isinstance(network, str):
+            script = experiments.find(network)
+            if script is None:
+                names = ", ".join(experiments.NAMES)
+                raise UserError(f"no experiment {network!r:.50} ships: pass a function from a config, or {names}")
+            settings = resolve(shipped("configs") / f"{network}.yaml", config, warn=ranks.note)
+            network, task = script.network, task or getattr(script, "task", None)
+        else:
+            settings = resolve(config or {}, warn=ranks.note)
+        experiment = Experiment(network, settings, task or Classification(), splits)
+        return experiment.train(on_epoch=on_epoch, test=test)
+
+
+class Experiment:
+    """A network, what it is trained for, and its data, ready to be trained and tested.
+
+    Args:
+        network: from a config to the network.
+        config: the resolved config; its attribute also holds what was measured of the dataset.
+        task: a `snn.tasks.base.Task`.
+        splits: in place of those of the config's dataset.
+        saved, source: a checkpoint whose weights the network gets, and its path.
+    """
+
+    def __init__(self, network, config, task, splits=None, saved=None, source=None):
+        self.network, self.task = network, task
+        self.device = find_device(config["device"])
+        if config["precision"] == "tf32" and self.device.type == "cpu":
+            ranks.note("precision tf32 is for CUDA: products run in float32")
+        batch_size = config["hyperparameters"]["batch_size"]
+        if batch_size < ranks.ranks():
+            raise UserError(
+                f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks"
+            )
+        ranks.check_same(shared(config))
+        torch.manual_seed(config["pytorch_seed"])
+        self.config = check(datasets.measured(config))
+        self.net = self._made().to(self.device)
+        self.origin = None  # of the weights: a checkpoint and its epoch
+        if saved:
+            checkpoint.load_model(self.net, saved, source)
+            self.origin = f"{source}, epoch {saved.get('epoch', 'unknown')}"
+        if ranks.rank():  # the ranks share the network, but not its dropout
+            torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
+        if splits:
+            self.splits, self.note = datasets.checked(splits, "of your own"), ""  # for the end of the test line
+            return
+        with ranks.one_first():
+            self.splits, self.note = datasets.load(self.config, self.device, getattr(self.net, "input_shape", None))
+
+    def _made(self):
+        """Return a new network, as it is before training."""
+        net, p = self.network(self.config), self.config["hyperparameters"]
+        if any(map(is_lazy, net.parameters())):
+            raise UserError(
+                "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
+                "net(torch.zeros(1, 1, 784)), before it is returned"
+            )
+        initialize(net, p)
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
+        return net
+
+    def train(self, resume_from=None, on_epoch=None, test=True, inspect=None):
+        """Train, from a checkpoint on if there is one, and return a Run; `inspect` as in `test`."""
+        trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from)
+        name, done, p = self.config["experiment_name"], len(trainer.history), self.config["hyperparameters"]
+        sizes = ", ".join(f"{len(split)} {part}" for part, split in self.splits.items())
+        sharing = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
+        say(f"{name} on {self.device}: {sizes}{sharing}")
+        if done >= p["epoch"]:
+            say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
+        trainer.fit(on_epoch)
+        folder, best, result = trainer.run_folder, trainer.best, None
+        kept = trainer.folder / "best.pt" if self.config["save_checkpoint"] else "none (save_checkpoint is false)"
+        self.origin = f"{kept}, epoch {best['epoch']}"
+        if test:
+            result, folder = self.test(inspect, folder)
+            if ranks.rank() == 0:
+                value = self.task.value(result)
+                folders.write_result(folder, name, self.splits, self.device, best["epoch"], value, result.ties)
+        return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
+
+    def test(self, inspect=None, run_folder=None):
+        """Test, with the task's report; return the Result and the run folder.
+
+        With the command that asked for them as `inspect`, the pictures of --inspect and their page are made too.
+        """
+        test = partial(evaluate, self.net, self.splits["test"], self.config)
+        if ranks.rank() or not (inspect or self.task.reports):
+            return test(self.task), run_folder
+        run_folder = run_folder or folders.new_run_folder(self.config["experiment_name"])
+        untrained = self.network(self.config).to(self.device)
+        generator = partial(data_generator, self.device, self.config)
+        seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
+        if inspect:
+            origin = {"checkpoint": self.origin, "command": inspect}
+            result = inspection.inspect(seen, self.task, run_folder, origin)
+            say(f"look at {run_folder / 'index.html'}")
+            return result, run_folder
+        result = test(self.task)
+        inspection.report(seen, self.task, run_folder)
+        return result, run_folder
+
+
+def find_device(name):
+    """Return the torch.device for `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises UserError for any other name, and for a device that is missing.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ranks.device_of_rank(name)
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if not match:
+        raise UserError(f"device {name}: use auto, cpu, cuda or cuda:<number>")
+    count = torch.cuda.device_count()
+    if name != "cpu" and int(match[1] or 0) >= count:
+        raise UserError(
+            f"device {name} is missing: torch {torch.__version__} sees {count} CUDA devices; use --device cpu"
+        )
+    device = torch.device(name)
+    if match[1]:
+        torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,147 @@
+"""snn.train: what the command line does, in one call from Python."""
+
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scripts import TINY, same
+from test_health import make_trainer
+from test_training import make_net, make_split
+
+import snn
+from snn.config import resolve
+
+
+def network(config):
+    return make_net()
+
+
+def nested(settings):
+    """Return settings such as TINY as they are in a YAML."""
+    made = {}
+    for key, value in settings.items():
+        *groups, name = key.split(".")
+        group = made
+        for of in groups:
+            group = group.setdefault(of, {})
+        group[name] = value
+    return made
+
+
+def without_seconds(lines):
+    return [re.sub(r"[\d.]+ s\b", "", line) for line in lines]
+
+
+SMALL = nested(TINY)
+OWN = {"experiment_name": "own", "dataset": {"name": "digits"}, "device": "cpu", "hyperparameters": {"epoch": 2}}
+SPLITS = {"train": make_split(20), "dev": make_split(10), "test": make_split(8)}
+
+
+def test_it_does_what_the_command_line_does(run, folder, capsys):
+    lines = run("snn_mlp_1", "--train")
+    saved, metrics = run.checkpoint("snn_mlp_1", "best"), run.metrics("snn_mlp_1")
+    run.folder = folder / "python"
+    run.folder.mkdir()
+    run.monkeypatch.chdir(run.folder)
+    made = snn.train("snn_mlp_1", SMALL, verbose=True)
+    said, err = capsys.readouterr()
+    assert not err and without_seconds(said.splitlines()) == without_seconds(lines[:3])
+    assert lines[-1] == f"test accuracy: {100 * made.test.score / 24:.2f} % ({made.test.score:.0f}/24), embedded digits"
+    assert run.metrics("snn_mlp_1") == metrics and [row["epoch"] for row in made.metrics] == [0, 1]
+    assert made.best == made.metrics[saved["epoch"]] and not made.net.training
+    assert same({**made.net.state_dict()}, {**saved["model"]}) and made.config == saved["config"]
+    assert made.folder.resolve() == next(run.folder.glob("runs/snn_mlp_1/*"))
+    assert {"config.yaml", "metrics.csv", "result.json"} <= {file.name for file in made.folder.iterdir()}
+
+
+def test_an_experiment_has_its_own_task_and_nothing_is_printed(folder, capsys):
+    """Of a series the last epoch is the best, and a report on early answers belongs to its test."""
+    made = snn.train("time_series", {"hyperparameters": {"epoch": 2}, "device": "cpu"})
+    assert made.best is made.metrics[1] and (made.folder / "early.csv").exists()
+    assert made.config["measured"]["classes"] and capsys.readouterr() == ("", "")
+
+
+class TestOnEpoch:
+    def test_true_ends_the_run(self, folder):
+        rows = []
+        made = snn.train("snn_mlp_1", SMALL, on_epoch=lambda row: rows.append(row) or np.bool_(True))
+        assert rows == made.metrics and len(rows) == 1 and made.test.total == 24
+
+    def test_what_it_raises_comes_out_and_the_run_can_be_resumed(self, run):
+        class Pruned(Exception):
+            pass
+
+        def prune(row):
+            raise Pruned
+
+        run.monkeypatch.chdir(run.folder)
+        with pytest.raises(Pruned):
+            snn.train("snn_mlp_1", SMALL, on_epoch=prune)
+        assert run.checkpoint("snn_mlp_1")["epoch"] == 0
+        run("snn_mlp_1", "--train", "--resume")
+        assert run.status == 0 and len(run.metrics("snn_mlp_1")) == 2
+
+    def test_it_may_change_its_row(self, folder):
+        trainer = make_trainer(folder)
+        trainer.fit(on_epoch=lambda row: row.clear())
+        assert trainer.history[0]["epoch"] == 0
+
+
+def test_a_signal_stops_it(folder):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(snn.Stopped) as stop:
+        snn.train("snn_mlp_1", SMALL, on_epoch=lambda row: signal.raise_signal(signal.SIGTERM))
+    assert stop.value.saved and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_networks_and_data_of_ones_own_in_threads(folder, capsys):
+    """Two at a time; a config may hold what search tools draw, and paths."""
+
+    def trial(number):
+        config = OWN | {"experiment_name": f"trial_{number}", "checkpoint_base_path": folder / "kept"}
+        config["hyperparameters"] = {"epoch": np.int64(2), "batch_size": 8, "tau_m": np.float64(3.5)}
+        return snn.train(network, config, splits=SPLITS, test=number > 0)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(trial, range(3)))
+    assert [run.test and run.test.total for run in runs] == [None, 8, 8] and capsys.readouterr() == ("", "")
+    for number, run in enumerate(runs):
+        saved = torch.load(folder / f"kept/trial_{number}/last.pt", weights_only=True)
+        assert saved["epoch"] == 1 and saved["config"] == run.config
+        assert (run.folder / "result.json").exists() == (number > 0)
+
+
+def test_a_resolved_config_is_one_too_and_so_is_a_yaml(folder):
+    settings = resolve(OWN | {"hyperparameters": {"epoch": 1}})
+    (folder / "own.yaml").write_text(yaml.safe_dump(settings))
+    for config in (settings, "own.yaml"):
+        assert snn.train(network, config, splits=SPLITS).config == settings
+
+
+def poor(**changes):
+    return SPLITS | changes
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (partial(snn.train, "snn_mlp_3"), "no experiment 'snn_mlp_3' ships: .*snn_mlp_1"),
+        (partial(snn.train, "os"), "no experiment 'os' ships"),
+        (partial(snn.train, "snn_mlp_1", {"hyperparameters": {"epochs": 3}}), "config: hyperparameters.epochs: "),
+        (partial(snn.train, "snn_mlp_1", {"hyperparameters": 3}), "config: hyperparameters: keys and values expected"),
+        (partial(snn.train, "snn_mlp_1", {"hyperparameters": {"epoch": network}}), "config: .*it may hold strings"),
+        (partial(snn.train, network), "config: dataset.name: None is not allowed"),
+        (partial(snn.train, network, {"dataset": {"name": "digits"}}), "experiment_name"),
+        (partial(snn.train, network, OWN, splits=poor(dev=make_split(0))), "its split dev has no sample"),
+        (partial(snn.train, network, OWN, splits=poor(test=[1])), "its split test is list, not a Split"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_a_user_error_before_anything_is_written(folder, call, message):
+    with pytest.raises(snn.UserError, match=message):
+        call()
+    assert not list(folder.iterdir())
