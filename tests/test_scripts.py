@@ -124,7 +124,7 @@ def test_demo_writes_beside_the_real_results(run):
 
 
 def test_an_inspected_demo_trains_first(run, monkeypatch):
-    monkeypatch.setattr(inspection, "inspect", lambda seen, task, folder: seen.test(task))
+    monkeypatch.setattr(inspection, "inspect", lambda seen, task, folder, origin: seen.test(task))
     demo, best = ["snn_mlp_1", "--demo", "--inspect"], "checkpoint/snn_mlp_1-demo/best.pt"
     for number in range(2):  # in a fresh folder, and beside an older demo
         lines = run(*demo, settings={"hyperparameters.epoch": 1, "pytorch_seed": number})

@@ -246,11 +246,11 @@ def _draw_counts(axis, spikes, label, classes):
     _name_ticks(axis.yaxis, classes)
     axis.invert_yaxis()
     answered = f"answer {classes[answer]}" if counts.max() else "no output spike"
-    axis.set_title(f"label {classes[label]}, {answered}", fontsize=10)
+    axis.set_title(f"label {classes[label]},\n{answered}", fontsize=10)
 
 
-def _name_ticks(axis, classes):
-    axis.set_ticks(range(len(classes)), classes, fontsize=min(9, 120 / len(classes)))
+def _name_ticks(axis, classes, **style):
+    axis.set_ticks(range(len(classes)), classes, fontsize=min(8, 90 / len(classes)), **style)
 
 
 def picture(axis, x):
@@ -437,6 +437,7 @@ def coefficients(before, after):
             axis.axvline(start[0], color=ORANGE, lw=2)
             axis.set(xlabel=label, yticks=[])
             axis.tick_params("x", labelsize=7)
+            axis.locator_params("x", nbins=5)
         row[0].set_ylabel(layers[name])
     return figure
 
@@ -467,10 +468,9 @@ def confusion(labels, predictions, classes):
         color = "white" if share[label, answer] > 0.5 else "black"
         axis.text(answer, label, int(counts[label, answer]), ha="center", va="center", fontsize=8, color=color)
     axis.set(xlabel="answer", ylabel="label")
-    for side in axis.xaxis, axis.yaxis:
-        _name_ticks(side, classes)
-    if max(map(len, classes)) > 8:  # letters
-        axis.tick_params("x", rotation=30)
+    long = max(map(len, classes)) > 8  # letters
+    _name_ticks(axis.yaxis, classes)
+    _name_ticks(axis.xaxis, classes, **({"rotation": 30, "ha": "right"} if long else {}))
     return figure
 
 
