@@ -61,7 +61,6 @@ def make_trainer(device, experiment, precision, batches):
 def seconds_of_pass(trainer, name):
     """Return the seconds of a pass, until the device has finished."""
     start = time.perf_counter()
-    trainer.passes.clear()
     whole, train = trainer.pass_over(name), name == "train"
     trainer.parallel.train(train)
     with torch.set_grad_enabled(train):
@@ -69,6 +68,7 @@ def seconds_of_pass(trainer, name):
             done = trainer._train(batch) if train else trainer.evaluate_step(batch.x, batch.targets, batch.state)
             whole.add(batch, *done)
     whole.result()
+    trainer.passes.clear()
     return time.perf_counter() - start
 
 

@@ -166,7 +166,7 @@ def test_what_a_run_resumes_from(folder, run_in_dev, what):
         with pytest.raises(UserError, match="last.pt") as error:
             resume(content)
         assert "\n" not in str(error.value), (key, value)
-    assert resume(run_in_dev).counts.keys() == {"train", "dev"}
+    assert resume(run_in_dev).passes.keys() == {"train", "dev"}
 
 
 @pytest.mark.parametrize("name", ["a\0b", "", ".x", "-x", "a/b", "..", "\ud800", "x" * 300])
