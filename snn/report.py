@@ -18,7 +18,7 @@ from typing import NamedTuple
 from snn import config
 from snn.base.errors import UserError, printable
 from snn.base.files import read_bytes, reading, shipped, user_path, write_picture, write_text
-from snn.base.keys import checked, file_name, finite
+from snn.base.keys import checked, file_name, finite, size
 from snn.base.output import lasting
 
 CONFIGS = shipped("configs")
@@ -91,10 +91,10 @@ def _result(file):
         return {}
     result = json.loads(read_bytes(file))
     return {
-        "best_epoch": int(result["best_epoch"]),
+        "best_epoch": checked("best_epoch", size, result["best_epoch"]),
         "test": checked("test", finite, result["test"]),
-        "samples": [int(number) for number in result.get("samples", {}).values()],
-        "ties": int(result.get("test_ties", 0)),
+        "samples": [checked("samples", size, number) for number in result.get("samples", {}).values()],
+        "ties": checked("test_ties", size, result.get("test_ties", 0)),
         "on": str(result.get("on", "")),
         "commit": str(result.get("commit", "")),
     }

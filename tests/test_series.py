@@ -319,6 +319,8 @@ BAD_SERIES = {
     "too large to scale": (TRAIN + 9 * "1,1e200:3,4:up\n", "Toy_TRAIN.ts: channel 1 has values too large to scale"),
     "one of a class": (HEADER + "1,2:3,4:up\n1,2:3,4:down\n", "one series of each class.*set dataset.refit=true"),
     "empty value": (TRAIN + "1,:3,4:up\n", "line 17: channel 1: '' is not a finite number"),
+    "underscore": (TRAIN + "1,1_0:3,4:up\n", "line 17: channel 1: '1_0' is not a finite number"),
+    "other digits": (TRAIN + "1,\u0661\u0662:3,4:up\n", "line 17: channel 1: '.*' is not a finite number"),
     "one step": (TRAIN + "1:3:up\n", "line 17: a series of one step"),
     "empty": ("", "Toy_TRAIN.ts is empty"),
     "no series": (HEADER, "Toy_TRAIN.ts has no series"),

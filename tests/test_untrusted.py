@@ -9,11 +9,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
-from scripts import TINY
+from scripts import ROOT, TINY
 from test_config import resolve
 from test_health import make_trainer
 from test_report import write_run
@@ -22,10 +23,11 @@ from torch import nn
 import snn
 from snn import checkpoint, report
 from snn.base.errors import UserError
+from snn.base.files import written_beside
 from snn.base.keys import plain, typed_path
+from snn.checkpoint.__main__ import convert, release
 from snn.checkpoint.__main__ import main as checkpoint_main
-from snn.checkpoint.__main__ import release
-from snn.data import patterns
+from snn.data import event_cache, patterns
 from snn.run import folders
 
 TENSORS = {
@@ -131,6 +133,8 @@ ODD = {
            ("optimizer.param_groups.0.lr", torch.ones(2)), ("running.seconds", None)],
     "moments": [("optimizer.state", {}), ("optimizer.state.0", {}), ("optimizer.state.0.exp_avg", BAD),
                 ("optimizer.state.0.step", "x"), ("optimizer.state.0.exp_avg", torch.zeros(784, dtype=torch.int64)),
+                ("optimizer.state.0.step", torch.tensor(-1.0)), ("optimizer.state.0.step", torch.tensor(0.5)),
+                ("optimizer.state.0.exp_avg_sq", torch.full((784,), -1.0)), ("optimizer.state.99", {}),
                 ("optimizer.param_groups", []), ("optimizer", None)],
     "scheduler": [("scheduler.last_epoch", -5), ("scheduler._last_lr", math.inf), ("scheduler", {}),
                   ("scheduler", None)],
@@ -139,6 +143,7 @@ ODD = {
                ("random.0.data", torch.zeros(5056)), ("device", torch.ones(2)), ("device", "tpu")],
     "preserved": [("preserved", []), ("preserved", [None]), ("preserved", [(None,)]), ("preserved", [3])],
     "counts": [("running.counts.dev.spikes", {"2": torch.zeros(3)}), ("running.counts.train", {"batches": -1}),
+               ("running.counts.dev.samples", 1), ("running.counts.train.batches", 100),
                ("running.counts", {"dev": {"batches": 2}}), ("running.counts.train.sums", [1]), ("running", [])],
     "others": [("version", torch.ones(2)), ("data", []), ("epoch", "3")],
 }  # fmt: skip
@@ -167,6 +172,95 @@ def test_what_a_run_resumes_from(folder, run_in_dev, what):
             resume(content)
         assert "\n" not in str(error.value), (key, value)
     assert resume(run_in_dev).passes.keys() == {"train", "dev"}
+
+
+def test_moments_that_share_their_memory(folder, run_in_dev):
+    """A fused optimizer would write past the end of a tensor that is expanded from one value."""
+    content = copy.deepcopy(run_in_dev)
+    moments = content["optimizer"]["state"]
+    moments[0]["exp_avg"] = torch.zeros(1).expand(784)
+    moments[1]["exp_avg"] = moments[2]["exp_avg"] = torch.ones(784)
+    trainer = make_trainer(folder, *PRESERVED, resume_from=read_back(content))
+    kept = [trainer.optimizer.state[parameter]["exp_avg"] for parameter in list(trainer.net.parameters())[:3]]
+    assert all(value.untyped_storage().nbytes() == 4 * 784 for value in kept)
+    assert len({value.data_ptr() for value in kept}) == 3
+
+
+def read_back(content):
+    place = Path("checkpoint/snn_mlp_1")
+    place.mkdir(parents=True)
+    torch.save(content, place / "last.pt")
+    return checkpoint.load_to_resume(place, "snn_mlp_1")[0]
+
+
+def test_one_list_in_many_places(folder):
+    content, bomb = saved(), [1]
+    for _ in range(9):
+        bomb = [bomb] * 20
+    for change in ({"config": content["config"] | {"odd": bomb}}, {"history": bomb}):
+        with pytest.raises(UserError, match="c.pt"):
+            read(content | change)
+
+
+def test_a_network_that_the_config_does_not_fit(folder):
+    content = torch.load(ROOT / "weights/time_series.pt", weights_only=True)
+    content["config"]["hyperparameters"]["population"] = 2**31 - 1
+    torch.save(content, "large.pt")
+    del content["config"]["measured"]
+    content["config"]["dataset"]["name"], content["config"]["encoding"] = "digits", "copy"
+    torch.save(content, "digits.pt")
+    for file, message in (("large.pt", "population|0.gain|size|memory"), ("digits.pt", "can't be made: 'measured'")):
+        with pytest.raises(UserError, match=f"{file}: .*{message}"):
+            snn.load(file)
+    with pytest.raises(UserError, match="layer 0, Population.* is unknown to the public code"):
+        convert(ROOT / "weights/time_series.pt", "out")
+
+
+@pytest.mark.parametrize("target", [".", "/", ""])
+def test_a_target_that_is_a_folder(folder, target):
+    with pytest.raises(UserError, match="is a folder: name a file in it"):
+        release(ROOT / "weights/time_series.pt", target)
+
+
+class TestCaches:
+    SHAPE = (2, 34, 34)
+
+    @pytest.fixture
+    def cache(self, folder):
+        with written_beside("c.h5") as file, event_cache._Writer(file, self.SHAPE) as writer:
+            for n in range(3):
+                ones = np.ones(5, np.int64)
+                writer.add(event_cache.Recording(f"r{n}", n, 1000 * np.arange(5), ones, ones, ones))
+        return "c.h5"
+
+    def change(self, key, values):
+        with h5py.File("c.h5", "a") as file:
+            del file[key]
+            if isinstance(values, h5py.ExternalLink):
+                file[key] = values
+            else:
+                file.create_dataset(key, data=values)
+
+    @pytest.mark.parametrize(
+        "key, values, message", [
+            ("offsets", np.array([0, 2**63 - 1, -(2**63) + 11, 15]), "offsets do not fit"),
+            ("time", np.array([0, 2000, 1000, 3000, 4000] * 3, np.int32), "not in order"),
+            ("label", h5py.ExternalLink("other.h5", "label"), "column label is not in it"),
+        ],
+    )  # fmt: skip
+    def test_what_build_does_not_write(self, cache, key, values, message):
+        event_cache.read(cache, event_cache.COLUMNS, self.SHAPE, 10)
+        os.mkfifo("other.h5")
+        self.change(key, values)
+        with pytest.raises(UserError, match=message):
+            event_cache.read(cache, event_cache.COLUMNS, self.SHAPE, 10)
+
+    def test_a_column_that_is_not_stored(self, cache):
+        with h5py.File(cache, "a") as file:
+            del file["time"]
+            file.create_dataset("time", (1 << 40,), np.int32, chunks=(1 << 20,))
+        with pytest.raises(UserError, match="at most 0 are read"):
+            event_cache.read(cache, event_cache.COLUMNS, self.SHAPE, 10)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "", ".x", "-x", "a/b", "..", "\ud800", "x" * 300])

@@ -85,6 +85,8 @@ def unfinished(path):
     What killed processes left there is deleted first. Raises UserError for an OSError in the block.
     """
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{path} is a folder: name a file in it")
     beside = path.with_name(f".{path.name}.unfinished-{socket.gethostname()}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

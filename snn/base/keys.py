@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 REQUIRED = object()  # the default of a key that has none
 LARGEST_NUMBER = 3.4e38  # that float32 holds: networks compute in it
+MOST_VALUES = 1_000_000  # of a config, or a history
 LONGEST_NAME, LONGEST_PATH = 255, 1023  # bytes that every system takes
 
 # What a key affects, where that matters.
@@ -61,12 +62,19 @@ def file_name(value):
     return value
 
 
-def plain(value, depth=10):
-    """What YAML holds: strings, booleans, null, numbers of 64 bits, and lists and mappings of them, not too deep."""
+def plain(value, depth=10, left=None):
+    """What YAML holds: strings, booleans, null, numbers of 64 bits, and lists and mappings of them, not too deep.
+
+    `left` counts down how many more values there may be: a file can hold one list in many places.
+    """
+    left = [MOST_VALUES] if left is None else left
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"at most {MOST_VALUES:,} values")
     if isinstance(value, dict) and depth and all(isinstance(key, str) for key in value):
-        return {key: plain(item, depth - 1) for key, item in value.items()}
+        return {key: plain(item, depth - 1, left) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and depth:
-        return [plain(item, depth - 1) for item in value]
+        return [plain(item, depth - 1, left) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63 or not isinstance(value, (str, int, float, type(None))):
         raise ValueError("strings, numbers, and lists and mappings of them")
     return value

@@ -15,7 +15,7 @@ from snn.checkpoint.tensors import check_tensors
 from snn.kernels.surrogates import Gaussian
 from snn.layers.layer import is_stateful
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse
 
 KEYS = ("epoch", "snn_state_dict", "optimizer_state_dict", "loss")
 CELLS = {DualExpIIR: "dual_exp_iir_cell", FirstOrderLowPass: "first_order_low_pass_cell"}
@@ -96,6 +96,8 @@ def _names_and_constants(net):
 @torch.no_grad()
 def _output_shapes(net):
     """Return the shape `[*features]` of each layer's output."""
+    if not isinstance(net[0], Synapse):
+        raise UserError(f"layer 0, {net[0]}, is unknown to the public code: its checkpoints can't hold it")
     x, shapes = torch.zeros(1, 1, *net[0].shape, device=next(net.parameters()).device), []
     for layer in net.eval():
         x = layer(x)[0] if is_stateful(layer) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))

@@ -113,21 +113,32 @@ def sha256(path):
 
 def _unzipped(path):
     """Return what torch.load should read: the file itself (torch.save writes zips too), or the only file in a zip."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path) or _is_of_torch(path, path.stat().st_size):
         return path
     with zipfile.ZipFile(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if any(entry.filename.endswith("data.pkl") for entry in entries):
-            check_size(sum(entry.file_size for entry in entries), path.stat().st_size)  # torch.save compresses nothing
-            damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
-            if damaged:
-                raise ValueError(f"its part {damaged} is damaged")
-            return path
         if len(entries) != 1:
             raise ValueError(f"it is a zip of {len(entries)} files, one is expected: unpack it and name one")
         checked_entry(path, entries[0].filename)
         check_size(entries[0].file_size)
-        return io.BytesIO(archive.read(entries[0]))
+        inside = io.BytesIO(archive.read(entries[0]))
+    if zipfile.is_zipfile(inside):
+        _is_of_torch(inside, entries[0].file_size)
+    inside.seek(0)
+    return inside
+
+
+def _is_of_torch(file, size):
+    """Whether a zip of this size is one that torch.save writes; raise ValueError if it is damaged, or compressed."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if not any(entry.filename.endswith("data.pkl") for entry in entries):
+            return False
+        check_size(sum(entry.file_size for entry in entries), size)  # torch.save compresses nothing
+        damaged = archive.testzip()  # torch.load does not look at the checksums that torch.save writes
+        if damaged:
+            raise ValueError(f"its part {damaged} is damaged")
+    return True
 
 
 def load_to_resume(folder, experiment, warn=print):

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import torch
+
 from snn import experiments
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
 from snn.checkpoint import published
 from snn.checkpoint.store import load, load_model
+from snn.checkpoint.tensors import check_tensors
 from snn.data import datasets
 
 
@@ -38,12 +41,24 @@ def trained_network(checkpoint, settings, path, network):
     """
     settings = datasets.measured(settings)  # of a checkpoint from before it held that
     try:
+        like = None if published.is_published(checkpoint) else _without_memory(network, settings)
+        if like is not None:  # its sizes may be another network's, or a broken file's
+            check_tensors(checkpoint["model"], like.state_dict(), path)
         net = network(settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError, MemoryError) as error:
         raise UserError(f"checkpoint {path}: the network of its config can't be made: {error}") from None
     load_model(net, checkpoint, path)
     net.config = settings
     return net
+
+
+def _without_memory(network, settings):
+    """Return a network that has shapes alone; None if it can't be made so, such as one that looks at its values."""
+    try:
+        with torch.device("meta"):
+            return network(settings)
+    except Exception:
+        return None
 
 
 def network_of(experiment, path):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from snn.base.errors import UserError
 from snn.base.files import check_size, reading, written_beside
+from snn.base.keys import checked, size
 from snn.base.output import is_quiet, say
 
 FOLDER = Path("data/cache")
@@ -204,16 +205,20 @@ def read(path, columns, shape, classes):
     ):
         if file.attrs["version"] != VERSION:
             raise ValueError(f"of version {file.attrs['version']}, not {VERSION}")
-        check_size(sum(column.nbytes for column in file.values()), MOST_COMPRESSED * path.stat().st_size)
+        for key in (*TYPES, *STRINGS):  # a link, or values in another file, could be a pipe
+            column = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
+            if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
+                raise ValueError(f"its column {key} is not in it")
+            check_size(column.nbytes, MOST_COMPRESSED * column.id.get_storage_size())
         if any(file[key].dtype != dtype or file[key].ndim != 1 for key, dtype in TYPES.items()):
             raise ValueError("its columns have other types")
         strings = {key: [os.fsdecode(string) for string in file[key][:]] for key in STRINGS}
         cached = Cached(
             {key: file[key][:] for key in columns}, file["offsets"][:], file["label"][:], strings["name"],
-            strings["subject"], int(file.attrs["skipped"]),
+            strings["subject"], checked("skipped", size, file.attrs["skipped"].item()),
         )  # fmt: skip
         offsets, lengths = cached.offsets, {len(column) for column in cached.columns.values()}
-        if lengths - {offsets[-1]} or offsets[0] or (np.diff(offsets) < 1).any():
+        if lengths - {offsets[-1]} or offsets[0] or (offsets[1:] <= offsets[:-1]).any():
             raise ValueError("its offsets do not fit its columns")
         if not len(offsets) - 1 == len(cached.labels) == len(cached.names) == len(cached.subjects):
             raise ValueError("its labels do not fit its recordings")
@@ -224,4 +229,7 @@ def read(path, columns, shape, classes):
         ):
             if values.size and not 0 <= values.min() <= values.max() <= largest:
                 raise ValueError(f"its column {key} has values outside 0 to {largest}")
+        back = np.flatnonzero(cached.columns["time"][1:] < cached.columns["time"][:-1]) + 1
+        if not np.isin(back, offsets).all():
+            raise ValueError("its times are not in order within a recording")
     return cached

@@ -14,7 +14,7 @@ from torch.utils.data import random_split
 
 from snn.base.errors import UserError
 from snn.base.files import made_beside, read_bytes, remove_unfinished
-from snn.base.keys import Key, boolean, size
+from snn.base.keys import Key, boolean, integer
 from snn.base.output import say
 from snn.data import encoders, event_cache
 from snn.data.base import Split, dataset_keys, root_key
@@ -44,7 +44,7 @@ def dataset_section(names, root, holds, **others):
         root=root_key(root, holds),
         **others,
         skip_bad=Key(False, boolean, "leave out broken recordings, and count them; false: stop at the first"),
-        shift=Key(0, size, "move each training recording by up to this many pixels each way, at random; published: 0"),
+        shift=Key(0, integer(0, 128), "move training recordings by up to this many pixels each way; published: 0"),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from snn.base.errors import UserError
-from snn.base.files import check_size, checked_entry, read_bytes, reading
+from snn.base.files import LARGEST, check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice, integer
 from snn.data import events, simulated_gesture
 from snn.data.event_cache import Recording
@@ -45,6 +45,7 @@ ROWS = 12  # of a label file: class 8 occurs twice
 RECORDINGS = {"train": 98, "test": 24}  # as published
 CLOCK_RESET = 500  # microseconds back, to where the recording began or before
 DEV_SHARE = 128 / 1176  # of the training clips: 128 in the published split
+LARGEST_TABLE = 1 << 20  # bytes of a list or a label file
 PADDING = 1 << 20  # bytes that may follow the last entry of an archive
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 BOM = b"\xef\xbb\xbf"  # a byte-order mark
@@ -240,11 +241,12 @@ def _files(root, suffixes):
     # gzip checks the whole file's checksum at its end, which tarfile does not read
     with reading(broken, files[0]), gzip.open(files[0]) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for entry in archive:
-            check_size(entry.size)
+            check_size(entry.size, LARGEST if entry.name.endswith(".aedat") else LARGEST_TABLE)
             name = checked_entry(files[0], entry.name)
             if entry.issym() or entry.islnk():
                 checked_entry(files[0], entry.linkname)
-            if entry.isfile() and name.endswith(suffixes):
+            is_needed = not name.endswith(".txt") or PurePosixPath(name).name in LISTS.values()
+            if entry.isfile() and name.endswith(suffixes) and is_needed:
                 yield PurePosixPath(name).name, archive.extractfile(entry).read()
         check_size(len(content.read(PADDING + 1)), PADDING)
 

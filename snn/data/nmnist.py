@@ -118,6 +118,8 @@ def _recordings_in(archive):
             found.append((name, entry.file_size))
         else:
             archive.open(entry).close()  # that it has another name is checked, or a damaged one would go unnoticed
+    if len({name for name, _ in found}) < len(found):
+        raise ValueError("its directory has a name twice")
     return sorted(found)
 
 

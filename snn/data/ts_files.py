@@ -40,7 +40,7 @@ def read(path):
 
 
 def _text(path):
-    text = read_bytes(path).decode("utf-8-sig", errors="replace")  # comments may be in any encoding
+    text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")  # comments may be in any encoding
     if not text.strip():
         raise UserError(f"{path} is empty: get the dataset again")
     return text
@@ -59,6 +59,8 @@ def _header(path, lines):
             if not is_true or len(set(others[1:])) < 2:
                 raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed")
             classes = others[1:]
+            if not all(map(str.isprintable, classes)):
+                raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
         if word.lower() == "@data":
             if not classes:
                 raise UserError(f"{where}: there is no line @classLabel before @data: add it, with the classes' names")
@@ -85,7 +87,7 @@ def _numbers(where, channel, words):
         numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float64)
     except ValueError:
         numbers = None
-    if numbers is None or np.isinf(numbers).any():
+    if numbers is None or np.isinf(numbers).any() or not all(map(_is_number, words)):
         bad = next(word for word in words if not _is_number(word))
         raise UserError(f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? is a missing one")
     return numbers
@@ -93,7 +95,8 @@ def _numbers(where, channel, words):
 
 def _is_number(word):
     try:
-        return word.strip() == "?" or not math.isinf(float(word))
+        # Python also takes 1_0, and the digits of other scripts
+        return word.strip() == "?" or (word.isascii() and "_" not in word and not math.isinf(float(word)))
     except ValueError:
         return False
 

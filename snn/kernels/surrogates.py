@@ -52,7 +52,7 @@ def checked(surrogate):
     name = repr(surrogate) if is_dataclass(surrogate) else type(surrogate).__name__  # with the values of its fields
     try:
         constants = list(surrogate.constants)
-        values = formula(surrogate.gradient, m)(m.linspace(-2, 2, 9), *constants)
+        values = formula(surrogate.gradient, m)(m.linspace(-2, 2, 9, device="cpu"), *constants)
     except ValueError:
         raise
     except Exception as error:  # somebody else's formula raises anything

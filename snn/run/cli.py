@@ -111,22 +111,20 @@ def _run(own_config, network, task, args):
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     note, command = ready.note, f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
-    if args.train:
-        run = ready.train(saved, inspect=command)
-        result, run_folder = run.test, run.folder
+    run = ready.train(saved, inspect=command) if args.train else None
+    result, run_folder = (run.test, run.folder) if run else ready.test(command)
+    if result.ties:
+        decided = "the potential decides" if settings["ties"] == "potential" else "the first is the answer"
+        print(f"ties: in {result.ties} of {result.total} test samples several classes have the most spikes; {decided}")
+    if run:
         figures = {part: run.best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
         print(f"best epoch {run.best['epoch']}: {scores}")
         print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
         if not run.learns:
             note = f"{note}, no better than without spikes".removeprefix(", ")
-    else:
-        result, run_folder = ready.test(command)
     if run_folder:
         print(f"run folder: {run_folder}")
-    if result.ties:
-        decided = "the potential decides" if settings["ties"] == "potential" else "the first is the answer"
-        print(f"ties: in {result.ties} of {result.total} test samples several classes have the most spikes; {decided}")
     print(task.test_line(result) + (f", {note}" if note else ""))
 
 

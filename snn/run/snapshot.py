@@ -9,7 +9,7 @@ import torch
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
-from snn.base.keys import checked, choice, finite, list_of, not_negative, size
+from snn.base.keys import checked, choice, count, finite, list_of, not_negative, size
 from snn.checkpoint import check_tensors
 from snn.layers.state import map_tensors
 from snn.look import health
@@ -18,7 +18,7 @@ from snn.run.optimizers import new_moments
 
 # What changes in a scheduler from step to step, and in the counts of a pass; how each is checked.
 COUNTERS = {
-    "last_epoch": size, "_step_count": size, "T_cur": size, "T_i": size,
+    "last_epoch": size, "_step_count": size, "T_cur": size, "T_i": count,
     "_last_lr": list_of(not_negative, "a list of learning rates"),
 }  # fmt: skip
 COUNTS = {
@@ -116,7 +116,13 @@ def _restore_optimizer(trainer, saved):
     if unknown := saved["state"].keys() - range(first):
         raise ValueError(f"its optimizer has moments of parameter {unknown.pop()}, of {first}")
     check_tensors(found, own, _path(trainer))
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    for name, value in found.items():
+        counts = name.startswith("step ")
+        if (counts or name.startswith("exp_avg_sq ")) and ((value < 0).any() or (counts and value % 1)):
+            raise ValueError(f"its optimizer has a {name} that is {'no count' if counts else 'below 0'}")
+    # Of their own memory: the optimizer writes to them, and a file's may share theirs.
+    state = {n: {name: value.clone() for name, value in moments.items()} for n, moments in saved["state"].items()}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _restore_running(trainer, running):
@@ -125,6 +131,10 @@ def _restore_running(trainer, running):
     trainer.seconds = checked("seconds", not_negative, running["seconds"])
     for name, counts in running["counts"].items():
         numbers = {key: checked(key, COUNTS[key], value) for key, value in counts.items() if key != "spikes"}
+        size_of_batch, samples = trainer.config["hyperparameters"]["batch_size"], len(trainer.splits[name])
+        batches = numbers["batches"]
+        if batches > -(-samples // size_of_batch) or numbers["samples"] != min(batches * size_of_batch, samples):
+            raise ValueError(f"it has counted {numbers['samples']} samples in {batches} batches of {name}")
         spikes = counts.get("spikes", {})
         if spikes:
             check_tensors(spikes, _after_a_sample(trainer)[1], _path(trainer))
