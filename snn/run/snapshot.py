@@ -133,8 +133,9 @@ def _restore_running(trainer, running):
         numbers = {key: checked(key, COUNTS[key], value) for key, value in counts.items() if key != "spikes"}
         size_of_batch, samples = trainer.config["hyperparameters"]["batch_size"], len(trainer.splits[name])
         batches = numbers["batches"]
-        if batches > -(-samples // size_of_batch) or numbers["samples"] != min(batches * size_of_batch, samples):
-            raise ValueError(f"it has counted {numbers['samples']} samples in {batches} batches of {name}")
+        expected = min(batches * size_of_batch, samples)
+        if batches > -(-samples // size_of_batch) or numbers.get("samples", expected) != expected:
+            raise ValueError(f"it has counted {numbers.get('samples')} samples in {batches} batches of {name}")
         spikes = counts.get("spikes", {})
         if spikes:
             check_tensors(spikes, _after_a_sample(trainer)[1], _path(trainer))
