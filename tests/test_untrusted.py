@@ -72,6 +72,7 @@ CONFIGS = [
     ({"pytorch_seed": 10**400}, "it may hold strings, numbers"), ({"pytorch_seed": torch.tensor(2)}, "it may hold"),
     ({"hyperparameters": {"threshold": math.nan}}, "hyperparameters.threshold: nan"),
     ({"hyperparameters": {"tau_m": 1, "tau_s": 2}}, "hyperparameters.tau_m: 1"),
+    ({"dataset": []}, "dataset.name is missing"), ({"dataset": {"name": 5}}, "dataset.name is missing"),
     ({"hyperparameters": 5}, "hyperparameters: keys and values expected"),
     ({"hyperparameters": {"neuron": "nowhere.X"}}, "No module named 'nowhere'"),
     ({"hyperparameters": {"surrogate_arguments": {"sigma": torch.tensor(1.0)}}}, "it may hold"),

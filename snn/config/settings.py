@@ -127,6 +127,8 @@ def of_checkpoint(saved):
         saved = plain(saved)
     except ValueError as error:
         raise UserError(f"config: it may hold {error} only") from None
+    if not isinstance(get(saved, "dataset.name"), str):
+        raise UserError("config: dataset.name is missing")
     return check(completed(saved), _schema_of_saved(saved), known_only=False)
 
 

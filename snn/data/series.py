@@ -216,7 +216,8 @@ def _scaling(file, places):
 
 def _scaled(file, place, mean, std):
     """Return a series' scaled values `[steps, C]`, float32."""
-    scaled = _held((file.values[place] - mean) / std)
+    with np.errstate(over="ignore"):  # infinite is too large too
+        scaled = _held((file.values[place] - mean) / std)
     too_large = abs(scaled) > np.finfo(np.float32).max
     if too_large.any():
         step, channel = np.argwhere(too_large)[0]
