@@ -251,12 +251,10 @@ def check(config, schema=None, sources=None, known_only=True):
     Raises UserError that names the first key that is unknown (if `known_only`), missing, of the wrong type or out of
     range.
     """
-    measured = {name: value for name, value in config.items() if name == "measured"}
-    dataset = datasets.module_of(get(config, "dataset.name"))
-    config = {name: value for name, value in config.items() if name not in measured}
-    config = _check(config, schema or schema_of(config), sources or {}, known_only)
-    if measured:
-        config["measured"] = _check(measured["measured"], getattr(dataset, "MEASURED", {}), {}, known_only, "measured.")
+    schema = schema or schema_of(config)
+    if "measured" in config:
+        schema = schema | {"measured": getattr(datasets.module_of(get(config, "dataset.name")), "MEASURED", {})}
+    config = _check(config, schema, sources or {}, known_only)
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])

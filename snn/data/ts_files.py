@@ -87,7 +87,9 @@ def _numbers(where, channel, words):
         numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float64)
     except ValueError:
         numbers = None
-    if numbers is None or np.isinf(numbers).any() or not all(map(_is_number, words)):
+    text = "".join(words)
+    is_odd = ("_" in text or not text.isascii()) and not all(map(_is_number, words))
+    if numbers is None or np.isinf(numbers).any() or is_odd:
         bad = next(word for word in words if not _is_number(word))
         raise UserError(f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? is a missing one")
     return numbers

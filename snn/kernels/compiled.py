@@ -135,12 +135,12 @@ def _compiled(task):
             cache.flush()
             return compile_or_load(task)
         except OSError as error:
-            mend = "make room there, delete it, or name another in NUMBA_CACHE_DIR"
-            raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {mend}") from None
+            advice = "make room there, delete it, or set NUMBA_CACHE_DIR to another folder"
+            raise UserError(f"Numba's cache in {cache.cache_path} can't be written ({error}): {advice}") from None
 
 
 class _Listener(event.Listener):
-    """Hears the passes of Numba's compiler; loading a loop from its cache makes none."""
+    """Notices when Numba compiles; a loop that is loaded from the cache runs none of the compiler's passes."""
 
     def on_start(self, _):
         say_that_it_compiles()

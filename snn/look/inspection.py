@@ -76,7 +76,7 @@ def inspect(seen, task, folder, origin=None):
     Args:
         seen: a View of the test split.
         task: what the network was trained for.
-        origin: what the page says about where the network is from, texts by name, such as its checkpoint.
+        origin: what the page says about where the network is from: a dict of strings, such as its checkpoint.
     """
     result, of_task = task.inspect(seen)
     reported = task.report(seen, folder)
@@ -196,7 +196,7 @@ def _samples(split, batch_size, generator, wanted):
 
 
 def _write_page(folder, title, facts, captions):
-    """Write index.html: texts by name, and every picture and its caption, embedded."""
+    """Write index.html: a dict of strings, then every picture with its caption, embedded."""
     figures = "\n".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
         f'{base64.b64encode((Path(folder) / f"{name}.png").read_bytes()).decode()}">'

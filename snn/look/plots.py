@@ -497,7 +497,7 @@ def learning_curves(name, runs, key, published, labels):
         runs: from `snn.report.read_run`, all with the same metric, the best first.
         key: the metric, such as "acc" or "loss".
         published: a `snn.report.Published`, or None.
-        labels: how each run's settings differ from the others'; empty texts if they do not.
+        labels: how each run's settings differ from the others'; empty strings if they do not.
     """
     choices = list(dict.fromkeys(labels))
     search, named = len(choices) > 1, choices[:LABELLED]

@@ -120,7 +120,7 @@ def _run(own_config, network, task, args):
         figures = {part: run.best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
         scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
         print(f"best epoch {run.best['epoch']}: {scores}")
-        print(f"checkpoint: {folder / 'best.pt' if settings['save_checkpoint'] else 'none (save_checkpoint is false)'}")
+        print(f"checkpoint: {ready.source}")
         if not run.learns:
             note = f"{note}, no better than without spikes".removeprefix(", ")
     if run_folder:

@@ -97,10 +97,10 @@ class Experiment:
         torch.manual_seed(config["pytorch_seed"])
         self.config = check(datasets.measured(config))
         self.net = self._made().to(self.device)
-        self.origin = None  # of the weights: a checkpoint and its epoch
+        self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         if saved:
             checkpoint.load_model(self.net, saved, source)
-            self.origin = f"{source}, epoch {saved.get('epoch', 'unknown')}"
+            self.epoch = saved.get("epoch", "unknown")
         if ranks.rank():  # the ranks share the network, but not its dropout
             torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
         if splits:
@@ -133,8 +133,9 @@ class Experiment:
             say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
         trainer.fit(on_epoch)
         folder, best, result = trainer.run_folder, trainer.best, None
-        kept = trainer.folder / "best.pt" if self.config["save_checkpoint"] else "none (save_checkpoint is false)"
-        self.origin = f"{kept}, epoch {best['epoch']}"
+        is_saved = self.config["save_checkpoint"]
+        self.source = trainer.folder / "best.pt" if is_saved else "none (save_checkpoint is false)"
+        self.epoch = best["epoch"]
         if test:
             result, folder = self.test(inspect, folder)
             if ranks.rank() == 0:
@@ -155,7 +156,7 @@ class Experiment:
         generator = partial(data_generator, self.device, self.config)
         seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
         if inspect:
-            origin = {"checkpoint": self.origin, "command": inspect}
+            origin = {"checkpoint": f"{self.source}, epoch {self.epoch}", "command": inspect}
             result = inspection.inspect(seen, self.task, run_folder, origin)
             say(f"look at {run_folder / 'index.html'}")
             return result, run_folder
