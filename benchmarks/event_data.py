@@ -26,7 +26,8 @@ import snn_conv_1_gesture  # noqa: E402
 import snn_conv_1_nmnist  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import process  # noqa: E402
-from snn.data import camera, encoders, events, gesture, nmnist, simulated_gesture, simulated_nmnist  # noqa: E402
+from snn.data import aedat, camera, events, gesture, nmnist, simulated_nmnist  # noqa: E402
+from snn.data.frames import bin_max, bin_or  # noqa: E402
 from snn.run.optimizers import make_optimizer  # noqa: E402
 
 ROUNDS = 7
@@ -54,9 +55,9 @@ def seconds(function, rounds=ROUNDS):
 
 def measure_reading():
     count = 4_000_000
-    aedat = simulated_gesture.encode(random_events(count, 2**30, 128))
-    taken = seconds(lambda: gesture.decode(aedat, ""))
-    print(f"AEDAT 3.1, packets of {simulated_gesture.PACKET}: {count / taken / 1e6:.0f} million events per second")
+    file = aedat.encode(random_events(count, 2**30, 128))
+    taken = seconds(lambda: aedat.decode(file, ""))
+    print(f"AEDAT 3.1, packets of {aedat.PACKET}: {count / taken / 1e6:.0f} million events per second")
     with tempfile.TemporaryDirectory() as root:
         recordings = 2000
         data = simulated_nmnist.encode(random_events(4_100, 300_000, 34))
@@ -74,7 +75,7 @@ def measure_binning(name, device):
     length = settings["hyperparameters"]["length"]
     one = [random_events(count, duration, dataset.SHAPE[1]) for _ in range(4 * batch_size)]
     place = torch.cat([(e.polarity * dataset.SHAPE[1] + e.x) * dataset.SHAPE[1] + e.y for e in one]).short().to(device)
-    bin_events = encoders.bin_max if settings["encoding"] == "max" else encoders.bin_or
+    bin_events = bin_max if settings["encoding"] == "max" else bin_or
     width = dataset.bin_widths(np.array([duration - 1]), length, settings["encoding"])[0]
     step = torch.cat([e.time for e in one]).div_(int(width), rounding_mode="floor").clamp_(max=length - 1)
     split = events.EventSplit(

@@ -25,7 +25,7 @@ from benchmarks.runs import command_line, complete, draw_seeds, run  # noqa: E40
 from snn import config  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data import series  # noqa: E402
-from snn.look.early import SHARES  # noqa: E402
+from snn.tasks.early import SHARES  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 from time_series import network  # noqa: E402
 

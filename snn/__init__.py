@@ -5,8 +5,8 @@ from snn.checkpoint.trained import load_trained as load
 from snn.kernels import surrogates
 from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer
+from snn.layers.linear import Conv2d, Linear
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.products import Conv2d, Linear
 from snn.layers.sequential import Sequential
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.recorder import record

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource, compile
 import snn
 import snn.kernels
 from benchmarks.networks import Case, case_on
-from snn.kernels import cuda, cuda_neurons, fast
+from snn.kernels import autograd, cuda, cuda_neurons
 from snn.kernels.surrogates import ATan, FastSigmoid
 
 NAMES = {80: "sm_80", 90: "sm_90a"}
@@ -60,7 +60,7 @@ def launches_of(case, bf16):
                 types[-1] = "i32"
         noted[kernel, tuple(types), tuple(constants), tuple(multiples), num_warps] = None
 
-    compiled_loops = fast.FastKernels(cuda)
+    compiled_loops = autograd.CompiledKernels(cuda)
     net = case.make().to("meta")
     for module in net.modules():
         if bf16 and isinstance(module, (nn.Linear, nn.Conv2d)):  # as under autocast, which the device has not
@@ -68,7 +68,7 @@ def launches_of(case, bf16):
     x = torch.empty(1 if case.repeats else case.length, case.batch, *case.shape, device="meta")
     with (
         mock.patch.object(snn.kernels, "_kernels_on", lambda device: compiled_loops),
-        mock.patch.object(fast, "_autocast_to_bf16", lambda device: bf16),
+        mock.patch.object(autograd, "_autocast_to_bf16", lambda device: bf16),
         mock.patch.object(triton.JITFunction, "run", note),
     ):
         y, _ = net(x.expand(case.length, *x.shape[1:]))

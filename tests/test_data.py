@@ -12,7 +12,7 @@ from torch.utils.data import random_split
 
 from snn import config
 from snn.base.errors import UserError
-from snn.data import augment, digits, encoders, images, mnist
+from snn.data import augment, digits, images, mnist
 
 CPU = torch.device("cpu")
 CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
@@ -68,7 +68,7 @@ class TestSplits:
         split = images.ImageSplit(
             torch.arange(100, dtype=torch.uint8)[:, None, None].expand(-1, 28, 28),
             torch.arange(100),
-            lambda batch, _: encoders.copy(batch, 2),
+            lambda batch, _: images.copy(batch, 2),
             (1, 28, 28),
         )
         batches = list(split.batches(3, generator(), shuffle=True))
@@ -84,18 +84,18 @@ class TestSplits:
 class TestEncoders:
     def test_copy(self):
         x = torch.rand(3, 5)
-        assert torch.equal(encoders.copy(x, 4), torch.stack([x] * 4))
+        assert torch.equal(images.copy(x, 4), torch.stack([x] * 4))
 
     @pytest.mark.parametrize("max_rate", [1.0, 0.4])
     def test_poisson_rates(self, max_rate):
         x = torch.tensor([0.0, 0.1, 0.5, 1.0])
-        spikes = encoders.poisson(x, 40_000, max_rate, generator())
+        spikes = images.poisson(x, 40_000, max_rate, generator())
         assert set(spikes.unique().tolist()) <= {0, 1}
         p = x * max_rate
         assert ((spikes.mean(0) - p).abs() <= 5 * (p * (1 - p) / 40_000).sqrt()).all()
 
     def test_poisson_draws_every_step_and_sample_anew(self):
-        spikes = encoders.poisson(torch.full((2, 500), 0.5), 2, generator=generator())
+        spikes = images.poisson(torch.full((2, 500), 0.5), 2, generator=generator())
         agree = (spikes[0] == spikes[1]).float().mean(), (spikes[:, 0] == spikes[:, 1]).float().mean()
         assert all(0.4 < share < 0.6 for share in agree)
 

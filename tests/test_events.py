@@ -23,7 +23,8 @@ from recordings import (
 )
 
 from snn.base.errors import UserError
-from snn.data import camera, encoders, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
+from snn.data import aedat, camera, event_cache, gesture, nmnist, simulated_gesture, simulated_nmnist
+from snn.data.frames import bin_max, bin_or
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -97,7 +98,7 @@ class TestGesture:
             + struct.pack("<hhiiiiii", 3, 1, 36, 4, 0, 2, 2, 2) + bytes(72)
             + polarity_packet([(3, 4, 1, 2**31 - 1)], overflow=1)
         )  # fmt: skip
-        time, words = gesture.decode(data, "a.aedat")
+        time, words = aedat.decode(data, "a.aedat")
         assert time.tolist() == [5, 6, 2**32 - 1]
         assert (words >> 17).tolist() == [127, 0, 3] and (words >> 2 & 0x7FFF).tolist() == [0, 127, 4]
 
@@ -218,7 +219,7 @@ class TestBins:
         recordings = [sorted(zip(generator.integers(0, 70, n), generator.integers(0, 30, n))) for n in (40, 1, 9)]
         recordings = [[(time - rows[0][0], place) for time, place in rows] for rows in recordings]
         expected = plain_bins(recordings, widths, length, shape, largest=False)
-        got = encoders.bin_or(*self.columns(recordings, widths, length), length, shape)
+        got = bin_or(*self.columns(recordings, widths, length), length, shape)
         assert got.dtype == torch.float32 and torch.equal(got, expected)
 
     @pytest.mark.parametrize("length", [1, 4, 30])
@@ -246,7 +247,7 @@ class TestBins:
         torch.testing.assert_close(frames(split)[0], expected)
 
     def test_a_bin_without_events_stays_zero(self):
-        got = encoders.bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]], [5], 3), 3, (4,))
+        got = bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]], [5], 3), 3, (4,))
         assert got[:, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
     def test_widths(self):

@@ -14,8 +14,7 @@ import snn
 from snn import checkpoint, config
 from snn.base.errors import UserError
 from snn.data import digits
-from snn.data.encoders import poisson
-from snn.data.images import ImageSplit
+from snn.data.images import ImageSplit, poisson
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health

@@ -19,9 +19,9 @@ def fast_kernels(name):
     pytest.importorskip({"cpu": "numba", "cuda": "triton"}[name])
     from importlib import import_module
 
-    from snn.kernels.fast import FastKernels
+    from snn.kernels.autograd import CompiledKernels
 
-    return FastKernels(import_module(f"snn.kernels.{name}"))
+    return CompiledKernels(import_module(f"snn.kernels.{name}"))
 
 
 @pytest.fixture(params=["cpu", "cuda"])

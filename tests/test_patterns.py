@@ -11,7 +11,7 @@ from PIL import Image
 from snn import config
 from snn.base.errors import UserError
 from snn.data import patterns
-from snn.look import recall
+from snn.tasks import recall
 
 CONFIG = Path(__file__).parents[1] / "configs" / "associative_memory.yaml"
 CPU = torch.device("cpu")

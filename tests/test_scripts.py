@@ -11,7 +11,8 @@ from PIL import Image
 from scripts import HEALTH, ROOT, files_in, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from snn.look import inspection, recall
+from snn.look import inspection
+from snn.tasks import recall
 
 MLPS = ["snn_mlp_1", "snn_mlp_1_non_zero", "snn_mlp_1_poisson_input", "snn_mlp_2", "snn_mlp_2_poisson_input"]
 CNNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]

@@ -18,7 +18,8 @@ from snn import config
 from snn.data import series, ts_files
 from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
-from snn.look import early, plots
+from snn.look import plots
+from snn.tasks import early
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 

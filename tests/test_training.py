@@ -16,8 +16,7 @@ from snn import config
 from snn.base.errors import UserError
 from snn.base.files import written_beside
 from snn.base.output import lasting
-from snn.data import encoders
-from snn.data.images import ImageSplit
+from snn.data.images import ImageSplit, copy
 from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
@@ -45,7 +44,7 @@ def make_split(count):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (count,), generator=generator)
-    return ImageSplit(images, labels, lambda batch, _: encoders.copy(batch, 5), (784,))
+    return ImageSplit(images, labels, lambda batch, _: copy(batch, 5), (784,))
 
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():

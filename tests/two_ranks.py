@@ -12,9 +12,9 @@ from torch import nn
 import snn
 from snn import config
 from snn.base import ranks
-from snn.data.encoders import bin_or, copy
 from snn.data.events import EventSplit
-from snn.data.images import ImageSplit
+from snn.data.frames import bin_or
+from snn.data.images import ImageSplit, copy
 from snn.run.passes import Pass
 from snn.run.step import evaluate_step, forward
 from snn.tasks.classification import Classification

@@ -16,8 +16,9 @@ from snn.base.errors import UserError
 from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, integer
 from snn.base.output import say
-from snn.data import encoders, event_cache
+from snn.data import event_cache
 from snn.data.base import Split, dataset_keys, root_key
+from snn.data.frames import bin_max, bin_or
 
 SPLIT_SEED = 42
 STAMP = "simulated.txt"  # in a folder of simulated recordings: the number of files and their bytes
@@ -57,7 +58,7 @@ class EventSplit(Split):
         offsets: `[N + 1]`, where recordings begin and end in them.
         labels: `[N]` int64.
         indices: which of the N recordings are in this split.
-        bin_events: `snn.data.encoders.bin_or` or `bin_max` with all but the first three arguments set.
+        bin_events: `snn.data.frames.bin_or` or `bin_max` with all but the first three arguments set.
         shift: move each recording by up to this many pixels each way, each time it is used; events outside are lost.
     """
 
@@ -174,7 +175,7 @@ def _splits_of(part, file, dataset, config, device):
         EventSplit, torch.from_numpy(step[used]).to(device), torch.from_numpy(place[used]).to(device),
         np.concatenate([[0], used.cumsum()])[offsets], cached.labels,
         bin_events=partial(
-            encoders.bin_max if encoding == "max" else encoders.bin_or, length=length, shape=dataset.shape
+            bin_max if encoding == "max" else bin_or, length=length, shape=dataset.shape
         ),
     )  # fmt: skip
     if part == "test":

@@ -8,7 +8,6 @@ userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; cl
 import gzip
 import os
 import re
-import struct
 import sys
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import LARGEST, check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice, integer
-from snn.data import events, simulated_gesture
+from snn.data import aedat, events, simulated_gesture
 from snn.data.event_cache import Recording
 
 NAMES = ("gesture", "gesture_simulated")
@@ -49,9 +48,6 @@ LARGEST_TABLE = 1 << 20  # bytes of a list or a label file
 PADDING = 1 << 20  # bytes that may follow the last entry of an archive
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 BOM = b"\xef\xbb\xbf"  # a byte-order mark
-VERSION_LINE, END_OF_HEADER = b"#!AER-DAT3.1\r\n", b"#!END-HEADER\r\n"
-PACKET_HEADER = struct.Struct("<hhiiiiii")  # type, source, event size, time offset, overflow, capacity, number, valid
-POLARITY = 1  # the type of packets with polarity events
 
 
 def sources(root):
@@ -114,44 +110,6 @@ def class_names(config):
     return CLASS_NAMES[: config["dataset"]["classes"]]
 
 
-def decode(data, name):
-    """Return the polarity events in the bytes of an AEDAT 3.1 file: times (int64 microseconds) and data words, `[E]`.
-
-    Packets of other types and invalid events are left out. Raises UserError for another version and for a packet that
-    is cut short.
-    """
-    if not data.startswith(VERSION_LINE):
-        first = data[:20].split(b"\r\n")[0].decode("ascii", "replace")
-        raise UserError(f"{name}: begins with {first!r}, not with {VERSION_LINE.strip().decode()!r} (AEDAT 3.1)")
-    position = data.find(END_OF_HEADER) + len(END_OF_HEADER)
-    if position < len(END_OF_HEADER):
-        raise UserError(f"{name}: its header has no end")
-    packets, numbers, overflows = [], [], []
-    while position < len(data):
-        begin = position + PACKET_HEADER.size
-        if begin > len(data):
-            raise UserError(f"{name}: the packet at byte {position} is cut short")
-        kind, _, size, _, overflow, _, number, _ = PACKET_HEADER.unpack_from(data, position)
-        end = begin + size * number
-        if size <= 0 or number < 0 or overflow < 0 or (kind == POLARITY and size != 8):
-            raise UserError(f"{name}: the packet at byte {position} is broken: {number} events of {size} bytes")
-        if end > len(data):
-            raise UserError(f"{name}: the packet at byte {position} is cut short, by {end - len(data)} bytes")
-        if kind == POLARITY and number:
-            packets.append(np.frombuffer(data, "<u4", 2 * number, begin))
-            numbers.append(number)
-            overflows.append(overflow)
-        position = end
-    if not packets:
-        return np.zeros(0, np.int64), np.zeros(0, np.uint32)
-    words, time = np.concatenate(packets).reshape(-1, 2).T
-    time = time.astype(np.int64)
-    if any(overflows):
-        time |= np.repeat(np.array(overflows, np.int64) << 31, numbers)
-    valid = words & 1 == 1
-    return (time, words) if valid.all() else (time[valid], words[valid])
-
-
 def _clips(name, data, tables):
     """Yield the Recording of each row of a recording's label file, or a UserError for a bad row."""
     label_file = _label_file(name)
@@ -160,7 +118,7 @@ def _clips(name, data, tables):
     match = re.fullmatch(r"(user\d+)_(.+)\.aedat", name)
     if not match:
         raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
-    time, words = decode(_needed(data), name)
+    time, words = aedat.decode(_needed(data), name)
     back = np.diff(time)
     reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
     reset[:10] = False  # the first packets may come in another order
@@ -267,7 +225,8 @@ def _needed(content):
 
 
 FORMAT = events.Format(
-    "gesture", SHAPE, CLASSES, DEV_SHARE, sources, recordings, bin_widths, simulated_gesture.write, whole
+    "gesture", SHAPE, CLASSES, DEV_SHARE, sources, recordings, bin_widths,
+    lambda folder: simulated_gesture.write(folder, LISTS), whole,
 )  # fmt: skip
 
 

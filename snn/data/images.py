@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import random_split
 
 from snn.base.keys import NETWORK, PLACE, Key, boolean, choice, fraction
-from snn.data import augment, digits, encoders, mnist
+from snn.data import augment, digits, mnist
 from snn.data.augment import RandomAugment
 from snn.data.base import Split, dataset_keys, root_key
 
@@ -89,8 +89,8 @@ def load(config, device, shape):
 
     def encode(images, generator):
         if config["encoding"] == "poisson":
-            return encoders.poisson(images, length, max_rate, generator)
-        return encoders.copy(images, length)
+            return poisson(images, length, max_rate, generator)
+        return copy(images, length)
 
     augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
     splits = {}
@@ -104,3 +104,20 @@ def load(config, device, shape):
             None if name == "test" else augment,
         )
     return splits, note
+
+
+def copy(images, length):
+    """Return the real value of every pixel at every step.
+
+    Shape: images `[B, *features]` -> `[T, B, *features]`, a view that repeats the images without copying them.
+    """
+    return images.expand(length, *images.shape)
+
+
+def poisson(images, length, max_rate=1.0, generator=None):
+    """Return spikes with probability pixel * max_rate (Bernoulli), drawn anew at each step.
+
+    Shape: images `[B, *features]`, values 0 to 1 -> spikes (0 or 1) `[T, B, *features]` of the same dtype.
+    """
+    uniform = torch.rand(length, *images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    return torch.lt(uniform, images * max_rate, out=uniform)

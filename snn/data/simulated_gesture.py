@@ -5,14 +5,13 @@ A person is two upper arms and two forearms in front of a dark background; each 
 """
 
 import math
-import struct
 from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from snn.base.output import is_quiet, say
-from snn.data import camera, gesture
+from snn.data import aedat, camera
 
 SEED = 42
 TRAIN, TEST = 9, 3  # subjects
@@ -21,7 +20,6 @@ SENSOR = 128  # pixels, each way
 CLIP, PAUSE, STEP = 2_000_000, 200_000, 8_000  # microseconds; a pause precedes every clip
 CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11)  # of a recording's clips
 UPPER_ARM, FOREARM, WIDTH = 22.0, 20.0, 4.0  # pixels
-PACKET = 4096  # events
 
 
 class Arm(NamedTuple):
@@ -54,8 +52,8 @@ GESTURES = {
 }
 
 
-def write(folder):
-    """Write recordings, label files and trials lists to a folder."""
+def write(folder, lists):
+    """Write recordings, label files and the trials lists, their names by split, to a folder."""
     generator = torch.Generator().manual_seed(SEED)
     people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
     say(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights")
@@ -68,7 +66,7 @@ def write(folder):
             for light, brightness in LIGHTS.items():
                 name = f"user{subject:02d}_{light}"
                 scenes = camera.film(_scenes(person, brightness, generator), STEP, 0.25, STEP, 0.05, generator)
-                (folder / f"{name}.aedat").write_bytes(encode(_one_after_the_other(scenes)))
+                (folder / f"{name}.aedat").write_bytes(aedat.encode(_one_after_the_other(scenes)))
                 rows = ["class,startTime_usec,endTime_usec"]
                 for clip, label in enumerate(CLASSES):
                     start = clip * (CLIP + PAUSE) + PAUSE
@@ -76,27 +74,8 @@ def write(folder):
                 (folder / f"{name}_labels.csv").write_text("\n".join(rows) + "\n")
                 names["train" if subject <= TRAIN else "test"].append(f"{name}.aedat")
                 bar.update()
-        for part, list_name in gesture.LISTS.items():
+        for part, list_name in lists.items():
             (folder / list_name).write_text("\n".join(names[part]) + "\n")
-
-
-def encode(events):
-    """Return the events as an AEDAT 3.1 file: packets of polarity events interleaved with special events and motion."""
-    header = gesture.VERSION_LINE + b"#Format: RAW\r\n#Source 1: DVS128\r\n" + gesture.END_OF_HEADER
-    data = events.x << 17 | events.y << 2 | events.polarity << 1 | 1
-    words = torch.stack([data, events.time], 1).int().numpy().astype("<u4")
-    packets = [header]
-    for first in range(0, len(words), PACKET):
-        chunk = words[first : first + PACKET]
-        packets.append(_packet(gesture.POLARITY, 8, 4, len(chunk), chunk.tobytes()))
-        now = int(chunk[-1, 1])
-        packets.append(_packet(0, 8, 4, 1, struct.pack("<II", 1, now)))  # a special event
-        packets.append(_packet(3, 36, 4, 1, struct.pack("<II7f", 1, now, *[0.0] * 7)))  # the camera's own motion
-    return b"".join(packets)
-
-
-def _packet(kind, size, time_offset, number, payload):
-    return gesture.PACKET_HEADER.pack(kind, 1, size, time_offset, 0, number, number, number) + payload
 
 
 def _one_after_the_other(scenes):

@@ -12,10 +12,10 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
 
 A set also says whether it `takes_bf16` sequences (else pass float32), and `fuses`: has `neuron_and_iir` too.
 
-`reference` is the definition, in plain torch, and runs for every device and dtype. `fast` has the compiled ones: `cpu`
-for the CPU, in Numba, and `cuda` for CUDA, in Triton. `operators` has the same functions as operators of torch, for
-torch.compile, torch.export and torch.vmap, which can't look into compiled loops. The choice is made here, by the input
-tensor; layers don't know which kernels they run.
+`reference` is the definition, in plain torch, and runs for every device and dtype. `autograd` makes a set of compiled
+loops: of `cpu` for the CPU, in Numba, or of `cuda` for CUDA, in Triton. `operators` has the same functions as operators
+of torch, for torch.compile, torch.export and torch.vmap, which can't look into compiled loops. The choice is made here,
+by the input tensor; layers don't know which kernels they run.
 """
 
 import sys
@@ -24,7 +24,7 @@ from functools import cache
 import torch
 
 from snn.kernels import operators, reference
-from snn.kernels.fast import FastKernels
+from snn.kernels.autograd import CompiledKernels
 from snn.kernels.surrogates import Gaussian
 
 
@@ -50,7 +50,7 @@ def _kernels_on(device_type):
             from snn.kernels import cuda as loops
         else:
             return reference
-        kernels = FastKernels(loops)
+        kernels = CompiledKernels(loops)
         _try(kernels, device_type, every=device_type == "cuda")  # compilers for CUDA differ from kernel to kernel
     except torch.OutOfMemoryError:  # it passes
         raise

@@ -1,8 +1,8 @@
 """The loops over time for the CPU, compiled by Numba: each value is read once and written once.
 
-`snn.kernels.fast` describes the arguments and results, and `snn.kernels.compiled` how a loop runs. What a loop computes
-stands here, in functions of `arrays`, `numbers`, the states before, and `here`: a vector of features of one sample, and
-some steps.
+`snn.kernels.autograd` describes the arguments and results, and `snn.kernels.compiled` how a loop runs. What a loop
+computes stands here, in functions of `arrays`, `numbers`, the states before, and `here`: a vector of features of one
+sample, and some steps.
 
 The neurons' backward needs how far each potential was above the threshold, so the forward keeps that: bfloat16 then
 rounds least near the threshold, where the surrogate is large.

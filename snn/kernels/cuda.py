@@ -1,6 +1,6 @@
 """The loops over time for CUDA, in Triton: each value is read once and written once.
 
-`snn.kernels.fast` describes the arguments and results, and `snn.kernels.launched` how a loop runs. What a filter
+`snn.kernels.autograd` describes the arguments and results, and `snn.kernels.launched` how a loop runs. What a filter
 computes stands here, and what a neuron does in `snn.kernels.cuda_neurons`.
 """
 

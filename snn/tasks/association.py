@@ -15,7 +15,7 @@ class Association(Task):
         return F.mse_loss(y, targets)
 
     def report(self, view, folder):
-        from snn.look import recall
+        from snn.tasks import recall
 
         lines = recall.report(view.net, view.split, view.config, folder)
         return recall.pictures(view.net, view.untrained, view.split, view.config, lines)

@@ -29,7 +29,7 @@ class SeriesClassification(Classification):
         return entry["epoch"] > than["epoch"]
 
     def report(self, view, folder):
-        from snn.look import early  # imports matplotlib, which takes a second
+        from snn.tasks import early  # imports matplotlib, which takes a second
 
         return early.report(early.right_by_share(view.net, view.split, view.config, self), folder)
 

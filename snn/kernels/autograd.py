@@ -1,4 +1,4 @@
-"""Autograd around the compiled loops: FastKernels(cpu) and FastKernels(cuda) compute what `reference` does, faster.
+"""Autograd around the compiled loops: CompiledKernels(cpu) and (cuda) compute what `reference` does, faster.
 
 The autograd Functions here convert tensors to the layout of the loops, and save as little as possible for the backward:
 what the neuron's backward needs of its potential, and a synapse filter's output, which the next layer saves anyway.
@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by dividing by it
 
 
-class FastKernels:
+class CompiledKernels:
     """The kernels around a module of compiled loops; the same functions as in `reference`."""
 
     takes_bf16 = fuses = True

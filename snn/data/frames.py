@@ -1,23 +1,6 @@
-"""Encoders over time: turn images or a camera's events into sequences."""
+"""Frames: a camera's events as sequences for the network."""
 
 import torch
-
-
-def copy(images, length):
-    """Return the real value of every pixel at every step.
-
-    Shape: images `[B, *features]` -> `[T, B, *features]`, a view that repeats the images without copying them.
-    """
-    return images.expand(length, *images.shape)
-
-
-def poisson(images, length, max_rate=1.0, generator=None):
-    """Return spikes with probability pixel * max_rate (Bernoulli), drawn anew at each step.
-
-    Shape: images `[B, *features]`, values 0 to 1 -> spikes (0 or 1) `[T, B, *features]` of the same dtype.
-    """
-    uniform = torch.rand(length, *images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    return torch.lt(uniform, images * max_rate, out=uniform)
 
 
 def bin_or(step, place, counts, length, shape):
