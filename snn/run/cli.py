@@ -85,13 +85,33 @@ def _how_to_go_on(args):
 
 
 def _run(own_config, network, task, args):
-    sources = {}
+    settings, sources, saved, source = _settings(own_config, args)
+    if args.show:
+        print(config.as_yaml(settings, sources), end="")
+        return
+    if ranks.ranks() > 1 and args.inspect:
+        raise UserError("--inspect runs in one process: leave out torchrun")
+    ready = Experiment(network, settings, task, saved=saved, source=source)
+    words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
+    ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
+    command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
+    if args.train:
+        _print_training(ready, ready.train(saved, inspect=command))
+    else:
+        _print_test(ready, *ready.test(command))
+
+
+def _settings(own_config, args):
+    """Return the run's config, the source of each of its values, and the checkpoint that it starts from and its path.
+
+    There is none for a new training, and with --show alone.
+    """
+    sources, saved, source = {}, None, None
     settings = config.resolve(own_config, args.config_file, args.demo, args.set, ranks.note, sources)
     if args.device:
         settings["device"], sources["device"] = args.device, "--device"
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
-    source = saved = None
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, ranks.note)
         settings = config.check_resumed(settings, saved["config"], len(saved["history"]), ranks.note)
@@ -101,31 +121,26 @@ def _run(own_config, network, task, args):
         if "config" in saved:
             saved["config"] = _measured_as_then(saved["config"], settings)
             settings = config.follow_checkpoint(settings, saved["config"], args.set, ranks.note, sources)
-    if args.show:
-        print(config.as_yaml(settings, sources), end="")
-        return
+    return settings, sources, saved, source
 
-    if ranks.ranks() > 1 and args.inspect:
-        raise UserError("--inspect runs in one process: leave out torchrun")
-    ready = Experiment(network, settings, task, saved=saved, source=source)
-    words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
-    ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
-    note, command = ready.note, f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
-    run = ready.train(saved, inspect=command) if args.train else None
-    result, run_folder = (run.test, run.folder) if run else ready.test(command)
+
+def _print_training(ready, run):
+    figures = {part: run.best[f"{part}_{ready.task.metric}"] for part in ("train", "dev")}
+    figures["test"] = ready.task.value(run.test)
+    scores = ", ".join(f"{part} {ready.task.text(value)}" for part, value in figures.items())
+    best = f"best epoch {run.best['epoch']}: {scores}\ncheckpoint: {ready.source}\n"
+    _print_test(ready, run.test, run.folder, best, "" if run.learns else "no better than without spikes")
+
+
+def _print_test(ready, result, run_folder, best="", blame=""):
+    """Print a test's result, its last line for programs to read; `best` and `blame` are of the training before it."""
     if result.ties:
-        decided = "the potential decides" if settings["ties"] == "potential" else "the first is the answer"
+        decided = "the potential decides" if ready.config["ties"] == "potential" else "the first is the answer"
         print(f"ties: in {result.ties} of {result.total} test samples several classes have the most spikes; {decided}")
-    if run:
-        figures = {part: run.best[f"{part}_{task.metric}"] for part in ("train", "dev")} | {"test": task.value(result)}
-        scores = ", ".join(f"{part} {task.text(value)}" for part, value in figures.items())
-        print(f"best epoch {run.best['epoch']}: {scores}")
-        print(f"checkpoint: {ready.source}")
-        if not run.learns:
-            note = f"{note}, no better than without spikes".removeprefix(", ")
+    print(best, end="")
     if run_folder:
         print(f"run folder: {run_folder}")
-    print(task.test_line(result) + (f", {note}" if note else ""))
+    print(", ".join(filter(None, [ready.task.test_line(result), ready.note, blame])))
 
 
 def _measured_as_then(saved, settings):
