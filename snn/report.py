@@ -32,6 +32,10 @@ class Published(NamedTuple):
     epoch: int  # from 0, of 100
     paper: float | None = None  # test figure in the paper itself (arXiv 2003.02944), if any
 
+    @property
+    def metric(self):
+        return "acc" if self.dev > 1 else "loss"  # a loss is below 1, an accuracy far above
+
 
 # From the paper's public code; in the order of the table.
 PUBLISHED = {
@@ -180,12 +184,11 @@ def _figures(values, metric):
 
 def _published(name):
     """Return the published figures of an experiment as text; empty if there are none."""
-    if PUBLISHED.get(name) is None:
+    published = PUBLISHED.get(name)
+    if published is None:
         return ""
-    dev, test, epoch, paper = PUBLISHED[name]
-    metric = "acc" if dev > 1 else "loss"  # a loss is below 1, an accuracy far above
-    text = f"{_figure(dev, metric)} / {_figure(test, metric)}, best {epoch}"
-    return f"{text}; paper {paper}" if paper else text
+    dev, test = (_figure(value, published.metric) for value in (published.dev, published.test))
+    return f"{dev} / {test}, best {published.epoch}" + (f"; paper {published.paper}" if published.paper else "")
 
 
 def _by_seed(runs):
@@ -259,7 +262,7 @@ def main(argv=None):
         print(text, end="")
         write_text(out / "table.md", text)
         os.environ["MPLBACKEND"] = "Agg"  # as in snn.run.cli
-        from snn.look import plots  # imports matplotlib, which takes a second
+        from snn.look.learning_curves import learning_curves  # imports matplotlib, which takes a second
 
         pictures = {}
         for run in runs:
@@ -269,7 +272,7 @@ def main(argv=None):
             title = name if is_only else f"{name}_{metric}"
             with reading(f"the learning curves of {name} can't be drawn: {{reason}}"):
                 shown = sorted(pictures[name, metric], key=_dev_of_best, reverse=metric != "loss")
-                figure = plots.learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
+                figure = learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
                 write_picture(out / f"{title}.png", figure)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

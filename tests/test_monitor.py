@@ -23,7 +23,8 @@ from torch import nn
 import snn
 from snn.data import datasets
 from snn.layers.encoders import Population
-from snn.look import health, inspection, plots
+from snn.look import class_plots, health, inspection, layer_plots
+from snn.look.labels import layer_labels
 from snn.run import train
 from snn.tasks import classification
 from snn.tasks.association import Association
@@ -187,13 +188,13 @@ def test_the_gradient_that_is_shown_is_the_losss_and_leaves_no_trace(frozen):
 
 
 def test_pictures_name_layers_by_what_they_are():
-    assert list(plots.layer_labels(make_net()).values())[1:] == [
+    assert list(layer_labels(make_net()).values())[1:] == [
         "synapses 1", "Conv2d 1", "hidden 1", "Flatten 1", "synapses 2", "Linear 1", "output", "DualExpFilter 1",
     ]  # fmt: skip
     net = snn.Sequential(Population(2, 3, 4), snn.Linear(6, 2), nn.Sequential(nn.BatchNorm1d(2), snn.SpikingNeuron(4)))
-    assert {"0": "encoder", "2.0": "BatchNorm1d 1", "2.1": "output"}.items() <= plots.layer_labels(net).items()
-    assert plots.layer_labels(nn.Linear(2, 3)) == {"": "Linear 1"}
-    figure = plots.rasters(net, {"0": torch.ones(5, 6), "2.1": torch.ones(5, 2)})
+    assert {"0": "encoder", "2.0": "BatchNorm1d 1", "2.1": "output"}.items() <= layer_labels(net).items()
+    assert layer_labels(nn.Linear(2, 3)) == {"": "Linear 1"}
+    figure = layer_plots.rasters(net, {"0": torch.ones(5, 6), "2.1": torch.ones(5, 2)})
     assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["spikes of encoder", "spikes of output"]
 
 
@@ -202,7 +203,7 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     x = torch.rand(1 if copied else 7, 2, 784).expand(7, 2, 784)
     encoded = classification.Classification().encoded(SimpleNamespace(x=x))
     assert encoded is (None if copied else x)
-    figure = plots.samples(x, encoded, torch.ones(7, 2, 3), torch.tensor([0, 1]), ["a", "b", "c"])
+    figure = class_plots.samples(x, encoded, torch.ones(7, 2, 3), torch.tensor([0, 1]), ["a", "b", "c"])
     assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
     assert len(figure.axes) == (4 if copied else 6)
 
@@ -212,20 +213,20 @@ def test_classes_are_called_by_their_names():
     gesture = datasets.class_names({"dataset": {"name": "gesture_simulated", "classes": 10}})
     assert gesture[0] == "hand clapping" and gesture[9] == "air guitar" and len(gesture) == 10
     assert datasets.class_names({"dataset": {"name": "mnist"}}) == []
-    assert plots.class_labels([], 3) == ["0", "1", "2"] and plots.class_labels(["up"], 2) == ["up", "1"]
+    assert class_plots.class_labels([], 3) == ["0", "1", "2"] and class_plots.class_labels(["up"], 2) == ["up", "1"]
     for names in (gesture, ["$a$", "\x1b[2J" + 50 * "b"], []):
-        classes = plots.class_labels(names, max(2, len(names)))
-        figure = plots.confusion(torch.tensor([0, 1]), torch.tensor([0, 0]), classes)
+        classes = class_plots.class_labels(names, max(2, len(names)))
+        figure = class_plots.confusion(torch.tensor([0, 1]), torch.tensor([0, 0]), classes)
         for side in figure.axes[0].xaxis, figure.axes[0].yaxis:
             assert [text.get_text() for text in side.get_ticklabels()] == classes
         figure.draw_without_rendering()
-        plots.mistakes(torch.rand(3, 1, 784), [(1, 0)], classes).draw_without_rendering()
+        class_plots.mistakes(torch.rand(3, 1, 784), [(1, 0)], classes).draw_without_rendering()
 
 
 @pytest.mark.parametrize("values", [[1e-9, 0.0, 0.1], [0.0, 0.0, 0.0]])
 @pytest.mark.filterwarnings("error")
 def test_layers_without_a_gradient_are_drawn(values):
-    (axis,) = plots.gradients(make_net(), dict(zip("014", map(torch.tensor, values)))).axes
+    (axis,) = layer_plots.gradients(make_net(), dict(zip("014", map(torch.tensor, values)))).axes
     assert [text.get_text() for text in axis.texts] == [f"{value:.2g}" for value in values]
     axis.figure.draw_without_rendering()
 
@@ -235,39 +236,40 @@ def test_tensorboard_has_the_gradient_norm_of_each_layer(trained):
     written = EventAccumulator(str(folder)).Reload()
     norms = {tag: written.Scalars(tag)[0].value for tag in written.Tags()["scalars"] if tag.startswith("gradient_norm")}
     whole = norms.pop("gradient_norm_of_last_batch")
-    assert list(norms) == [f"gradient_norm/layer_{number}" for number in (0, 1, 4, 5, 8, 9)]
+    labels = "synapses 1", "Linear 1", "synapses 2", "Linear 2", "synapses 3", "Linear 3"
+    assert list(norms) == [f"gradient_norm/{label}" for label in labels]
     assert math.hypot(*norms.values()) == pytest.approx(whole, rel=1e-4) and all(norms.values())
 
 
 def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeypatch):
     """Their pictures show the samples with wrong answers."""
-    shown, splits, answers = {}, [], []
+    shown, splits, found = {}, [], []
+    answers = classification.Classification._answers
 
-    class Spied(classification._Answers):
-        def __init__(self, task):
-            super().__init__(task)
-            answers.append(self)
+    def spied(task, view):
+        found.extend(answers(task, view))
+        return found
 
     def mistakes(inputs, read, classes):
         shown.update(inputs=inputs, answers=read)
-        return plots.Figure()
+        return class_plots.Figure()
 
     original = train.evaluate
-    monkeypatch.setattr(classification, "_Answers", Spied)
-    monkeypatch.setattr(plots, "mistakes", mistakes)
+    monkeypatch.setattr(classification.Classification, "_answers", spied)
+    monkeypatch.setattr(class_plots, "mistakes", mistakes)
     monkeypatch.setattr(
         train, "evaluate", lambda net, split, *others: splits.append(split) or original(net, split, *others)
     )
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
     run("snn_mlp_1", "--inspect")
     assert run.status == 0, run.err
-    labels, predictions, margins = (torch.cat(values) for values in answers[0].found)
+    _, labels, predictions, margins = found
     wrong = (predictions != labels).nonzero()[:, 0]
     worst = wrong[margins[wrong].argsort(stable=True)][: classification.MISTAKES]
     assert sorted(margins[worst].tolist()) == margins[worst].tolist() and len(shown["answers"]) == len(worst)
     for x, (label, answer) in zip(shown["inputs"].unbind(1), shown["answers"]):
-        (found,) = [n for n in wrong.tolist() if torch.equal(splits[0].images[n].view(-1) / 255, x[0])]
-        assert (labels[found], predictions[found]) == (label, answer)
+        (place,) = [n for n in wrong.tolist() if torch.equal(splits[0].images[n].view(-1) / 255, x[0])]
+        assert (labels[place], predictions[place]) == (label, answer)
 
 
 BROWSER = """

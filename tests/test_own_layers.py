@@ -156,9 +156,9 @@ def test_a_synapse_of_ones_own_is_counted_and_drawn(folder, capsys):
     trainer = make_trainer(folder, "optimizer.Adam.lr=1e-9", net=net)
     trainer.fit()
     assert trainer.history[0]["unstable_filters"] == 3 and capsys.readouterr().err == ""
-    from snn.look import plots
+    from snn.look import filter_plots
 
-    assert plots.coefficients(net, net).axes and plots.impulse_responses(net, net).axes
+    assert filter_plots.coefficients(net, net).axes and filter_plots.impulse_responses(net, net).axes
     with pytest.raises(snn.UserError, match="stable_filters: Alpha has no stabilize"):
         make_trainer(folder, "hyperparameters.stable_filters=true", net=net)
     with pytest.raises(NotImplementedError, match="Alpha has no stabilize"):

@@ -163,7 +163,7 @@ def test_a_picture_that_fails_is_a_note_after_the_checkpoint(folder, monkeypatch
         assert torch.load(trainer.folder / "last.pt", weights_only=True)["epoch"] == 0
         raise ZeroDivisionError("nothing to draw")
 
-    monkeypatch.setattr("snn.look.plots.rasters", fail)
+    monkeypatch.setattr("snn.look.layer_plots.rasters", fail)
     trainer.fit()
     (line,) = capsys.readouterr().err.splitlines()
     assert "no picture in TensorBoard: nothing to draw" in line

@@ -18,7 +18,7 @@ from snn import config
 from snn.data import series, ts_files
 from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
-from snn.look import plots
+from snn.look import class_plots
 from snn.tasks import early
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
@@ -292,8 +292,8 @@ class TestScript:
         assert encoded is None if encoding == "current" else encoded is trace.spikes["0"]
 
     def test_inspect(self, run, monkeypatch):
-        confusion, classes = plots.confusion, []
-        monkeypatch.setattr(plots, "confusion", lambda *of: classes.extend(of[2]) or confusion(*of))
+        confusion, classes = class_plots.confusion, []
+        monkeypatch.setattr(class_plots, "confusion", lambda *of: classes.extend(of[2]) or confusion(*of))
         settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
         run("time_series", "--train", settings=settings)
         tested = run("time_series", "--test", settings=settings)

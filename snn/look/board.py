@@ -1,6 +1,7 @@
 """The TensorBoard files of a run."""
 
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -8,6 +9,7 @@ from torch.nn.utils import get_total_norm
 
 from snn.layers.synapses import coefficient_names
 from snn.look.health import gradient_norms
+from snn.look.labels import layer_labels
 
 EPOCHS_BETWEEN_PICTURES = 10
 
@@ -26,15 +28,14 @@ class Board:
     def __enter__(self):
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import, and only runs need it
 
-        def start():
+        with self._noted():
             self.writer = SummaryWriter(self.folder, purge_step=self.first_epoch)
-
-        self._try(start)
         return self
 
     def __exit__(self, *_):
         if self.writer:
-            self._try(self.writer.close)
+            with self._noted():
+                self.writer.close()
 
     def write(self, entry, samples, dev, length, net, config, picture):
         """Write an epoch: scalars always, histograms and a picture now and then.
@@ -46,43 +47,43 @@ class Board:
             length: time steps of each sample.
             picture: returns (name, figure), or None.
         """
-        if self.writer:
-            self._try(self._write, entry, samples, dev, length, net, config, picture)
+        if not self.writer:
+            return
+        with self._noted():
+            epoch, labels = entry["epoch"], layer_labels(net)
+            for key, value in entry.items():
+                self.writer.add_scalar(key, value, epoch)
+            self.writer.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
+            gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
+            if gradients:  # there are none if the epoch was resumed on dev
+                self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(list(gradients.values())), epoch)
+                for name, norm in gradient_norms(gradients).items():
+                    self.writer.add_scalar(f"gradient_norm/{labels[name]}", norm, epoch)
+            steps = dev.total * length
+            for name, spikes in dev.spikes.items():
+                self.writer.add_scalar(f"firing_rate/{labels[name]}", spikes.double().mean() / steps, epoch)
+                self.writer.add_scalar(f"silent_neurons/{labels[name]}", (spikes == 0).double().mean(), epoch)
+            if epoch % EPOCHS_BETWEEN_PICTURES == 0 or epoch + 1 == config["hyperparameters"]["epoch"]:
+                for name in sorted(coefficient_names(net)):
+                    self.writer.add_histogram(name, net.get_parameter(name), epoch)
+                if drawn := picture():
+                    self.writer.add_figure(*drawn, epoch)
+            self.writer.flush()
 
     def add_pictures(self, files):
         """Add PNG files as pictures that belong to no epoch."""
         for file in files:
             if self.writer:
-                pixels = np.asarray(Image.open(file).convert("RGB"))
-                self._try(self.writer.add_image, file.stem, pixels, None, None, "HWC")
+                with self._noted():
+                    self.writer.add_image(file.stem, np.asarray(Image.open(file).convert("RGB")), dataformats="HWC")
 
-    def _write(self, entry, samples, dev, length, net, config, picture):
-        epoch = entry["epoch"]
-        for key, value in entry.items():
-            self.writer.add_scalar(key, value, epoch)
-        self.writer.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
-        gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
-        if gradients:  # there are none if the epoch was resumed on dev
-            self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(list(gradients.values())), epoch)
-            for layer, norm in gradient_norms(gradients).items():
-                self.writer.add_scalar(f"gradient_norm/layer_{layer}", norm, epoch)
-        steps = dev.total * length
-        for name, spikes in dev.spikes.items():
-            self.writer.add_scalar(f"firing_rate/layer_{name}", spikes.double().mean() / steps, epoch)
-            self.writer.add_scalar(f"silent_neurons/layer_{name}", (spikes == 0).double().mean(), epoch)
-        if epoch % EPOCHS_BETWEEN_PICTURES == 0 or epoch + 1 == config["hyperparameters"]["epoch"]:
-            for name in sorted(coefficient_names(net)):
-                self.writer.add_histogram(name, net.get_parameter(name), epoch)
-            if drawn := picture():
-                self.writer.add_figure(*drawn, epoch)
-        self.writer.flush()
-
-    def _try(self, function, *arguments):
-        """Call a function; if it raises, print one line."""
+    @contextmanager
+    def _noted(self):
+        """Print one line if the block raises."""
         try:
-            function(*arguments)
+            yield
         except Exception as error:  # drawing may raise anything; a run is worth more than its pictures
+            what = "no picture in TensorBoard"
             if isinstance(error, OSError):
-                self.writer = None
-            what = "TensorBoard's files can't be written" if isinstance(error, OSError) else "no picture in TensorBoard"
+                self.writer, what = None, "TensorBoard's files can't be written"
             print(f"note: {what}: {' '.join(str(error).split())}; the run continues", file=sys.stderr)

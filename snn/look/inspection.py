@@ -91,17 +91,17 @@ def inspect(seen, task, folder, origin=None):
 
 def _of_filters(seen):
     """Return the pictures of a network's synapse filters, as `Task.inspect` returns pictures."""
-    from snn.look import plots  # imports matplotlib, which takes a second
+    from snn.look import filter_plots  # imports matplotlib, which takes a second
 
-    if not plots.has_synapses(seen.net):
+    if not filter_plots.synapses(seen.net, seen.net):
         return {}
     return {
         "impulse_responses": (
-            lambda: plots.impulse_responses(seen.untrained, seen.net),
+            lambda: filter_plots.impulse_responses(seen.untrained, seen.net),
             "Each synapse layer's response to a single spike, before and after training.",
         ),
         "coefficients": (
-            lambda: plots.coefficients(seen.untrained, seen.net),
+            lambda: filter_plots.coefficients(seen.untrained, seen.net),
             "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; the line "
             "marks the value before training. The outermost half percent at either end is drawn at the edge.",
         ),
@@ -110,30 +110,30 @@ def _of_filters(seen):
 
 def _of_layers(seen, result, task):
     """Return the pictures of a network's layers at work, as `Task.inspect` returns pictures."""
-    from snn.look import plots
+    from snn.look import layer_plots
 
     pictures, trace = {}, vars(seen.trace)
     sample = {what: {name: value[:, 0] for name, value in by_layer.items()} for what, by_layer in trace.items()}
     if seen.trace.spikes:
         pictures |= {
             "rasters": (
-                lambda: plots.rasters(seen.net, sample["spikes"]),
+                lambda: layer_plots.rasters(seen.net, sample["spikes"]),
                 "Spikes of every layer for the first sample; for a large layer, only its busiest neurons, in order.",
             ),
             "neurons": (
-                lambda: plots.neurons(seen.net, sample),
+                lambda: layer_plots.neurons(seen.net, sample),
                 "A neuron of each layer (with the median number of spikes of those that spike): its states, such as "
                 "potential and reset, its threshold, and its spikes.",
             ),
             "firing_rates": (
-                lambda: plots.firing_rates(seen.net, result.spikes, result.total, len(seen.x)),
+                lambda: layer_plots.firing_rates(seen.net, result.spikes, result.total, len(seen.x)),
                 "Spikes per neuron and step in each layer, over the whole test set, and the share of neurons that "
                 "never spike.",
             ),
         }
     if any(parameter.requires_grad for parameter in seen.net.parameters()):
         pictures["gradients"] = (
-            lambda: plots.gradients(seen.net, _gradient_norms(seen, task)),
+            lambda: layer_plots.gradients(seen.net, _gradient_norms(seen, task)),
             "Norm of the loss's gradient over each layer's trained parameters, on the samples shown: where bars of one "
             "colour fall by orders of magnitude towards the input, on the left, it vanishes, and a layer with 0 does "
             "not learn, such as the filters behind silent neurons.",

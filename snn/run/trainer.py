@@ -17,6 +17,7 @@ from snn.base.owner import owned
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
+from snn.look.labels import layer_labels
 from snn.run import folders, signals, snapshot
 from snn.run.finite import FiniteWatch, NotFinite, where_not_finite
 from snn.run.graph import with_graph
@@ -175,7 +176,8 @@ class Trainer:
 
     def _end_epoch(self, epoch, train, dev, board):
         """Note and save an epoch with these Results, and say how it went."""
-        silent = [name for name, spikes in dev.spikes.items() if not spikes.any()]
+        labels = layer_labels(self.net)
+        silent = [labels[name] for name, spikes in dev.spikes.items() if not spikes.any()]
         unstable = unstable_filters(self.net)
         entry = {"epoch": epoch} | self.task.columns(train, dev)
         for name, value in entry.items():
@@ -197,7 +199,7 @@ class Trainer:
             f"epoch {epoch}: train {self.task.summary(train)}, dev {self.task.summary(dev)}, lr {entry['lr']:.1e}, "
             f"{entry['seconds']:.1f} s"
             + (f", {unstable} unstable filters" if unstable else "")
-            + (f", no spike in layer {', '.join(silent)}" if silent else "")
+            + (f", no spike in {', '.join(silent)}" if silent else "")
             + (", best so far" if is_best else "")
         )
         if not self.warned and not self.learns():

@@ -21,8 +21,8 @@ class Association(Task):
         return recall.pictures(view.net, view.untrained, view.split, view.config, lines)
 
     def picture(self, view):
-        from snn.look import plots
+        from snn.look import recall_plots  # imports matplotlib, which takes a second
 
         which = [n % len(view.split.patterns) for n in view.places]
         target = patterns.delayed(view.split.patterns[which], view.config["dataset"]["delay"]).transpose(0, 1)
-        return "recall", plots.recall(view.x, target, list(view.trace.spikes.values())[-1])
+        return "recall", recall_plots.recall(view.x, target, list(view.trace.spikes.values())[-1])

@@ -89,8 +89,9 @@ class Task:
 
     def picture(self, view):
         """Return (name, figure) for TensorBoard, of the network at work on one sample; None shows nothing."""
-        from snn.look import plots  # imports matplotlib, which takes a second
+        from snn.look import layer_plots  # imports matplotlib, which takes a second
 
         if not view.trace.spikes:
             return None
-        return "spikes", plots.rasters(view.net, {name: spikes[:, 0] for name, spikes in view.trace.spikes.items()})
+        sample = {name: spikes[:, 0] for name, spikes in view.trace.spikes.items()}
+        return "spikes", layer_plots.rasters(view.net, sample)

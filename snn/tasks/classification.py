@@ -1,5 +1,6 @@
 """Classification by spike counts: softmax cross-entropy of the counts; the class with the most spikes is the answer."""
 
+import copy
 import math
 
 import torch
@@ -74,56 +75,56 @@ class Classification(Task):
         return f"test accuracy: {self.value(result):.2f} % ({result.score:.0f}/{result.total})"
 
     def inspect(self, view):
-        from snn.look import plots  # imports matplotlib, which takes a second
+        from snn.look import class_plots  # imports matplotlib, which takes a second
 
-        answered = _Answers(self)
-        result = view.test(answered)
-        labels, answers, margins = (torch.cat(values) for values in answered.found)
+        result, labels, answers, margins = self._answers(view)
         x, encoded = self.shown(view.x, view.targets), self.encoded(view)
         y, of_samples = self.counted(view.y, view.targets)
-        label, classes = int(of_samples[0]), plots.class_labels(datasets.class_names(view.config), y.shape[2])
+        label, classes = int(of_samples[0]), class_plots.class_labels(datasets.class_names(view.config), y.shape[2])
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
         pictures = {
             "overview": (
-                lambda: plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes, classes),
+                lambda: class_plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes, classes),
                 "A test sample's path through the network.",
             ),
             "samples": (
-                lambda: plots.samples(x, encoded, y, of_samples, classes),
+                lambda: class_plots.samples(x, encoded, y, of_samples, classes),
                 "Test samples: the input over all steps; its busiest lines, where it is encoded in spikes or other "
                 "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
                 "if right, orange if wrong).",
             ),
-            "confusion": (lambda: plots.confusion(labels, answers, classes), "Test samples by class and answer."),
+            "confusion": (
+                lambda: class_plots.confusion(labels, answers, classes),
+                "Test samples by class and answer.",
+            ),
         }
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
-                lambda: plots.event_windows(x[:, 0]),
+                lambda: class_plots.event_windows(x[:, 0]),
                 "Events of the first sample, in consecutive time windows: brighter, darker.",
             )
         wrong = [n for n in margins.argsort().tolist() if answers[n] != labels[n]][:MISTAKES]
         if wrong:
+            found = [(labels[n], answers[n]) for n in wrong]
             pictures["mistakes"] = (
-                lambda: plots.mistakes(
-                    self.shown(*view.samples(wrong)), [(labels[n], answers[n]) for n in wrong], classes
-                ),
+                lambda: class_plots.mistakes(self.shown(*view.samples(wrong)), found, classes),
                 "The worst mistakes: those where the right class has the fewest spikes relative to the answer.",
             )
         return result, pictures
 
+    def _answers(self, view):
+        """Test; return the Result and each sample's label, answer, and the label's output spikes less the answer's."""
+        found = []
 
-class _Answers(Classification):
-    """A task that also keeps each sample's label, answer, and the output spikes of the label less the answer's."""
+        def score(y, targets):
+            counted, labels = self.counted(y, targets)
+            counts = counted.sum(0)
+            most, answers = counts.max(1)
+            margins = counts.gather(1, labels[:, None])[:, 0] - most
+            found.append((labels.cpu(), answers.cpu(), margins.cpu()))
+            return self.score(y, targets)
 
-    def __init__(self, task):
-        self.task, self.found = task, ([], [], [])
-        self.loss, self.summary, self.ties, self.settled = task.loss, task.summary, task.ties, task.settled
-
-    def score(self, y, targets):
-        counted, labels = self.task.counted(y, targets)
-        counts = counted.sum(0)
-        most, answers = counts.max(1)
-        margins = counts.gather(1, labels[:, None])[:, 0] - most
-        for kept, values in zip(self.found, (labels, answers, margins)):
-            kept.append(values.cpu())
-        return self.task.score(y, targets)
+        noting = copy.copy(self)
+        noting.score = score
+        result = view.test(noting)
+        return result, *(torch.cat(values) for values in zip(*found))

@@ -10,7 +10,7 @@ from snn.base.output import say
 from snn.data import patterns
 from snn.kernels.products import matrix_products
 from snn.layers.synapses import FirstOrderLowPass
-from snn.look import plots
+from snn.look import filter_plots, recall_plots
 from snn.look.recorder import record
 
 WINDOW = 1  # steps by which a spike may be early or late
@@ -92,19 +92,19 @@ def pictures(net, untrained, split, config, lines):
     target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
     return {
         "recall": (
-            lambda: plots.recall(x, target, list(trace.spikes.values())[-1]),
+            lambda: recall_plots.recall(x, target, list(trace.spikes.values())[-1]),
             "Every pattern: a corrupted input, the target, and the network's output spikes.",
         ),
         "recall_curves": (
-            lambda: plots.recall_curves(lines),
+            lambda: recall_plots.recall_curves(lines),
             "Share of the spikes that are right within a step, over increasing corruption.",
         ),
         "impulse_responses": (
-            lambda: plots.impulse_responses(untrained, net),
+            lambda: filter_plots.impulse_responses(untrained, net),
             "Each synapse layer's response to a single spike, before and after training.",
         ),
         "path": (
-            lambda: plots.path(net, x, trace, target),
+            lambda: recall_plots.path(net, x, trace, target),
             "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
         ),
     }
