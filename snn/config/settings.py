@@ -6,13 +6,12 @@ section (--demo), the checkpoint to evaluate (for what defines the network), --s
 
 import copy
 import difflib
-import json
 import re
 import reprlib
 
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.keys import LENGTH, NETWORK, PLACE, REQUIRED, Key, plain, typed_path
+from snn.base.keys import REQUIRED, Key, typed_path
 from snn.config.schema import EVERYWHERE
 from snn.config.sources import settings_in
 from snn.data import datasets
@@ -30,20 +29,11 @@ FIXED_IN_PUBLISHED_CODE = {
     "mnist_config.max_rate": 1,
     "transform.RandomResizedCrop.interpolation": "bilinear",
 }
-MILESTONES = "scheduler.MultiStepLR.milestones"
-TIES = "ties"  # how answers are read off a network: it trains the same
-NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
 
 
 def schema_of(config):
-    """Return the keys of a config with its dataset, nested as in the YAML. Raises UserError for an unknown dataset."""
-    name = get(config, "dataset.name")
-    dataset = datasets.module_of(name)
-    if dataset is None:
-        names = " or ".join(datasets.TABLE)
-        series = "or the name of a time series, which begins with a capital"
-        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {names}, {series}")
-    return _merged(EVERYWHERE, dataset.KEYS)
+    """Return the keys of a config with its dataset, nested as in the YAML; for an unknown dataset, those of all."""
+    return _merged(EVERYWHERE, getattr(datasets.module_of(get(config, "dataset.name")), "KEYS", {}))
 
 
 def _merged(schema, more):
@@ -78,8 +68,12 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
     own, where = settings_in(default_file)
+    name = get(own, "dataset.name")
+    if datasets.module_of(name) is None:
+        names, series = " or ".join(datasets.TABLE), "or the name of a time series, which begins with a capital"
+        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {names}, {series}")
     schema = schema_of(own)
-    config = _filled({}, schema)
+    config = filled({}, schema)
     sources = {} if sources is None else sources
     sources.update({key: "default" for key, _ in keys_of(schema)})
 
@@ -98,18 +92,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         lay_over(demo_settings, "--demo")
         lay_over({"experiment_name": f"{config['experiment_name']}-demo", "test_checkpoint_path": ""}, "--demo")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override}: write key=value, such as --set hyperparameters.epoch=1")
-        if isinstance(get(schema, key), dict):
-            raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(get(schema, key))} in it")
-        is_path = getattr(get(schema, key), "check", None) is typed_path
-        has_hash = re.search(r"(^|\s)#", value) and not value.lstrip().startswith(("[", "{"))  # it begins a comment
-        as_typed = (is_path or has_hash) and not value.lstrip().startswith(("'", '"'))
-        settings = value if as_typed else yamls.load(value, f"--set {override[:100]}")
-        for name in reversed(key.split(".")):
-            settings = {name: settings}
-        lay_over(settings, "--set")
+        lay_over(_typed(override, schema), "--set")
     config = check(config, schema, sources)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
@@ -117,131 +100,39 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     return config
 
 
-def of_checkpoint(saved):
-    """Return a checkpoint's config, completed and checked as one from YAML is.
-
-    Keys that are unknown here stay as they are: they are a dataset's of one's own, or of another version. Raises
-    UserError for what YAML can't hold, and as `check` does.
-    """
-    try:
-        saved = plain(saved)
-    except ValueError as error:
-        raise UserError(f"config: it may hold {error} only") from None
-    if not isinstance(get(saved, "dataset.name"), str):
-        raise UserError("config: dataset.name is missing")
-    return check(completed(saved), _schema_of_saved(saved), known_only=False)
-
-
-def completed(saved):
-    """Return the config of a run, with the defaults of keys that were added since."""
-    return _filled(copy.deepcopy(saved), _schema_of_saved(saved))
+def _typed(override, schema):
+    """Return the settings, nested, in a string `a.b=value`."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: write key=value, such as --set hyperparameters.epoch=1")
+    entry = get(schema, key)
+    if isinstance(entry, dict):
+        raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(entry)} in it")
+    has_hash = re.search(r"(^|\s)#", value) and not value.lstrip().startswith(("[", "{"))  # it begins a comment
+    as_it_is = has_hash or getattr(entry, "check", None) is typed_path
+    if not as_it_is or value.lstrip().startswith(("'", '"')):
+        value = yamls.load(value, f"--set {override[:100]}")
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
 
 
-def defaults(saved):
-    """Return a config of the defaults of all keys that the config of a run may have."""
-    return _filled({}, _schema_of_saved(saved))
-
-
-def _schema_of_saved(saved):
-    return _merged(EVERYWHERE, getattr(datasets.module_of(get(saved, "dataset.name")), "KEYS", {}))
-
-
-def _filled(config, schema):
+def filled(config, schema):
     """Return `config` with the schema's default for each key that it lacks and that has one."""
     for name, entry in schema.items():
         if not isinstance(entry, Key):
             group = config.setdefault(name, {})
             if isinstance(group, dict):
-                _filled(group, entry)
+                filled(group, entry)
         elif entry.default is not REQUIRED:
             config.setdefault(name, copy.deepcopy(entry.default))
     return config
-
-
-def check_resumed(config, saved, epochs, warn=print):
-    """Return the config of a run that resumes with `config` after `epochs` epochs with `saved`, its checkpoint's.
-
-    The places of files, the run's length, the rule for ties, and learning rate milestones that are still to come may
-    change; what was measured of the dataset stays. Raises UserError that names all other keys that differ.
-    """
-    saved, differing = completed(saved), []
-    for key, entry in keys_of(schema_of(config)):
-        now, then = get(config, key), get(saved, key)
-        if now == then or entry.of == PLACE:
-            continue
-        may_change = entry.of == LENGTH or key == TIES
-        if may_change:
-            warn(f"{key}: {now} from now on, {then} so far")
-        if not may_change or (key == MILESTONES and _past(now, epochs) != _past(then, epochs)):
-            differing.append(f"{key} (was {then}, now {now})")
-    if differing:
-        raise UserError(
-            f"--resume needs the same config, but it differs in {', '.join(differing)}: restore these values, "
-            "or leave out --resume to start a new run"
-        )
-    return check(_with_measured(config, saved))
-
-
-def _with_measured(config, saved):
-    """Return a config with what a checkpoint's run measured of its dataset."""
-    return config | {"measured": saved["measured"]} if "measured" in saved else config
-
-
-def _past(milestones, epochs):
-    return [milestone for milestone in milestones if milestone <= epochs]
 
 
 def shared(config):
     """Return the values that must be the same on all ranks of a run, by key: all but where each finds its data."""
     elsewhere = ("device", "dataset.root")
     return {key: get(config, key) for key, _ in keys_of(schema_of(config)) if key not in elsewhere}
-
-
-def values(config):
-    """Return all that sets the config of a run apart from others, by key: not its name, its seed and its places."""
-    apart = {name: value for name, value in completed(config).items() if name not in NAMING}
-    return dict(_values(apart, _schema_of_saved(config)))
-
-
-def _values(config, schema, prefix=""):
-    for name, value in config.items():
-        entry = schema.get(name, {})  # none of a dataset of one's own
-        if isinstance(entry, Key):
-            if entry.of != PLACE:
-                yield prefix + name, value
-        elif isinstance(value, dict):
-            yield from _values(value, entry, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def changed(config, own):
-    """Return the overrides of `config` over `own`, the config of its experiment or `defaults`: strings `a.b=value`."""
-    now = values(config)
-    return [f"{key}={json.dumps(now[key])}" for key, value in values(own).items() if now.get(key, value) != value]
-
-
-def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
-    """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
-
-    What its run measured of its dataset, such as classes and scaling, comes from it too.
-    """
-    config, saved = copy.deepcopy(config), completed(saved)
-    set_by_hand = {override.partition("=")[0] for override in overrides}
-    for key, entry in keys_of(schema_of(config)):
-        now, then = get(config, key), get(saved, key)
-        if (
-            entry.of == NETWORK
-            and then is not None
-            and then != now
-            and not any(f"{k}.".startswith(f"{key}.") for k in set_by_hand)
-        ):
-            warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
-            *parents, last = key.split(".")
-            get(config, ".".join(parents))[last] = then
-            if sources is not None:
-                sources[key] = "the checkpoint"
-    return check(_with_measured(config, saved))
 
 
 def check(config, schema=None, sources=None, known_only=True):
