@@ -70,18 +70,18 @@ def load(config, device, shape):
 def checked(splits, name):
     """Return a dataset's splits, by name; raise UserError if one of the three is missing or has no sample."""
     for part in ("train", "dev", "test"):
-        split = splits.get(part)
-        if isinstance(split, Split) and (lacking := _lacking(split)):
-            raise UserError(f"dataset {name}: its split {part} lacks {', '.join(lacking)}, which each Split needs")
-        if not isinstance(split, Split) or not len(split):
-            what = "has no sample" if isinstance(split, Split) else f"is {type(split).__name__}, not a Split"
-            raise UserError(f"dataset {name}: its split {part} {what}")
+        if problem := _problem(splits.get(part)):
+            raise UserError(f"dataset {name}: its split {part} {problem}")
     return splits
 
 
-def _lacking(split):
-    """Return the names of what a subclass of Split must have, and this one has not."""
+def _problem(split):
+    """Return what keeps something from being a split with samples; empty if nothing does."""
+    if not isinstance(split, Split):
+        return f"is {type(split).__name__}, not a Split"
     lacking = [name for name in ("device", "__len__") if not hasattr(split, name)]
     if type(split).batch is Split.batch and type(split).batches_of is Split.batches_of:
         lacking.append("batch")
-    return lacking
+    if lacking:
+        return f"lacks {', '.join(lacking)}, which each Split needs"
+    return "" if len(split) else "has no sample"

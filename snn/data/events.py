@@ -11,11 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import random_split
+from tqdm import tqdm
 
 from snn.base.errors import UserError
 from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, integer
-from snn.base.output import say
+from snn.base.output import is_quiet, say
 from snn.data import event_cache
 from snn.data.base import Split, dataset_keys, root_key
 from snn.data.frames import bin_max, bin_or
@@ -34,7 +35,7 @@ class Format(NamedTuple):
     sources: Callable  # from the root to the files to read
     recordings: Callable  # from the root to their number, and an iterator over (split, Recording or UserError)
     bin_widths: Callable  # from durations `[N]`, length and encoding to microseconds of a bin, 0 for one too short
-    simulate: Callable  # writes recordings to a folder, for `dataset.name: <name>_simulated`
+    simulate: Callable  # to the number of files of `dataset.name: <name>_simulated`, and an iterator over (path, bytes)
     whole: Callable  # from the config's `dataset` to the number of samples in the published "train" and "test"
 
 
@@ -123,10 +124,12 @@ def _simulated(dataset, root):
     """
     remove_unfinished(root.parent)
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        say(f"{root} is made, on first use only")
+        count, files = dataset.simulate()
+        say(f"{root} is made, on first use only: recordings of a simulated event camera")
         with made_beside(root) as folder:
-            folder.mkdir()
-            dataset.simulate(folder)
+            for path, content in tqdm(files, "simulating", count, leave=False, unit="file", disable=is_quiet() or None):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
             extent = _extent(folder)
             (folder / STAMP).write_text(extent)
     if not (root / STAMP).exists():

@@ -226,7 +226,7 @@ def _needed(content):
 
 FORMAT = events.Format(
     "gesture", SHAPE, CLASSES, DEV_SHARE, sources, recordings, bin_widths,
-    lambda folder: simulated_gesture.write(folder, LISTS), whole,
+    lambda: simulated_gesture.simulate(LISTS), whole,
 )  # fmt: skip
 
 

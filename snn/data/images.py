@@ -14,10 +14,7 @@ BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls tha
 NAMES = ("mnist", "digits")
 KEYS = {
     "encoding": Key(
-        "copy",
-        choice("copy", "poisson"),
-        "copy: a pixel's value at every step; poisson: spikes at that rate",
-        NETWORK,
+        "copy", choice("copy", "poisson"), "copy: a pixel's value at every step; poisson: spikes at that rate", NETWORK
     ),
     "dataset": dataset_keys(
         NAMES,

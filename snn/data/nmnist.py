@@ -134,19 +134,18 @@ def _entries(root, part):
     if not recordings:
         raise UserError(f"{files[0]}: no recordings <digit>/*.bin in it")
 
-    def reader(name, size):
-        def read():
-            with reading(f"{files[0]}/{name}: {{reason}}: get the archive from {PAGE} again, or unpack it yourself"):
-                check_size(size)
-                return archive.read(str(name))
+    return [(f"{files[0]}/{name}", partial(_read_packed, archive, name, size)) for name, size in recordings]
 
-        return read
 
-    return [(f"{files[0]}/{name}", reader(name, size)) for name, size in recordings]
+def _read_packed(archive, name, size):
+    """Return the bytes of a recording in an open zip; raise UserError if it is damaged."""
+    with reading(f"{archive.filename}/{name}: {{reason}}: get the archive from {PAGE} again, or unpack it yourself"):
+        check_size(size)
+        return archive.read(str(name))
 
 
 FORMAT = events.Format(
-    "nmnist", SHAPE, len(DIGITS), DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.write,
+    "nmnist", SHAPE, len(DIGITS), DEV_SHARE, sources, recordings, bin_widths, simulated_nmnist.simulate,
     lambda _: RECORDINGS,
 )  # fmt: skip
 

@@ -8,9 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
-from snn.base.output import is_quiet, say
 from snn.data import aedat, camera
 
 SEED = 42
@@ -52,37 +50,35 @@ GESTURES = {
 }
 
 
-def write(folder, lists):
-    """Write recordings, label files and the trials lists, their names by split, to a folder."""
+def simulate(lists):
+    """Return the number of files, and an iterator over their (name, bytes); `lists` are the trials lists' names."""
+    return 2 * (TRAIN + TEST) * len(LIGHTS) + len(lists), _files(lists)
+
+
+def _files(lists):
     generator = torch.Generator().manual_seed(SEED)
-    people = {subject: torch.rand(6, generator=generator) for subject in range(1, TRAIN + TEST + 1)}
-    say(f"simulating recordings of {len(people)} people under {len(LIGHTS)} lights")
-    with tqdm(
-        total=len(people) * len(LIGHTS), desc="simulating an event camera", unit="recording", leave=False,
-        disable=is_quiet() or None,
-    ) as bar:  # fmt: skip
-        names = {"train": [], "test": []}
-        for subject, person in people.items():
-            for light, brightness in LIGHTS.items():
-                name = f"user{subject:02d}_{light}"
-                scenes = camera.film(_scenes(person, brightness, generator), STEP, 0.25, STEP, 0.05, generator)
-                (folder / f"{name}.aedat").write_bytes(aedat.encode(_one_after_the_other(scenes)))
-                rows = ["class,startTime_usec,endTime_usec"]
-                for clip, label in enumerate(CLASSES):
-                    start = clip * (CLIP + PAUSE) + PAUSE
-                    rows.append(f"{label},{start},{start + CLIP}")
-                (folder / f"{name}_labels.csv").write_text("\n".join(rows) + "\n")
-                names["train" if subject <= TRAIN else "test"].append(f"{name}.aedat")
-                bar.update()
-        for part, list_name in lists.items():
-            (folder / list_name).write_text("\n".join(names[part]) + "\n")
+    people = [torch.rand(6, generator=generator) for _ in range(TRAIN + TEST)]
+    names = {"train": "", "test": ""}
+    rows = "".join(f"{label},{_start(clip)},{_start(clip) + CLIP}\n" for clip, label in enumerate(CLASSES))
+    for subject, person in enumerate(people, 1):
+        for light, brightness in LIGHTS.items():
+            name = f"user{subject:02d}_{light}"
+            scenes = camera.film(_scenes(person, brightness, generator), STEP, 0.25, STEP, 0.05, generator)
+            yield f"{name}.aedat", aedat.encode(_one_after_the_other(scenes))
+            yield f"{name}_labels.csv", f"class,startTime_usec,endTime_usec\n{rows}".encode()
+            names["train" if subject <= TRAIN else "test"] += f"{name}.aedat\n"
+    for part, list_name in lists.items():
+        yield list_name, names[part].encode()
+
+
+def _start(clip):
+    """Return when a clip starts, in microseconds."""
+    return clip * (CLIP + PAUSE) + PAUSE
 
 
 def _one_after_the_other(scenes):
-    """Return the events of all clips on one clock; clip n is at n * (CLIP + PAUSE) + PAUSE."""
-    shifted = [
-        scene._replace(time=scene.time + clip * (CLIP + PAUSE) + PAUSE) for clip, scene in enumerate(scenes)
-    ]  # fmt: skip
+    """Return the events of all clips on one clock."""
+    shifted = [scene._replace(time=scene.time + _start(clip)) for clip, scene in enumerate(scenes)]
     return camera.Events(*(torch.cat(column) for column in zip(*shifted)))
 
 

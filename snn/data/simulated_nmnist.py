@@ -2,9 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
-from snn.base.output import is_quiet, say
 from snn.data import camera, digits
 
 SEED = 42
@@ -15,24 +13,18 @@ CORNERS = torch.tensor([[-2.5, -2.5], [0.0, 2.5], [2.5, -2.5], [-2.5, -2.5]])  #
 BATCH = 100
 
 
-def write(folder):
-    """Write Train/<digit>/<number>.bin and Test/... to a folder."""
+def simulate():
+    """Return the number of files, and an iterator over their (path, bytes): Train/<digit>/<number>.bin, and Test/..."""
+    return TRAIN + TEST, _files()
+
+
+def _files():
     generator = torch.Generator().manual_seed(SEED)
-    parts = digits.read()
-    say(f"simulating {TRAIN + TEST} recordings of the embedded digits")
-    with tqdm(
-        total=TRAIN + TEST, desc="simulating an event camera", unit="recording", leave=False,
-        disable=is_quiet() or None,
-    ) as bar:  # fmt: skip
-        for part, (images, labels), count in zip(("Train", "Test"), parts, (TRAIN, TEST)):
-            for digit in range(10):
-                (folder / part / str(digit)).mkdir(parents=True)
-            number = 0
-            for batch in images[:count].split(BATCH):
-                for events in camera.film(_saccades(batch, generator), 1000, 0.3, 2000, 1, generator):
-                    (folder / part / str(labels[number].item()) / f"{number:05d}.bin").write_bytes(encode(events))
-                    number += 1
-                    bar.update()
+    for part, (images, labels), count in zip(("Train", "Test"), digits.read(), (TRAIN, TEST)):
+        batches = (_saccades(batch, generator) for batch in images[:count].split(BATCH))
+        filmed = (events for frames in batches for events in camera.film(frames, 1000, 0.3, 2000, 1, generator))
+        for number, (events, digit) in enumerate(zip(filmed, labels.tolist())):
+            yield f"{part}/{digit}/{number:05d}.bin", encode(events)
 
 
 def encode(events):

@@ -93,10 +93,7 @@ class Classification(Task):
                 "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
                 "if right, orange if wrong).",
             ),
-            "confusion": (
-                lambda: class_plots.confusion(labels, answers, classes),
-                "Test samples by class and answer.",
-            ),
+            "confusion": (lambda: class_plots.confusion(labels, answers, classes), "Test samples by class and answer."),
         }
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
