@@ -228,10 +228,12 @@ class TestCaches:
 
     @pytest.fixture
     def cache(self, folder):
-        with written_beside("c.h5") as file, event_cache._Writer(file, self.SHAPE) as writer:
+        with written_beside("c.h5") as file:
+            writer = event_cache._Writer(file, self.SHAPE)
             for n in range(3):
                 ones = np.ones(5, np.int64)
                 writer.add(event_cache.Recording(f"r{n}", n, 1000 * np.arange(5), ones, ones, ones))
+            writer.finish()
         return "c.h5"
 
     def change(self, key, values):

@@ -83,10 +83,7 @@ def build(files, recordings, total, shape, skip_bad, title):
     start = time.monotonic()
     say(f"{title}: reading the recordings, on first use only")
     with ExitStack() as stack:
-        writers = {
-            part: stack.enter_context(_Writer(stack.enter_context(written_beside(path)), shape))
-            for part, path in files.items()
-        }
+        writers = {part: _Writer(stack.enter_context(written_beside(path)), shape) for part, path in files.items()}
         bar = tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=is_quiet() or None)
         for part, recording in bar:
             try:
@@ -97,12 +94,11 @@ def build(files, recordings, total, shape, skip_bad, title):
                 if not skip_bad:
                     raise UserError(f"{error}; set dataset.skip_bad=true to leave bad recordings out") from None
                 writers[part].skipped += 1
+        for writer in writers.values():
+            writer.finish()
     for part, path in files.items():
-        writer = writers[part]
-        say(
-            f"{title}: {len(writer.offsets) - 1} {part} recordings, {writer.offsets[-1]:,} events, "
-            f"{path.stat().st_size / 1e6:.1f} MB in {path}"
-        )
+        found = f"{len(writers[part].labels)} {part} recordings, {writers[part].offsets[-1]:,} events"
+        say(f"{title}: {found}, {path.stat().st_size / 1e6:.1f} MB in {path}")
     say(f"{title}: read in {time.monotonic() - start:.1f} s")
 
 
@@ -120,25 +116,6 @@ class _Writer:
                 key, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), compression="gzip", compression_opts=1,
                 shuffle=True, fletcher32=True,
             )  # fmt: skip
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, exception, *_):
-        with self.file:
-            if exception is None:
-                self._finish()
-
-    def _finish(self):
-        """Write the columns of recordings, then all of it to the target."""
-        self._flush()
-        others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
-        others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
-        for key, values in others.items():
-            self.file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
-        self.file.attrs.update(version=VERSION, skipped=self.skipped)
-        self.file.flush()
-        self.target.write(self.file.id.get_file_image())
 
     def add(self, recording):
         """Append a recording; raise UserError if it has no events or events outside the sensor."""
@@ -160,6 +137,18 @@ class _Writer:
             if arrays:
                 column[written:] = np.concatenate(arrays)
             arrays.clear()
+
+    def finish(self):
+        """Append the columns of recordings, and write all of it to the target."""
+        self._flush()
+        others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
+        others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
+        with self.file as file:
+            for key, values in others.items():
+                file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
+            file.attrs.update(version=VERSION, skipped=self.skipped)
+            file.flush()
+            self.target.write(file.id.get_file_image())
 
 
 def _in_order(recording, shape):
