@@ -54,20 +54,30 @@ PUBLISHED = {
     "associative_memory": Published(0.00369, 0.0042, 92),
     "time_series": None,  # not implemented there, and the paper's table is not at hand
 }
-COLUMNS = (
-    "Run", "Samples train / dev / test", "Epochs", "Train", "Dev", "Test", "Published dev / test", "Seed", "Time", "On",
-    "Commit", "Overrides",
-)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What a run's folder holds."""
+
+    folder: Path
+    config: dict
+    metrics: list  # of each epoch, a dict of numbers
+    metric: str  # that decides which epoch is best: the one in metrics.csv that is not the loss, if any
+    result: dict  # as in result.json; empty if the run has not ended
+    best: dict  # the metrics of its best epoch, or of the best one so far
+    settings: dict  # texts by key: all but name, seed and places
+
+    @property
+    def name(self):
+        return self.config["experiment_name"]
+
+    @property
+    def best_dev(self):
+        return self.best[f"dev_{self.metric}"]
 
 
 def read_run(folder):
-    """Return what a run's folder holds, as a dict.
-
-    Keys: folder, config, metrics (a dict of numbers for each epoch), result (as in result.json, empty if the run has
-    not ended), best (the metrics of its best epoch), settings (texts by key: all but name, seed and places), row (its
-    row of the table, a dict by COLUMNS).
-    Raises UserError for files that are broken.
-    """
+    """Return the Run in a folder. Raises UserError for files that are broken."""
     try:
         with reading("{reason}"):
             settings = config.read(folder / "config.yaml")
@@ -78,12 +88,14 @@ def read_run(folder):
             ]
             if not metrics:
                 raise ValueError("metrics.csv has no epoch")
-            run = {"folder": folder, "config": settings, "metrics": metrics, "result": _result(folder / "result.json")}
-            for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric_of(run)):
+            names = [column.removeprefix("dev_") for column in metrics[0] if column.startswith("dev_")]
+            metric = next((name for name in names if name != "loss"), "loss")
+            for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric):
                 checked(what, file_name, name)  # a picture is named so
-            run["best"] = _best(run)
-            run["settings"] = {key: json.dumps(value) for key, value in config.values(settings).items()}
-            run["row"] = _row([run])
+            result = _result(folder / "result.json")
+            texts = {key: json.dumps(value) for key, value in config.values(settings).items()}
+            run = Run(folder, settings, metrics, metric, result, _best(metrics, metric, result), texts)
+            _row([run])  # raises where something is missing
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
     return run
@@ -104,41 +116,28 @@ def _result(file):
     }
 
 
-def metric_of(run):
-    """Return the metric that decides which epoch is best: the one in metrics.csv that is not the loss, if any."""
-    names = [column.removeprefix("dev_") for column in run["metrics"][0] if column.startswith("dev_")]
-    return next((name for name in names if name != "loss"), "loss")
-
-
-def _best(run):
-    """Return the metrics of a run's best epoch, or of the best one so far."""
-    metrics, result, metric = run["metrics"], run["result"], metric_of(run)
+def _best(metrics, metric, result):
     if result:
         return next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
     return (min if metric == "loss" else max)(metrics, key=lambda entry: entry[f"dev_{metric}"])
 
 
-def _dev_of_best(run):
-    return run["best"][f"dev_{metric_of(run)}"]
-
-
 def _row(runs):
-    """Return a row of the table, a dict by COLUMNS: of a run, or of several that differ in nothing but their seed."""
-    metric, settings, results = metric_of(runs[0]), runs[0]["config"], [run["result"] for run in runs]
-    name, best = settings["experiment_name"], [run["best"] for run in runs]
+    """Return a row of the table, texts by column: of a run, or of several that differ in nothing but their seed."""
+    name, metric, settings = runs[0].name, runs[0].metric, runs[0].config
+    best, results = [run.best for run in runs], [run.result for run in runs]
+    samples = (" / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results)
     ties = sum(result.get("ties", 0) for result in results)
     return {
-        "Run": f"{name}, n = {len(runs)}" if runs[1:] else f"{name} {runs[0]['folder'].name}",
-        "Samples train / dev / test": _joined(
-            " / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results
-        ),
+        "Run": f"{name}, n = {len(runs)}" if runs[1:] else f"{name} {runs[0].folder.name}",
+        "Samples train / dev / test": _joined(samples),
         "Epochs": f"{_joined(map(_epochs, runs))}, best " + ", ".join(f"{entry['epoch']:.0f}" for entry in best),
         "Train": _figures([entry[f"train_{metric}"] for entry in best], metric),
-        "Dev": _figures([_dev_of_best(run) for run in runs], metric),
+        "Dev": _figures([run.best_dev for run in runs], metric),
         "Test": _figures([result.get("test") for result in results], metric) + (f" ({ties} ties)" if ties else ""),
         "Published dev / test": _published(name),
-        "Seed": ", ".join(str(run["config"]["pytorch_seed"]) for run in runs),
-        "Time": _duration(mean(sum(entry["seconds"] for entry in run["metrics"]) for run in runs)),
+        "Seed": ", ".join(str(run.config["pytorch_seed"]) for run in runs),
+        "Time": _duration(mean(sum(entry["seconds"] for entry in run.metrics) for run in runs)),
         "On": _joined(result.get("on", "") for result in results),
         "Commit": _joined(result.get("commit", "") for result in results),
         "Overrides": ", ".join(f"`{setting}`" for setting in config.changed(settings, _own(name, settings))),
@@ -158,7 +157,7 @@ def _joined(texts):
 
 
 def _epochs(run):
-    done, asked = len(run["metrics"]), run["config"]["hyperparameters"]["epoch"]
+    done, asked = len(run.metrics), run.config["hyperparameters"]["epoch"]
     return f"{done} of {asked}" if done < asked else f"{done}"
 
 
@@ -195,8 +194,7 @@ def _by_seed(runs):
     """Return lists of runs that differ in nothing but their seed."""
     groups = {}
     for run in runs:
-        settings = frozenset(run["settings"].items())
-        groups.setdefault((run["config"]["experiment_name"], metric_of(run), settings), []).append(run)
+        groups.setdefault((run.name, run.metric, frozenset(run.settings.items())), []).append(run)
     return list(groups.values())
 
 
@@ -208,21 +206,20 @@ def table(runs, by_seed=False, everything=False):
         by_seed: whether those that differ in nothing but their seed are one row.
         everything: whether what was not run has a row too.
     """
-    order = list(PUBLISHED)
     groups = _by_seed(runs) if by_seed else [[run] for run in runs]
-    rows = [_row(group) if group[1:] else group[0]["row"] for group in groups]
-    lines = [(run["config"]["experiment_name"], run["folder"].name, row) for (run, *_), row in zip(groups, rows)]
-    for name in set(PUBLISHED) - {name for name, _, _ in lines} if everything else ():
-        line = {"Run": name, "Test": "not run", "Published dev / test": _published(name)}
-        lines.append((name, "", dict.fromkeys(COLUMNS, "") | line))
+    lines = [(group[0].name, group[0].folder.name, _row(group)) for group in groups]
+    columns = list(lines[0][2])
+    for name in PUBLISHED.keys() - {run.name for run in runs} if everything else ():
+        lines.append((name, "", {"Run": name, "Test": "not run", "Published dev / test": _published(name)}))
+    order = list(PUBLISHED)
     lines.sort(key=lambda line: (order.index(line[0]) if line[0] in order else len(order), line[0], line[1]))
-    cells = [COLUMNS, ["---"] * len(COLUMNS), *(line.values() for _, _, line in lines)]
+    cells = [columns, ["---"] * len(columns), *([line.get(column, "") for column in columns] for _, _, line in lines)]
     return "".join(f"| {' | '.join(printable(cell).replace('|', '/') for cell in line)} |\n" for line in cells)
 
 
 def _labels(runs):
     """Return how the settings of each of these runs differ from the others', as `a.b=value`; "" where none does."""
-    settings = [run["settings"] for run in runs]
+    settings = [run.settings for run in runs]
     keys = dict.fromkeys(key for of_run in settings for key in of_run)
     differing = [key for key in keys if len({of_run.get(key) for of_run in settings}) > 1]
     return [", ".join(f"{key}={of_run.get(key, 'unset')}" for key in differing) for of_run in settings]
@@ -266,12 +263,12 @@ def main(argv=None):
 
         pictures = {}
         for run in runs:
-            pictures.setdefault((run["config"]["experiment_name"], metric_of(run)), []).append(run)
+            pictures.setdefault((run.name, run.metric), []).append(run)
         for name, metric in pictures:
             is_only = sum(other == name for other, _ in pictures) == 1  # else a run of another metric has this name
             title = name if is_only else f"{name}_{metric}"
             with reading(f"the learning curves of {name} can't be drawn: {{reason}}"):
-                shown = sorted(pictures[name, metric], key=_dev_of_best, reverse=metric != "loss")
+                shown = sorted(pictures[name, metric], key=lambda run: run.best_dev, reverse=metric != "loss")
                 figure = learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
                 write_picture(out / f"{title}.png", figure)
     except UserError as error:

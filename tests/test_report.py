@@ -83,7 +83,7 @@ def test_table_and_curves(folder, capsys):
 
 def overrides_of(folder, experiment, settings):
     write_run(folder / "run", experiment, settings=settings)
-    return report.read_run(folder / "run")["row"]["Overrides"]
+    return report._row([report.read_run(folder / "run")])["Overrides"]
 
 
 @pytest.mark.parametrize(

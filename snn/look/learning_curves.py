@@ -16,7 +16,7 @@ def learning_curves(name, runs, key, published, labels):
     Of runs with the same settings, train and dev are drawn; of a search, dev in a colour for each choice of settings.
 
     Args:
-        runs: from `snn.report.read_run`, all with the same metric, the best first.
+        runs: each a `snn.report.Run`, all with the same metric, the best first.
         key: the metric, such as "acc" or "loss".
         published: a `snn.report.Published`, or None.
         labels: how each run's settings differ from the others'; empty strings if they do not.
@@ -27,15 +27,15 @@ def learning_curves(name, runs, key, published, labels):
     figure = Figure(figsize=(7, 4 + 0.2 * (len(named) - 1)), layout="constrained")
     axis = figure.subplots()
     for run, label in reversed(list(zip(runs, labels))):  # the best on top
-        epochs = [entry["epoch"] for entry in run["metrics"]]
+        epochs = [entry["epoch"] for entry in run.metrics]
         color = colors.get(label, "lightgray") if search else ORANGE
         for part, of_part in ({"dev": color} if search else {"train": GREEN, "dev": BLUE}).items():
-            values = [entry[f"{part}_{key}"] for entry in run["metrics"]]
+            values = [entry[f"{part}_{key}"] for entry in run.metrics]
             marker = "." if len(epochs) < 30 else None
             axis.plot(epochs, values, color=of_part, lw=1.5, marker=marker, label="" if search else part)
-        if "test" in run["result"]:
-            best = run["result"]["best_epoch"], run["result"]["test"]
-            axis.plot(*best, "*", ms=12, color=color, label="test, at the best epoch on dev")
+        if "test" in run.result:
+            epoch, test = run.result["best_epoch"], run.result["test"]
+            axis.plot(epoch, test, "*", ms=12, color=color, label="test, at the best epoch on dev")
     if published and key == published.metric:
         for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
             axis.axhline(value, color=color, lw=1, ls=style)
@@ -60,7 +60,7 @@ def _scale(axis, runs, key, search):
     """Set the limits and the label of the axis of a metric."""
     if key == "acc":
         axis.set_ylabel("dev accuracy (%)" if search else "accuracy (%)")
-        floor = np.percentile([entry["dev_acc"] for run in runs for entry in run["metrics"]], 10)
+        floor = np.percentile([entry["dev_acc"] for run in runs for entry in run.metrics], 10)
         axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
     else:
         axis.set_ylabel(f"dev {key}" if search else key, parse_math=False)
