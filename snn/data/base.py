@@ -25,7 +25,7 @@ import torch
 from snn.base import ranks
 from snn.base.keys import PLACE, Key, choice, size, typed_path
 
-SUBSET_SEED = 42
+SPLIT_SEED = 42
 END = 100_000  # values at each end of a tensor that a fingerprint looks at
 
 
@@ -68,8 +68,7 @@ class Subset(Split):
     """`size` samples of a split, always the same ones, from all of it: splits are often sorted by class."""
 
     def __init__(self, split, size):
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SUBSET_SEED))
-        self.split, self.indices = split, order[:size].sort()[0].to(split.device)
+        self.split, self.indices = split, same_order(len(split))[:size].sort()[0].to(split.device)
         self.device, self.length = split.device, split.length
 
     def __len__(self):
@@ -80,6 +79,11 @@ class Subset(Split):
 
     def fingerprint(self):
         return fingerprint(self.split.fingerprint(), self.indices)
+
+
+def same_order(count):
+    """Return the numbers from 0 to `count` - 1 in random order, always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
 def fingerprint(number, *tensors):

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from snn.base.files import reading, shipped
+from snn.data.base import same_order
 
 FILE = shipped("datasets") / "digits" / "digits.npz"
 TRAIN_DEV = (1257, 180)
 TEST = 360
-SPLIT_SEED = 42
 
 
 def read():
@@ -20,6 +20,5 @@ def read():
     with reading(f"{FILE} is damaged ({{reason}}): get the project again"), np.load(FILE) as file:
         images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
     images = F.interpolate(images[:, None].float(), (28, 28), mode="bilinear")[:, 0].mul(255 / 16).round().byte()
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    rest, test = order[TEST:], order[:TEST]
+    test, rest = same_order(len(images)).split((TEST, len(images) - TEST))
     return (images[rest], labels[rest]), (images[test], labels[test])

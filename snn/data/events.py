@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import random_split
 from tqdm import tqdm
 
 from snn.base.errors import UserError
@@ -18,10 +17,9 @@ from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, integer
 from snn.base.output import is_quiet, say
 from snn.data import event_cache
-from snn.data.base import Split, dataset_keys, root_key
+from snn.data.base import Split, dataset_keys, root_key, same_order
 from snn.data.frames import bin_max, bin_or
 
-SPLIT_SEED = 42
 STAMP = "simulated.txt"  # in a folder of simulated recordings: the number of files and their bytes
 
 
@@ -204,14 +202,14 @@ def _train_and_dev(recordings, subjects, settings, dev_share):
     size = settings["dev_size"] or max(1, round(dev_share * len(recordings)))
     if size >= len(recordings):
         raise UserError(f"dataset.dev_size: {size} of {len(recordings)} training recordings leave none to train on")
-    generator = torch.Generator().manual_seed(SPLIT_SEED)
     how = settings.get("dev_split", "random")
     if how == "random":
-        train, dev = map(list, random_split(recordings, (len(recordings) - size, size), generator))
+        order = [recordings[n] for n in same_order(len(recordings)).tolist()]
+        train, dev = order[:-size], order[-size:]
     else:
         people = sorted({subjects[n] for n in recordings})
         train, dev = recordings, []
-        for person in torch.randperm(len(people), generator=generator).tolist():
+        for person in same_order(len(people)).tolist():
             if len(dev) < size:
                 dev = dev + [n for n in train if subjects[n] == people[person]]
                 train = [n for n in train if subjects[n] != people[person]]
@@ -223,6 +221,5 @@ def _train_and_dev(recordings, subjects, settings, dev_share):
 
 
 def _some(recordings, size):
-    """Return `size` recordings, chosen with a fixed seed, in their order; all of them if `size` is 0."""
-    order = torch.randperm(len(recordings), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    return [recordings[n] for n in sorted(order[: size or None].tolist())]
+    """Return `size` recordings, always the same ones, in their order; all of them if `size` is 0."""
+    return [recordings[n] for n in sorted(same_order(len(recordings))[: size or None].tolist())]

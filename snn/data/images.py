@@ -1,14 +1,12 @@
 """Image datasets for the experiments: read once, kept as uint8 on the training device, encoded batch by batch."""
 
 import torch
-from torch.utils.data import random_split
 
 from snn.base.keys import NETWORK, PLACE, Key, boolean, choice, fraction
 from snn.data import augment, digits, mnist
 from snn.data.augment import RandomAugment
-from snn.data.base import Split, dataset_keys, root_key
+from snn.data.base import Split, dataset_keys, root_key, same_order
 
-SPLIT_SEED = 42
 BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls than in arithmetic
 
 NAMES = ("mnist", "digits")
@@ -76,12 +74,8 @@ def load(config, device, shape):
     else:
         (images, labels), test = mnist.read(dataset["root"], dataset["download"])
         sizes, note = mnist.TRAIN_DEV, ""
-    train, dev = random_split(range(len(images)), sizes, torch.Generator().manual_seed(SPLIT_SEED))
-    parts = {
-        "train": (images[train.indices], labels[train.indices]),
-        "dev": (images[dev.indices], labels[dev.indices]),
-        "test": test,
-    }
+    train, dev = same_order(len(images)).split(sizes)
+    parts = {"train": (images[train], labels[train]), "dev": (images[dev], labels[dev]), "test": test}
     length, max_rate = config["hyperparameters"]["length"], config["mnist_config"]["max_rate"]
 
     def encode(images, generator):

@@ -12,10 +12,12 @@ class Task:
         metric: decides which of two epochs is better; names the columns train_<metric> and dev_<metric>. If it is not
             the loss, `score` and `value` define it.
         highest_is_best: whether higher is better.
+        reports: whether --train and --test call `report` too, not only --inspect.
     """
 
     metric = "loss"
     highest_is_best = False
+    reports = False
 
     def loss(self, y, targets):
         """Return the mean loss over a batch's samples, a tensor, for the network's output `[T, B, *]` and targets."""
@@ -71,8 +73,6 @@ class Task:
     def test_line(self, result):
         """Return the last line of a test, for programs to read."""
         return f"test {self.metric}: {self.value(result):.5f}"
-
-    reports = False  # whether --train and --test call `report` too, not only --inspect
 
     def inspect(self, view):
         """Test the network, for --inspect.
