@@ -176,7 +176,7 @@ def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, cap
         trainer.net[3].a1[:3] = 1.5
         trainer.net[4].bias.fill_(-1e6)
     trainer.fit()
-    line = capsys.readouterr().out.splitlines()[0]
+    (line,) = re.findall("^epoch 0: .+", capsys.readouterr().out, re.M)
     assert "3 unstable filters" in line and "no spike in output," in line
     assert trainer.history[0]["unstable_filters"] == 3 and trainer.history[0]["silent_layers"] == 1
 

@@ -103,7 +103,7 @@ def event_windows(x):
         axis.set(xticks=[0, size_x - 1], yticks=[0, size_y - 1], xlabel="x (pixels)")
         axis.set_title(f"steps {first} to {end - 1}", fontsize=10)
     axes[0].set_ylabel("y (pixels)")
-    color_legend(figure, brighter=ORANGE, darker=BLUE)
+    color_legend(figure, {"brighter": ORANGE, "darker": BLUE})
     return figure
 
 

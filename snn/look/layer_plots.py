@@ -32,7 +32,7 @@ def neurons(net, trace):
         layer, spikes = net.get_submodule(name), spikes.flatten(1)
         neuron = typical_neuron(spikes)
         states = {state: trace[state][name].flatten(1)[:, neuron] for state in state_names(layer)}
-        draw_neuron(axis, layer, spikes[:, neuron], **states)
+        draw_neuron(axis, layer, states, spikes[:, neuron])
         title = f"{labels[name]}, neuron {neuron}: {int(spikes[:, neuron].sum())} spikes (orange)"
         axis.set_title(title, fontsize=10, pad=13)
         axis.grid(alpha=0.3)
@@ -73,5 +73,5 @@ def gradients(net, norms):
     axis.bar_label(bars, [f"{value:.2g}" for value in values], fontsize=8)
     axis.set(yscale="log", ylim=(lowest, most * (most / lowest) ** 0.1), ylabel="norm of the gradient")
     axis.tick_params("x", rotation=20)
-    color_legend(figure, filters=ORANGE, other_layers=BLUE)
+    color_legend(figure, {"filters": ORANGE, "other layers": BLUE})
     return figure

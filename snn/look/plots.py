@@ -27,10 +27,10 @@ def literal(text):
     return printable(text).replace("$", r"\$")
 
 
-def color_legend(figure, **colors):
-    """Name colours in a corner of a figure."""
+def color_legend(figure, colors):
+    """Say in a corner of a figure what colours mean, a dict from names."""
     for name, color in colors.items():
-        figure.axes[0].plot([], [], "s", color=color, label=name.replace("_", " "))
+        figure.axes[0].plot([], [], "s", color=color, label=name)
     figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
 
 
@@ -85,8 +85,8 @@ def typical_neuron(spikes):
     return int(counts.argsort()[-(int((counts > 0).sum()) // 2 + 1)])
 
 
-def draw_neuron(axis, layer, spikes, **states):
-    """Draw a neuron's states over time, each `[T]`, its layer's threshold, if it has a single one, and its spikes."""
+def draw_neuron(axis, layer, states, spikes):
+    """Draw a neuron's states `[T]`, by name, its layer's threshold, if it has a single one, and its spikes `[T]`."""
     for (name, values), color in zip(states.items(), (BLUE, GREEN, "black", "gray")):
         axis.plot(values.cpu(), color=color, lw=1.2, label={"v": "potential"}.get(name, name))
     threshold = getattr(layer, "threshold", None)
