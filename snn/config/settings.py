@@ -63,7 +63,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         demo: whether to overlay the `demo` section; the experiment's name then ends with `-demo`.
         overrides: strings `a.b=value`, the value in YAML.
         warn: called with one line for each thing that the user should know.
-        sources: a dict to fill with the source of each value, by keys such as `hyperparameters.length`.
+        sources: a dict to fill with the source of each value but defaults, by keys such as `hyperparameters.length`.
 
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
@@ -75,7 +75,6 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     schema = schema_of(own)
     config = filled({}, schema)
     sources = {} if sources is None else sources
-    sources.update({key: "default" for key, _ in keys_of(schema)})
 
     def lay_over(settings, source):
         _lay_over(config, settings, source, warn, schema, sources)

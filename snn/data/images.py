@@ -87,13 +87,8 @@ def load(config, device, shape):
     splits = {}
     for name, (images, labels) in parts.items():
         size = dataset[f"{name}_size"] or len(images)
-        splits[name] = ImageSplit(
-            images[:size].to(device),
-            labels[:size].to(device),
-            encode,
-            shape or (1, 28, 28),
-            None if name == "test" else augment,
-        )
+        images, labels = images[:size].to(device), labels[:size].to(device)
+        splits[name] = ImageSplit(images, labels, encode, shape or (1, 28, 28), None if name == "test" else augment)
     return splits, note
 
 

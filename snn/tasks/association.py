@@ -2,7 +2,6 @@
 
 import torch.nn.functional as F
 
-from snn.data import patterns
 from snn.tasks.base import Task
 
 
@@ -15,14 +14,14 @@ class Association(Task):
         return F.mse_loss(y, targets)
 
     def report(self, view, folder):
-        from snn.tasks import recall
+        from snn.tasks import recall  # imports matplotlib, which takes a second
 
-        lines = recall.report(view.net, view.split, view.config, folder)
-        return recall.pictures(view.net, view.untrained, view.split, view.config, lines)
+        return recall.report(view, folder)
 
     def picture(self, view):
-        from snn.look import recall_plots  # imports matplotlib, which takes a second
+        from snn.look import recall_plots
+        from snn.tasks import recall
 
         which = [n % len(view.split.patterns) for n in view.places]
-        target = patterns.delayed(view.split.patterns[which], view.config["dataset"]["delay"]).transpose(0, 1)
-        return "recall", recall_plots.recall(view.x, target, list(view.trace.spikes.values())[-1])
+        target = recall.delayed(view.split, view.config)[:, which]
+        return "recall", recall_plots.recall(view.x, target, recall.output_spikes(view.trace))

@@ -50,49 +50,59 @@ def _near(spikes):
     return near.permute(2, 0, 1)
 
 
+def report(view, folder):
+    """Print the table of recall, and write it to a run's folder as recall.csv; return pictures, as `Task.inspect` does.
+
+    Args:
+        view: a `snn.look.inspection.View` of the test split; the network's output filter is its last layer.
+    """
+    lines, count = table(view.net, view.split, view.config), len(view.split.patterns)
+    say(f"recall of {count} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
+    say("  corruption   size   precision   recall      F1   van Rossum")
+    for line in lines:
+        say("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
+    write_csv(Path(folder) / "recall.csv", lines)
+    return _pictures(view, lines)
+
+
 def table(net, split, config):
     """Return a row of scores for each kind and size of corruption: dicts with `corruption`, `size` and the scores."""
-    device = split.patterns.device
+    tau, device = config["hyperparameters"]["filter_tau_m"], split.patterns.device
     which = torch.arange(len(split.patterns), device=device).repeat_interleave(DRAWS)
-    target = patterns.delayed(split.patterns, config["dataset"]["delay"])[which].transpose(0, 1)
+    target = delayed(split, config)[:, which]
     lines = []
     for kind, sizes in GROWING.items():
         for size in sizes:
             generator = torch.Generator(device).manual_seed(SEED)
             x = patterns.corrupt(split.patterns[which], CLEAN | {kind: size}, generator).transpose(0, 1).contiguous()
-            with matrix_products(config["precision"], device):
-                spikes = spikes_of(net, x)
-            lines.append(
-                {"corruption": kind, "size": size} | scores(spikes, target, config["hyperparameters"]["filter_tau_m"])
-            )
+            with torch.no_grad(), matrix_products(config["precision"], device), record(net, what=["spikes"]) as trace:
+                net.eval()(x)
+            lines.append({"corruption": kind, "size": size} | scores(output_spikes(trace), target, tau))
     return lines
 
 
-@torch.no_grad()
-def spikes_of(net, x):
-    """Return the spikes `[T, B, N]` of a network's last neurons, for an input `[T, B, N]`."""
-    with record(net, what=["spikes"]) as trace:
-        net.eval()(x)
+def delayed(split, config):
+    """Return the spikes `[T, P, N]` that a network should answer the patterns of a split with."""
+    return patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
+
+
+def output_spikes(trace):
+    """Return the spikes `[T, B, N]` of a network's last neurons, from a `snn.record`."""
     return list(trace.spikes.values())[-1]
 
 
-def pictures(net, untrained, split, config, lines):
-    """Return pictures of the network at work on each pattern: by name, a function that makes it, and its caption.
-
-    Args:
-        net, untrained: the network, its output filter last, as tested and as it was before training.
-        split: the test split.
-        lines: of `table`.
-    """
+def _pictures(view, lines):
+    """Return pictures of the network at work on each pattern; `lines` are those of `table`."""
+    net, split, config = view.net, view.split, view.config
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
     always = config["corruption"] | {"probability": 1}  # so that every picture has something to complete
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
     with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
         net(x)
-    target = patterns.delayed(split.patterns, config["dataset"]["delay"]).transpose(0, 1)
+    target = delayed(split, config)
     return {
         "recall": (
-            lambda: recall_plots.recall(x, target, list(trace.spikes.values())[-1]),
+            lambda: recall_plots.recall(x, target, output_spikes(trace)),
             "Every pattern: a corrupted input, the target, and the network's output spikes.",
         ),
         "recall_curves": (
@@ -100,7 +110,7 @@ def pictures(net, untrained, split, config, lines):
             "Share of the spikes that are right within a step, over increasing corruption.",
         ),
         "impulse_responses": (
-            lambda: filter_plots.impulse_responses(untrained, net),
+            lambda: filter_plots.impulse_responses(view.untrained, net),
             "Each synapse layer's response to a single spike, before and after training.",
         ),
         "path": (
@@ -108,14 +118,3 @@ def pictures(net, untrained, split, config, lines):
             "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
         ),
     }
-
-
-def report(net, split, config, folder):
-    """Print the table of recall and write it to the run's folder; return its rows."""
-    lines = table(net, split, config)
-    say(f"recall of {len(split.patterns)} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
-    say("  corruption   size   precision   recall      F1   van Rossum")
-    for line in lines:
-        say("  {corruption:10} {size:6} {precision:11.3f} {recall:8.3f} {f1:7.3f} {van_rossum:12.4f}".format(**line))
-    write_csv(Path(folder) / "recall.csv", lines)
-    return lines
