@@ -15,7 +15,7 @@ from snn.base import ranks
 # Only the order of samples is random.
 SETTINGS = TINY | {
     "hyperparameters.dropout": 0, "mnist_config.use_transform": "false", "dataset.train_size": 57,
-    "dataset.dev_size": 21, "dataset.test_size": 25, "hyperparameters.epoch": 3,
+    "dataset.dev_size": 21, "dataset.test_size": 25, "hyperparameters.epoch": 3, "precision": "tf32",
 }  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def test_a_training_on_two_ranks_that_dies_and_goes_on_with_one(run):
     assert time.monotonic() - died < 60
     assert process.returncode != 0
     assert "error: another rank has ended, or does not answer" in err and "--resume" in err
+    assert err.count("note: precision tf32 is for CUDA") == 1
 
     run.folder = shared
     run("snn_mlp_1", "--train", "--resume", settings=settings)

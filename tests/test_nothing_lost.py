@@ -1,7 +1,10 @@
 """Two runs at once, folders that are not ours, values that are not finite, YAML's surprises: refused, or right."""
 
+import errno
+import fcntl
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +19,7 @@ from recordings import HEADER, LABELS, load, nmnist_bytes, polarity_packet, some
 from scripts import ROOT, TINY, files_in, words_of
 from test_config import resolve
 from test_health import make_trainer
+from test_resume import files_at_most
 
 from snn.base import files, owner, yamls
 from snn.base.errors import UserError
@@ -38,20 +42,16 @@ class TestOwner:
         with owner.owned(tmp_path / "a", ADVICE):
             pass
 
-    @pytest.mark.parametrize("locks", [True, False])
-    def test_the_claim_ends_with_a_killed_process(self, tmp_path, locks, monkeypatch):
+    def test_the_claim_ends_with_a_killed_process(self, tmp_path):
         code = f"""
 import time
 from snn.base import owner
-{"" if locks else "owner._lock = lambda file: None"}
 with owner.owned({str(tmp_path / "a")!r}, ""):
     print("owned", flush=True)
     time.sleep(60)
 """
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "owned\n"
-        if not locks:
-            monkeypatch.setattr(owner, "_lock", lambda file: None)
         with pytest.raises(UserError, match=f"process {process.pid} on"), owner.owned(tmp_path / "a", ADVICE):
             pass
         process.kill()
@@ -59,15 +59,33 @@ with owner.owned({str(tmp_path / "a")!r}, ""):
         with owner.owned(tmp_path / "a", ADVICE):
             pass
 
-    def test_without_locks_another_machines_claim_holds(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(owner, "_lock", lambda file: None)
-        (tmp_path / ".a.owner").write_text('{"host": "elsewhere", "pid": 1}')
-        with pytest.raises(UserError, match=r"process 1 on elsewhere.*or delete .*\.a\.owner if that run has ended"):
+    def test_whatever_is_in_the_file(self, tmp_path):
+        for text in (b'{"host": "elsewhere", "pid": 1}', b"\xff\n" * 1000, b""):
+            (tmp_path / ".a.owner").write_bytes(text)
+            with owner.owned(tmp_path / "a", ADVICE):
+                (tmp_path / ".a.owner").write_bytes(text)
+                with (
+                    pytest.raises(UserError, match="a run that is at work") as error,
+                    owner.owned(tmp_path / "a", ADVICE),
+                ):
+                    pass
+            assert "\n" not in str(error.value) and str(error.value).endswith(ADVICE)
+
+    def test_a_file_system_without_locks_is_noted(self, tmp_path, monkeypatch, capsys):
+        def fail(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", fail)
+        with owner.owned(tmp_path / "a", ADVICE):
+            assert re.fullmatch(
+                r"note: .*\.a\.owner can't be locked \(No locks available\): start no second run .*\n",
+                capsys.readouterr().err,
+            )
+
+    def test_a_full_disk_is_one_line(self, tmp_path):
+        with files_at_most(0), pytest.raises(UserError, match=r"\.a\.owner can't be written: File too large"):
             with owner.owned(tmp_path / "a", ADVICE):
                 pass
-        (tmp_path / ".a.owner").write_text("[not an owner")
-        with owner.owned(tmp_path / "a", ADVICE):
-            pass
 
     def test_a_folder_that_can_not_be_written(self, tmp_path):
         (tmp_path / "file").write_text("")
@@ -104,7 +122,6 @@ def test_ranks_that_torchrun_did_not_start(run, monkeypatch, name):
 
 def test_a_folder_that_another_process_makes_at_the_same_time(tmp_path):
     with files.made_beside(tmp_path / "made") as folder:
-        folder.mkdir()
         (folder / "slow").write_text("")
         (tmp_path / "made").mkdir()
         (tmp_path / "made/fast").write_text("")

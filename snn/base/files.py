@@ -12,13 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from snn.base.errors import UserError, not_written
 from snn.base.keys import typed_path
-from snn.base.owner import is_alive
 
 LARGEST = 1 << 28  # bytes of a file or an archive's entry that is read whole: ten times the largest recording
 
 
 @contextmanager
-def reading(message, file=None, at_most=None):
+def reading(message, file=None):
     """Turn whatever a library raises on a file that it can't read into a UserError.
 
     Libraries raise more on bad bytes than they document. Keep the block small: a fault of ours in it would be blamed on
@@ -27,14 +26,10 @@ def reading(message, file=None, at_most=None):
     Args:
         message: the error's, with {reason} for what the library says.
         file: that the block reads. It must be an ordinary one: opening a pipe could wait for ever.
-        at_most: bytes that it may have; None for no limit.
     """
     try:
-        if file is not None:
-            status = os.stat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("it is not an ordinary file")
-            check_size(status.st_size, at_most)
+        if file is not None and not stat.S_ISREG(os.stat(file).st_mode):
+            raise ValueError("it is not an ordinary file")
         yield
     except UserError:
         raise
@@ -52,13 +47,14 @@ def _reason(error):
 
 def check_size(size, at_most=LARGEST):
     """Raise ValueError if a file has more bytes than are read; look before reading, also at an archive's entry."""
-    if at_most is not None and size > at_most:
+    if size > at_most:
         raise ValueError(f"it has {size:,} bytes, and at most {at_most:,} are read")
 
 
 def read_bytes(path, at_most=LARGEST):
     """Return a file's bytes; raise UserError if it can't be read."""
-    with reading(f"{path} can't be read: {{reason}}", path, at_most):
+    with reading(f"{path} can't be read: {{reason}}", path):
+        check_size(os.path.getsize(path), at_most)
         return Path(path).read_bytes()
 
 
@@ -101,33 +97,36 @@ def unfinished(path):
 
 
 @contextmanager
-def made_beside(path, keep=None):
-    """Yield the path of a file or folder to make; then flush it to disk, and rename it to `path`.
+def written_beside(path, keep=None):
+    """Yield a temporary file, to write bytes to, that is then flushed to disk and renamed to `path`.
 
-    If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given. A
-    folder that another process made there meanwhile stays: it is complete too. Raises UserError if it can't be written.
+    If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given.
+    Raises UserError if it can't be written.
     """
     with unfinished(path) as beside:
-        yield beside
-        if beside.is_dir():
-            try:
-                os.rename(beside, path)
-            except OSError:
-                if not path.is_dir():
-                    raise
-            return
-        with open(beside, "rb") as file:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
-        if keep and path.exists():
+        if keep and os.path.exists(path):
             os.replace(path, keep)
         os.replace(beside, path)
 
 
 @contextmanager
-def written_beside(path, keep=None):
-    """Yield a temporary binary file, to write and read, that becomes `path` as `made_beside` says."""
-    with made_beside(Path(path), keep) as beside, open(beside, "w+b") as file:
-        yield file
+def made_beside(path):
+    """Yield a temporary folder, to fill, that is then renamed to `path`, as `written_beside` does with a file.
+
+    A folder that another process made there meanwhile stays: it is complete too.
+    """
+    with unfinished(path) as beside:
+        beside.mkdir()
+        yield beside
+        try:
+            os.rename(beside, path)
+        except OSError:
+            if not os.path.isdir(path):
+                raise
 
 
 def write_text(path, text):
@@ -150,19 +149,23 @@ def write_picture(path, figure):
         figure.savefig(file, format="png", dpi=100)
 
 
-def check_writable(path):
-    """Raise UserError if a file's folder is there, and the file can't be written in it."""
-    if os.path.lexists(Path(path).parent):
-        with unfinished(path) as beside:
-            beside.touch()
-
-
 def remove_unfinished(folder):
     """Delete the temporary files and folders that killed processes of this machine left in a folder."""
     for path in Path(folder).glob(".*.unfinished-*"):
         match = re.fullmatch(r"\..+\.unfinished-(.+)-(\d{1,9})", path.name)
-        if match and match[1] == socket.gethostname() and not is_alive(int(match[2])):
+        if match and match[1] == socket.gethostname() and _has_ended(int(match[2])):
             _remove(path)
+
+
+def _has_ended(process):
+    """Whether no process of this machine has this number."""
+    try:
+        os.kill(process, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it is another user's
+    return False
 
 
 def _remove(path):

@@ -5,7 +5,8 @@ import sys
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
-_QUIET = ContextVar("quiet", default=False)  # of each thread
+# Of each thread: 0 if all is printed, 1 if `say` prints nothing, 2 if `note` does not either.
+_QUIET = ContextVar("quiet", default=0)
 
 
 class _Lasting:
@@ -69,14 +70,20 @@ def say(text):
         print(text, flush=True)
 
 
+def note(message):
+    """Print a line that the user should know of, on standard error, also in a quiet run."""
+    if _QUIET.get() < 2:
+        print(f"note: {message}", file=sys.stderr)
+
+
 def is_quiet():
-    return _QUIET.get()
+    return _QUIET.get() > 0
 
 
 @contextmanager
-def quiet():
-    """Let `say` print nothing in the block, in this thread."""
-    token = _QUIET.set(True)
+def quiet(notes=True):
+    """Let `say` print nothing in the block, in this thread; nor `note`, unless `notes`."""
+    token = _QUIET.set(1 if notes else 2)
     try:
         yield
     finally:

@@ -5,8 +5,7 @@ Without torchrun there is one rank, and nothing here has any effect.
 """
 
 import os
-import sys
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
 
 import torch
@@ -14,6 +13,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from snn.base.errors import UserError
+from snn.base.output import quiet
 
 TIMEOUT = timedelta(minutes=10)  # while the others wait, one rank may for example convert recordings
 
@@ -24,7 +24,7 @@ class LostRank(Exception):
 
 @contextmanager
 def started():
-    """Join the other ranks, if torchrun started this process; in the block only rank 0 prints to standard output.
+    """Join the other ranks, if torchrun started this process; in the block the others print nothing but errors.
 
     Raises LostRank in place of the library's error when another rank is gone.
     """
@@ -40,7 +40,10 @@ def started():
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     lost = False
     try:
-        with redirect_stdout(open(os.devnull, "w")) if rank() else nullcontext():
+        with ExitStack() as stack:
+            if rank():
+                stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+                stack.enter_context(quiet(notes=False))
             yield
     except RuntimeError as error:
         lost = "gloo" in str(error).lower() or isinstance(error, dist.DistError)
@@ -65,12 +68,6 @@ def rank():
 def ranks():
     """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def note(message):
-    """Print a line that the user should know of, once for all ranks."""
-    if rank() == 0:
-        print(f"note: {message}", file=sys.stderr)
 
 
 def device_of_rank(name):

@@ -1,7 +1,7 @@
 """The datasets, by the names that `dataset.name` may have."""
 
-from snn.base import ranks
 from snn.base.errors import UserError
+from snn.base.output import note
 from snn.data import gesture, images, nmnist, patterns, series
 from snn.data.base import Split, Subset
 
@@ -57,14 +57,14 @@ def load(config, device, shape):
     loaded = dataset.load(config, device, shape)
     if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
-    splits, note = checked(loaded[0], name), loaded[1]
+    splits, about = checked(loaded[0], name), loaded[1]
     for part, split in splits.items():
         size = config["dataset"].get(f"{part}_size")
         if size and size > len(split):
-            ranks.note(f"dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples")
+            note(f"dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples")
         if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
             splits = splits | {part: Subset(split, size)}
-    return splits, note
+    return splits, about
 
 
 def checked(splits, name):

@@ -1,6 +1,5 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from snn.base.errors import UserError
 from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, integer
-from snn.base.output import is_quiet, say
+from snn.base.output import is_quiet, note, say
 from snn.data import event_cache
 from snn.data.base import Split, dataset_keys, root_key, same_order
 from snn.data.frames import bin_max, bin_or
@@ -103,7 +102,7 @@ def load(config, device, dataset):
     Raises UserError if the dataset is missing, or for a bad recording unless `dataset.skip_bad` is true.
     """
     settings, root, name = config["dataset"], config["dataset"]["root"], dataset.name
-    note = "" if settings["name"] == name else _simulated(dataset, Path(root))
+    about = "" if settings["name"] == name else _simulated(dataset, Path(root))
     remove_unfinished(event_cache.FOLDER)
     files = event_cache.paths(name, dataset.sources(root), settings["skip_bad"])
     if not all(file.exists() for file in files.values()):
@@ -112,7 +111,7 @@ def load(config, device, dataset):
     splits = {}
     for part, file in files.items():
         splits |= _splits_of(part, file, dataset, config, device)
-    return splits, note
+    return splits, about
 
 
 def _simulated(dataset, root):
@@ -194,7 +193,7 @@ def _print_count(part, count, dataset, settings):
     whole = dataset.whole(settings)[part]
     if settings["name"] == dataset.name and count < whole:
         missing = f"{whole - count:,} of the published {whole:,} {part} samples are not there"
-        print(f"note: {dataset.name}: {missing}; is {settings['root']} whole?", file=sys.stderr)
+        note(f"{dataset.name}: {missing}; is {settings['root']} whole?")
 
 
 def _train_and_dev(recordings, subjects, settings, dev_share):

@@ -8,7 +8,6 @@ userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; cl
 import gzip
 import os
 import re
-import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +16,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import LARGEST, check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice, integer
+from snn.base.output import note
 from snn.data import aedat, events, simulated_gesture
 from snn.data.event_cache import Recording
 
@@ -73,7 +73,7 @@ def recordings(root):
     few = [f"{name} has {number}" for name, number in rows.items() if 0 < number < ROWS]
     if few:
         which = ", ".join(few[:5]) + (", ..." if few[5:] else "")
-        print(f"note: {len(few)} label files have fewer than {ROWS} rows: {which}", file=sys.stderr)
+        note(f"{len(few)} label files have fewer than {ROWS} rows: {which}")
 
     def each():
         missing = dict(split_of)

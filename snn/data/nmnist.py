@@ -4,7 +4,6 @@ Format as published, https://www.garrickorchard.com/datasets/n-mnist: Train.zip 
 with <digit>/<number>.bin. An event is 5 bytes, big-endian: x, y, 1 bit of polarity, 23 bits of microseconds.
 """
 
-import sys
 import zipfile
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import check_size, checked_entry, read_bytes, reading
 from snn.base.keys import NETWORK, Key, choice
+from snn.base.output import note
 from snn.data import events, simulated_nmnist
 from snn.data.event_cache import Recording
 
@@ -155,5 +155,5 @@ def load(config, device, shape=SHAPE):
     length = config["hyperparameters"]["length"]
     used = MILLISECONDS // length * length
     if 0 < used < MILLISECONDS:
-        print(f"note: {length} bins of {used // length} ms use the first {used} of {MILLISECONDS} ms", file=sys.stderr)
+        note(f"{length} bins of {used // length} ms use the first {used} of {MILLISECONDS} ms")
     return events.load(config, device, FORMAT)

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
 from snn.base.keys import (
@@ -21,6 +20,7 @@ from snn.base.keys import (
     size,
     string,
 )  # fmt: skip
+from snn.base.output import note
 from snn.data import ts_files
 from snn.data.base import Split, dataset_keys, root_key
 
@@ -181,7 +181,7 @@ def _note_missing(train, test, name):
     missing = sum(int(np.isnan(values).sum()) for values in train.values + test.values)
     if missing:
         held = "each is the value before it, or the channel's mean at the start"
-        ranks.note(f"{name}: {missing:,} missing values; {held}")
+        note(f"{name}: {missing:,} missing values; {held}")
 
 
 def _dev_of(labels, seed, refit):
@@ -210,7 +210,7 @@ def _scaling(file, places):
         raise UserError(f"{file.path}: channel {channel + 1} has values too large to scale: divide them")
     if constant.any():
         which = ", ".join(str(channel + 1) for channel in np.flatnonzero(constant))
-        ranks.note(f"{file.path}: constant in train, so no help: channels {which}")
+        note(f"{file.path}: constant in train, so no help: channels {which}")
     return np.stack([mean, np.where(constant | (std == 0), 1, std)], 1)
 
 

@@ -18,11 +18,11 @@ of torch, for torch.compile, torch.export and torch.vmap, which can't look into 
 by the input tensor; layers don't know which kernels they run.
 """
 
-import sys
 from functools import cache
 
 import torch
 
+from snn.base.output import note
 from snn.kernels import operators, reference
 from snn.kernels.autograd import CompiledKernels
 from snn.kernels.surrogates import Gaussian
@@ -56,7 +56,7 @@ def _kernels_on(device_type):
         raise
     except Exception as error:  # not installed, no driver, no writable cache: compilers raise anything
         reason = " ".join(str(error).split())
-        print(f"note: the time loops run in plain torch, which is slower: {reason}", file=sys.stderr)
+        note(f"the time loops run in plain torch, which is slower: {reason}")
         return reference
     return kernels
 

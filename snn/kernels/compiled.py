@@ -11,7 +11,6 @@ spinning for a while after every matrix product. Where torch has no GNU OpenMP, 
 
 import ctypes
 import hashlib
-import sys
 from collections import namedtuple
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 from snn.base.errors import UserError
+from snn.base.output import note
 from snn.kernels.subnormals import finish, flush_subnormals
 from snn.kernels.vectors import load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
@@ -152,7 +152,7 @@ class _Listener(event.Listener):
 @cache
 def say_that_it_compiles():
     """Print one line, once in a process."""
-    print("note: compiling the time loops, once on this machine: up to half a minute", file=sys.stderr)
+    note("compiling the time loops, once on this machine: up to half a minute")
 
 
 def _content(part):

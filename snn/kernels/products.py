@@ -12,13 +12,13 @@ The rules are fixed by processor and shapes, not measured in each process, so th
 without a break does.
 """
 
-import sys
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch.autograd import Function
 
+from snn.base.output import note
 from snn.kernels import operators
 
 
@@ -148,7 +148,7 @@ def cpu_has_bf16():
     """Whether the CPU has instructions for products in bfloat16; where it has none, one line says so."""
     found = bool({"avx512bf16", "amx-bf16", "bf16"} & _host_cpu()[1])  # the last is Arm's
     if not found:
-        print("note: precision bf16: this CPU has no instructions for it; products run in float32", file=sys.stderr)
+        note("precision bf16: this CPU has no instructions for it; products run in float32")
     return found
 
 

@@ -1,12 +1,12 @@
 """The TensorBoard files of a run."""
 
-import sys
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 from torch.nn.utils import get_total_norm
 
+from snn.base.output import note
 from snn.layers.synapses import coefficient_names
 from snn.look.health import gradient_norms
 from snn.look.labels import layer_labels
@@ -86,4 +86,4 @@ class Board:
             what = "no picture in TensorBoard"
             if isinstance(error, OSError):
                 self.writer, what = None, "TensorBoard's files can't be written"
-            print(f"note: {what}: {' '.join(str(error).split())}; the run continues", file=sys.stderr)
+            note(f"{what}: {' '.join(str(error).split())}; the run continues")

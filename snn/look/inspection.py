@@ -2,7 +2,6 @@
 
 import base64
 import html
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import torch
 
 from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
+from snn.base.output import note
 from snn.look.board import Board
 from snn.look.health import gradient_norms
 from snn.look.recorder import record
@@ -172,7 +172,7 @@ def save_pictures(pictures, folder):
         try:
             write_picture(Path(folder) / f"{name}.png", make())
         except Exception as error:  # drawing may raise anything; results are worth more than a picture
-            print(f"note: no picture {name}: {' '.join(str(error).split())}", file=sys.stderr)
+            note(f"no picture {name}: {' '.join(str(error).split())}")
         else:
             captions[name] = caption
     return captions

@@ -12,7 +12,7 @@ from snn import checkpoint, config
 from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
-from snn.base.output import lasting
+from snn.base.output import lasting, note
 from snn.data import datasets
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
@@ -107,20 +107,20 @@ def _settings(own_config, args):
     There is none for a new training, and with --show alone.
     """
     sources, saved, source = {}, None, None
-    settings = config.resolve(own_config, args.config_file, args.demo, args.set, ranks.note, sources)
+    settings = config.resolve(own_config, args.config_file, args.demo, args.set, note, sources)
     if args.device:
         settings["device"], sources["device"] = args.device, "--device"
     name = settings["experiment_name"]
     folder = Path(settings["checkpoint_base_path"]) / name
     if args.resume:
-        saved, source = checkpoint.load_to_resume(folder, name, ranks.note)
-        settings = config.check_resumed(settings, saved["config"], len(saved["history"]), ranks.note)
+        saved, source = checkpoint.load_to_resume(folder, name, note)
+        settings = config.check_resumed(settings, saved["config"], len(saved["history"]), note)
     elif args.test_only:
         source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
         if "config" in saved:
             saved["config"] = _measured_as_then(saved["config"], settings)
-            settings = config.follow_checkpoint(settings, saved["config"], args.set, ranks.note, sources)
+            settings = config.follow_checkpoint(settings, saved["config"], args.set, note, sources)
     return settings, sources, saved, source
 
 
@@ -154,7 +154,7 @@ def _own_or_shipped(folder):
     own, shipped = folder / "best.pt", WEIGHTS / f"{folder.name}.pt"
     if own.exists() or not shipped.exists():
         return own
-    ranks.note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
+    note(f"there is no {own}: evaluating {shipped}, which ships; results/{folder.name} says how it was trained")
     return shipped
 
 

@@ -1,11 +1,11 @@
 """Steps as CUDA graphs: small networks take longer to launch their kernels than to run them."""
 
-import sys
 from contextlib import contextmanager
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
-from snn.base import ranks
+from snn.base.output import note
 from snn.layers.layer import is_watched
 
 
@@ -68,7 +68,7 @@ class StepGraph:
             if graph:
                 self._end_capture(stream)
             reason = " ".join(str(error).split())[:300]
-            print(f"note: steps run without a CUDA graph, which is slower: {reason}", file=sys.stderr)
+            note(f"steps run without a CUDA graph, which is slower: {reason}")
         return not self.failed
 
     def _end_capture(self, stream):
@@ -132,9 +132,9 @@ def with_graph(step, net, optimizer, config, task):
     device, wish = next(net.parameters()).device, config["cuda_graph"]
     if device.type != "cuda" or wish == "never":
         return step
-    if ranks.ranks() > 1 or config["states"] == "preserved":
-        if wish == "always" and optimizer and ranks.rank() == 0:
-            print("note: no CUDA graph, since several ranks, or preserved states, run without it", file=sys.stderr)
+    if isinstance(net, DistributedDataParallel) or config["states"] == "preserved":
+        if wish == "always" and optimizer:
+            note("no CUDA graph, since several ranks, or preserved states, run without it")
         return step
     parts = [*net.modules(), task]
     parts += [layer.surrogate for layer in net.modules() if hasattr(layer, "surrogate")]
@@ -142,6 +142,6 @@ def with_graph(step, net, optimizer, config, task):
     if wish == "auto" and (others or any(map(is_watched, net.modules()))):
         if optimizer:
             which = f"{others[0]} is not of this project" if others else "a hook watches a layer"
-            print(f"note: no CUDA graph, since {which}: set cuda_graph to always to take one", file=sys.stderr)
+            note(f"no CUDA graph, since {which}: set cuda_graph to always to take one")
         return step
     return StepGraph(step, net, optimizer, config["hyperparameters"]["batch_size"])

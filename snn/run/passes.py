@@ -63,7 +63,7 @@ class Pass:
         size, reported = len(self.split), time.monotonic()
         bar = tqdm(
             total=-(-size // self.batch_size), initial=self.batches, desc=self.title, unit="batch", leave=False,
-            disable=True if ranks.rank() or is_quiet() else None,
+            disable=is_quiet() or None,
         )  # fmt: skip
         batches = self.split.batches(self.batch_size, self.generator, self.shuffle)
         with bar:

@@ -5,8 +5,6 @@ import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from snn.base import ranks
-
 
 class Stopped(Exception):
     """A signal ended a run after a complete batch; `saved` says whether it can resume from there."""
@@ -16,8 +14,9 @@ class Stopped(Exception):
 
 
 @contextmanager
-def noted():
-    """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once.
+def noted(repeated=False):
+    """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once, unless
+    torchrun, which repeats signals, makes it `repeated`.
 
     A SIGHUP that is ignored, as nohup has it, stays ignored. Only the first thread gets signals: in any other, such as
     that of a search tool's trial, none is noted.
@@ -25,7 +24,7 @@ def noted():
     seen = SimpleNamespace(signal=0)
 
     def note(number, _):
-        if seen.signal and number == signal.SIGINT and ranks.ranks() == 1:  # torchrun repeats the signal
+        if seen.signal and number == signal.SIGINT and not repeated:
             raise KeyboardInterrupt
         seen.signal = number
 

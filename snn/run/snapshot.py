@@ -10,6 +10,7 @@ from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.keys import checked, choice, count, finite, list_of, not_negative, size
+from snn.base.output import note
 from snn.checkpoint import check_tensors
 from snn.layers.state import map_tensors
 from snn.look import health
@@ -74,7 +75,7 @@ def restore(trainer, saved):
     trainer.run_folder = folders.own_run_folder(saved["run_folder"], trainer.config["experiment_name"])
     if trainer.run_folder is None:
         folder = str(saved["run_folder"])[:100]
-        ranks.note(f"the checkpoint's run folder {folder} is not one in runs/: this makes a new one")
+        note(f"the checkpoint's run folder {folder} is not one in runs/: this makes a new one")
     _restore_optimizer(trainer, saved["optimizer"])
     if trainer.scheduler:
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # true if only dev was left
@@ -166,7 +167,7 @@ def _restore_random(trainer, saved):
                 f"{saved['device']}, not {trainer.device.type}"
             )
         differ = "from now on random numbers differ from those of a single device"
-        ranks.note(f"trained on {saved['device']} so far; {differ}")
+        note(f"trained on {saved['device']} so far; {differ}")
     elif ranks.rank() < len(saved["random"]):
         random = saved["random"][ranks.rank()]
         torch.set_rng_state(random["torch"])
@@ -182,7 +183,7 @@ def _restore_preserved(trainer, saved):
         raise ValueError("it has no random state")
     if before != now:
         states = "; preserved states start from zero" if trainer.preserved else ""
-        ranks.note(f"ranks: {now} from now on, {before} so far{states}")
+        note(f"ranks: {now} from now on, {before} so far{states}")
     elif trainer.preserved:
         kept = saved["preserved"][ranks.rank()]
         if kept is None and not trainer.history and not trainer.passes:

@@ -13,7 +13,7 @@ from snn import checkpoint, experiments
 from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
-from snn.base.output import quiet, say
+from snn.base.output import note, quiet, say
 from snn.config import check, resolve, shared
 from snn.data import datasets
 from snn.layers.start import initialize
@@ -64,10 +64,10 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             if script is None:
                 names = ", ".join(experiments.NAMES)
                 raise UserError(f"no experiment {network!r:.50} ships: pass a function from a config, or {names}")
-            settings = resolve(shipped("configs") / f"{network}.yaml", config, warn=ranks.note)
+            settings = resolve(shipped("configs") / f"{network}.yaml", config, warn=note)
             network, task = script.network, task or getattr(script, "task", None)
         else:
-            settings = resolve(config or {}, warn=ranks.note)
+            settings = resolve(config or {}, warn=note)
         experiment = Experiment(network, settings, task or Classification(), splits)
         return experiment.train(on_epoch=on_epoch, test=test)
 
@@ -87,7 +87,7 @@ class Experiment:
         self.network, self.task = network, task
         self.device = find_device(config["device"])
         if config["precision"] == "tf32" and self.device.type == "cpu":
-            ranks.note("precision tf32 is for CUDA: products run in float32")
+            note("precision tf32 is for CUDA: products run in float32")
         batch_size = config["hyperparameters"]["batch_size"]
         if batch_size < ranks.ranks():
             raise UserError(

@@ -11,8 +11,8 @@ from torch.optim import lr_scheduler
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
-from snn.base.files import check_writable, reading, remove_unfinished
-from snn.base.output import say
+from snn.base.files import reading, remove_unfinished, unfinished
+from snn.base.output import note, say
 from snn.base.owner import owned
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
@@ -66,8 +66,9 @@ class Trainer:
                 snapshot.restore(self, resume_from)
         self.parallel = ranks.parallel(net)
         step = partial(train_step, self.parallel, self.optimizer, self.watch, task, config)
-        self.train_step = with_graph(step, net, self.optimizer, config, task)
-        self.evaluate_step = with_graph(partial(evaluate_step, net, task, config), net, None, config, task)
+        self.train_step = with_graph(step, self.parallel, self.optimizer, config, task)
+        step = partial(evaluate_step, net, task, config)
+        self.evaluate_step = with_graph(step, self.parallel, None, config, task)
 
     @property
     def best(self):
@@ -99,7 +100,7 @@ class Trainer:
         Raises Stopped after SIGINT, SIGTERM or SIGHUP, and UserError if a loss or gradient is not finite or
         a file can't be written. The last checkpoint is complete in all these cases.
         """
-        with signals.noted() as self.noted, self._owned(), self._run_files() as board:
+        with signals.noted(repeated=ranks.ranks() > 1) as self.noted, self._owned(), self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
                 self._epoch(epoch, board)
                 if on_epoch and ranks.largest(int(bool(on_epoch(dict(self.history[-1]))))):  # all ranks go on, or none
@@ -222,7 +223,7 @@ class Trainer:
             keys = ["hyperparameters.init=kaiming"] * published + [*keys, "a lower hyperparameters.threshold"]
         if "hold" in self.config["hyperparameters"] and lr != "a lower":
             keys.append("a larger hyperparameters.hold")
-        ranks.note(f"after {len(self.history)} epochs the network {what}; what may help: {', '.join(keys)}")
+        note(f"after {len(self.history)} epochs the network {what}; what may help: {', '.join(keys)}")
 
     def _lr_key(self):
         cyclic = isinstance(self.scheduler, lr_scheduler.CyclicLR)
@@ -245,7 +246,8 @@ class Trainer:
             yield
             return
         with owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)"):
-            check_writable(self.folder / "last.pt")
+            with unfinished(self.folder / "last.pt") as beside:
+                beside.touch()
             yield
 
     @contextmanager
