@@ -134,7 +134,7 @@ def test_only_what_killed_processes_of_ours_left_is_removed(tmp_path):
     here, other = socket.gethostname(), os.getppid()
     keep = [".notes.2024", ".last.pt.12", f".last.pt.unfinished-{here}-{other}", f".a.unfinished-elsewhere-{ended.pid}",
             f"last.pt.unfinished-{here}-{ended.pid}"]  # fmt: skip
-    for name in (*keep, f".last.pt.unfinished-{here}-{ended.pid}"):
+    for name in (*keep, f".last.pt.unfinished-{here}-{ended.pid}", f".a.unfinished-{here}-{ended.pid}.7"):
         (tmp_path / name).write_text("")
     (tmp_path / f".nmnist.unfinished-{here}-{ended.pid}/Train").mkdir(parents=True)
     with files.written_beside(tmp_path / "new"):

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -186,6 +187,25 @@ class TestWrittenBeside:
             file.write(b"whole")
             assert not path.exists()
         assert path.read_bytes() == b"whole"
+
+    def test_threads_do_not_write_to_each_others_file(self, tmp_path):
+        path, first_writes, second_writes = tmp_path / "file", threading.Event(), threading.Event()
+
+        def first():
+            with written_beside(path) as file:
+                file.write(b"whole")
+                first_writes.set()
+                assert second_writes.wait(10)
+            return path.read_bytes()
+
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(first)
+            assert first_writes.wait(10)
+            with written_beside(path) as file:
+                second_writes.set()
+                assert read.result() == b"whole"
+                file.write(b"also whole")
+        assert path.read_bytes() == b"also whole" and list(tmp_path.iterdir()) == [path]
 
     def test_a_place_that_can_not_be_written(self, tmp_path):
         (tmp_path / "file").write_text("no folder")

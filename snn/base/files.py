@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import stat
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -83,11 +84,12 @@ def unfinished(path):
     path = Path(path)
     if not path.name:
         raise UserError(f"{path} is a folder: name a file in it")
-    beside = path.with_name(f".{path.name}.unfinished-{socket.gethostname()}-{os.getpid()}")
+    number = f"{os.getpid()}.{threading.get_native_id()}"
+    beside = path.with_name(f".{path.name}.unfinished-{socket.gethostname()}-{number}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path.parent)
-        _remove(beside)  # of an earlier process with this number
+        _remove(beside)  # of an earlier process with these numbers
         try:
             yield beside
         finally:
@@ -152,7 +154,7 @@ def write_picture(path, figure):
 def remove_unfinished(folder):
     """Delete the temporary files and folders that killed processes of this machine left in a folder."""
     for path in Path(folder).glob(".*.unfinished-*"):
-        match = re.fullmatch(r"\..+\.unfinished-(.+)-(\d{1,9})", path.name)
+        match = re.fullmatch(r"\..+\.unfinished-(.+)-(\d{1,9})(\.\d+)?", path.name)
         if match and match[1] == socket.gethostname() and _has_ended(int(match[2])):
             _remove(path)
 
