@@ -151,6 +151,13 @@ def write_picture(path, figure):
         figure.savefig(file, format="png", dpi=100)
 
 
+def check_writable(path):
+    """Raise UserError if a file's folder is there, and the file can't be written in it."""
+    if os.path.lexists(Path(path).parent):
+        with unfinished(path) as beside:
+            beside.touch()
+
+
 def remove_unfinished(folder):
     """Delete the temporary files and folders that killed processes of this machine left in a folder."""
     for path in Path(folder).glob(".*.unfinished-*"):

@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snn.base.errors import UserError, not_written
@@ -43,4 +43,8 @@ def owned(folder, advice):
             file.write(owner.encode())
         except OSError as error:
             raise not_written(path, error) from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)

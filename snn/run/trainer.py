@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError
-from snn.base.files import reading, remove_unfinished, unfinished
+from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
 from snn.base.owner import owned
 from snn.layers.synapses import check_stabilizes, unstable_filters
@@ -246,8 +246,7 @@ class Trainer:
             yield
             return
         with owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)"):
-            with unfinished(self.folder / "last.pt") as beside:
-                beside.touch()
+            check_writable(self.folder / "last.pt")
             yield
 
     @contextmanager
