@@ -31,16 +31,22 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            problem = "is not a name" if not isinstance(key, str) else "is there twice" if key in seen else ""
-            if problem:
-                raise yaml.MarkedYAMLError(problem=f"key {key} {problem}", problem_mark=key_node.start_mark)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is not a name", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key} is there twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _float(text):
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
 for _name, _pattern in PATTERNS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _float(node.value.lower()))
 
 
 def load(text, source):

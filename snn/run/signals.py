@@ -15,8 +15,9 @@ class Stopped(Exception):
 
 @contextmanager
 def noted(repeated=False):
-    """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once, unless
-    torchrun, which repeats signals, makes it `repeated`.
+    """In the block, these signals only put their number in `.signal`; a second Ctrl-C interrupts at once.
+
+    With `repeated` it does not: torchrun sends each signal twice.
 
     A SIGHUP that is ignored, as nohup has it, stays ignored. Only the first thread gets signals: in any other, such as
     that of a search tool's trial, none is noted.
@@ -31,7 +32,7 @@ def noted(repeated=False):
     numbers = set()
     if threading.current_thread() is threading.main_thread():
         numbers = {signal.SIGINT, signal.SIGTERM}
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             numbers.add(signal.SIGHUP)
     before = {number: signal.signal(number, note) for number in numbers}
     try:
