@@ -5,7 +5,6 @@ import math
 import torch
 from torch.nn.utils import get_total_norm
 
-from snn.base import ranks
 from snn.layers.layer import hooked
 
 
@@ -20,10 +19,13 @@ class FiniteWatch:
     """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and all after it, until it stops.
 
     It stops a batch later, since checking at once would make the CPU wait for the GPU.
+
+    Args:
+        shared: whether ranks share the gradients; then only these count, since they are the same on all ranks.
     """
 
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
+    def __init__(self, optimizer, shared=False):
+        self.optimizer, self.shared = optimizer, shared
         self.failed = self.arrived = self.on_host = self.batch = None
 
     def guard(self, loss):
@@ -33,8 +35,8 @@ class FiniteWatch:
         """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
-        failed = ~torch.isfinite(largest)  # the same on all ranks, which share their gradients
-        if ranks.ranks() == 1:
+        failed = ~torch.isfinite(largest)
+        if not self.shared:
             failed |= ~torch.isfinite(loss.detach())
         if self.failed is None:
             self.failed = torch.zeros((), device=failed.device)

@@ -13,7 +13,6 @@ import numpy
 import torch
 import yaml
 
-from snn.base import ranks
 from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
 from snn.base.keys import file_name
@@ -76,11 +75,11 @@ def write_metrics(folder, history):
     write_csv(folder / "metrics.csv", rows)
 
 
-def write_result(folder, experiment, splits, device, best_epoch, test, ties):
+def write_result(folder, experiment, splits, device, ranks, best_epoch, test, ties):
     """Write result.json: what `snn.report` needs besides the metrics; `test` is the task's metric on the test set."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    shared = f", {ranks.ranks()} ranks" if ranks.ranks() > 1 else ""
+    shared = f", {ranks} ranks" if ranks > 1 else ""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     values = {
         "experiment": experiment,

@@ -127,7 +127,8 @@ class Experiment:
         trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from)
         name, done, p = self.config["experiment_name"], len(trainer.history), self.config["hyperparameters"]
         sizes = ", ".join(f"{len(split)} {part}" for part, split in self.splits.items())
-        sharing = f"; {ranks.ranks()} ranks share every batch of {p['batch_size']}" if ranks.ranks() > 1 else ""
+        count = ranks.ranks()
+        sharing = f"; {count} ranks share every batch of {p['batch_size']}" if count > 1 else ""
         say(f"{name} on {self.device}: {sizes}{sharing}")
         if done >= p["epoch"]:
             say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
@@ -140,7 +141,7 @@ class Experiment:
             result, folder = self.test(inspect, folder)
             if ranks.rank() == 0:
                 value = self.task.value(result)
-                folders.write_result(folder, name, self.splits, self.device, best["epoch"], value, result.ties)
+                folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], value, result.ties)
         return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
 
     def test(self, inspect=None, run_folder=None):

@@ -50,7 +50,7 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
-        self.watch = FiniteWatch(self.optimizer)
+        self.watch = FiniteWatch(self.optimizer, shared=ranks.ranks() > 1)
         self.generator = data_generator(self.device, config)
         self.preserved = preserved_state(config)
         self.history = []  # a row of metrics.csv for each epoch
