@@ -312,7 +312,7 @@ BAD_SERIES = {
     "header alone": (HEADER.replace("@data", ""), "Toy_TRAIN.ts has no line @data"),
     "channels": (TRAIN + "1,2:up\n", "Toy_TRAIN.ts, line 17: 1 channels, where the first series has 2"),
     "unequal channels": (TRAIN + "1,2:1,2,3:up\n", "line 17: its channels have 2, 3 values"),
-    "label": (TRAIN + "1,2:3,4:left\n", "line 17: label 'left' is not in @classLabel: up down"),
+    "label": (TRAIN + "1,2:3,4:left\n", "line 17: label 'left' is not among the classes of the header: up down"),
     "no label": (TRAIN + "1,2:3,4\n", "line 17: 1 channels"),
     "no number": (TRAIN + "1,2:3,x4:up\n", "line 17: channel 2: 'x4' is not a finite number"),
     "infinite": (TRAIN + "1,-inf:3,4:up\n", "line 17: channel 1: '-inf' is not a finite number"),

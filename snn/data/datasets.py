@@ -35,9 +35,12 @@ def add(dataset):
         TABLE[name] = dataset
 
 
-def measured(config):
-    """Return the config with what the files of its dataset tell under `measured`, unless it has that already."""
-    measure = getattr(module_of(config["dataset"]["name"]), "measure", None)
+def measured(config, dataset=None):
+    """Return the config with what its dataset tells under `measured`, unless it has that already.
+
+    `dataset` is in place of that of its name.
+    """
+    measure = getattr(dataset or module_of(config["dataset"]["name"]), "measure", None)
     return config if "measured" in config or not measure else config | {"measured": measure(config)}
 
 
@@ -47,13 +50,13 @@ def class_names(config):
     return names(config) if names else []
 
 
-def load(config, device, shape):
+def load(config, device, shape, dataset=None):
     """Return the splits of the config's dataset, of the sizes it asks for, and a note for the end of the test line.
 
-    Raises UserError if its module gives something else, or a split has no sample.
+    `dataset` is in place of that of its name. Raises UserError if it gives something else, or a split has no sample.
     """
     name = config["dataset"]["name"]
-    dataset = module_of(name)
+    dataset = dataset or module_of(name)
     loaded = dataset.load(config, device, shape)
     if not (isinstance(loaded, tuple) and len(loaded) == 2 and isinstance(loaded[0], dict)):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")

@@ -1,10 +1,11 @@
-"""Time series of the UCR/UEA archive by name, or your own in its .ts format: scaled, held, and padded to one length."""
+"""Time series by name, of the UCR/UEA archive or your own, or in arrays: scaled, held, and padded to one length."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from snn.base.errors import UserError
-from snn.base.files import shipped, user_path
 from snn.base.keys import (
     LARGEST_NUMBER,
     NETWORK,
@@ -15,18 +16,15 @@ from snn.base.keys import (
     count,
     file_name,
     finite,
+    integer,
     list_of,
     positive,
     size,
     string,
 )  # fmt: skip
 from snn.base.output import note
-from snn.data import ts_files
+from snn.data import series_files, series_parts
 from snn.data.base import Split, dataset_keys, root_key
-
-PAGE = "https://www.timeseriesclassification.com"
-SHIPPED = shipped("datasets") / "time_series"
-DEV_SHARE = 0.2
 
 NAMES = ("JapaneseVowels",)  # that which ships; `is_name` accepts the others
 KEYS = {
@@ -39,6 +37,10 @@ KEYS = {
     "dataset": dataset_keys(NAMES, root=root_key("data/time_series", "<name>/<name>_TRAIN.ts and _TEST.ts"))
     | {
         "name": Key(NAMES[0], file_name, "name of a dataset of the archive, or of your own"),
+        "labels": Key("labels", string, ".npz: the array with each series' label", NETWORK),
+        "groups": Key("", string, "whose each series is: an array in .npz, a column in .csv", NETWORK),
+        "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK),
+        "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK),
         "refit": Key(False, boolean, "train on all of the training set; dev is then a part of it, and no measure"),
     },
     "hyperparameters": {
@@ -88,45 +90,52 @@ class SeriesSplit(Split):
         return x, torch.stack([self.labels[indices], self.ends[indices]])
 
 
-def measure(config):
-    """Return what the training file tells, as MEASURED has it. Raises UserError if it is missing or broken.
+def measure(config, read=series_files.read_part):
+    """Return what the training set tells, as MEASURED has it. Raises UserError if it is missing or broken.
 
     The scaling is that of the series in train, which leaves out dev and keeps `dataset.train_size`.
+    `read` gives the Series of a part, "TRAIN" or "TEST".
     """
-    given = _read(config["dataset"], "TRAIN")
-    if len(set(given.labels)) < 2:
-        raise UserError(f"{given.path}: all series are of class {given.classes[given.labels[0]]}; two are needed")
-    places, _ = _dev_of(given.labels, config["pytorch_seed"], config["dataset"]["refit"])
-    scaling = _scaling(given, places[: config["dataset"]["train_size"] or None])
-    return {"classes": given.classes, "scaling": scaling.tolist(), "longest": max(map(len, given.values))}
+    dataset = config["dataset"]
+    given = read(dataset, "TRAIN")
+    in_train, in_dev, _ = series_parts.places(given, config)
+    learned = np.union1d(in_train, in_dev)
+    first, *others = set(given.labels[learned])
+    if not others:
+        raise UserError(f"{given.path}: all series are of class {given.classes[first]}; two are needed")
+    scaling = _scaling(given, in_train[: dataset["train_size"] or None])
+    longest = max(len(given.values[place]) for place in learned)
+    return {"classes": given.classes, "scaling": scaling.tolist(), "longest": longest}
 
 
 def class_names(config):
     return config["measured"]["classes"]
 
 
-def load(config, device, shape):
+def load(config, device, shape, read=series_files.read_part):
     """Return the splits "train", "dev" and "test" of a dataset, and its name for the test line.
 
-    Dev is a fifth of each class of the training set, drawn with the run's seed; with `refit` it stays in train too.
+    Dev is a fifth of each class of the training set, or of its groups, drawn with the run's seed; with `refit` it stays
+    in train too. Without a test set, a fold of the groups is one.
     Values are scaled and labels matched, by the names of their classes, as `config["measured"]` says, or else as the
-    training file does.
+    training set does; `read` as for `measure`.
     Raises UserError if a file is missing or broken, or has other channels or classes than were measured.
     """
-    dataset, measured = config["dataset"], config.get("measured") or measure(config)
-    given, test = (_read(dataset, part) for part in ("TRAIN", "TEST"))
-    _note_missing(given, test, dataset["name"])
+    dataset, measured = config["dataset"], config.get("measured") or measure(config, read)
+    given = read(dataset, "TRAIN")
+    test = given if given.is_whole else read(dataset, "TEST")
+    _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
     labels, test_labels = (_labels(file, measured) for file in (given, test))
-    in_train, in_dev = _dev_of(labels, config["pytorch_seed"], dataset["refit"])
+    in_train, in_dev, in_test = series_parts.places(given, config)
     if not len(in_dev):
+        one = "one group to learn from" if given.groups is not None else "one series of each class"
         raise UserError(
-            f"{given.path} has one series of each class, which leaves none for dev: set dataset.refit=true to train on "
-            "all of them"
+            f"{given.path} has {one}, which leaves none for dev: set dataset.refit=true to train on all of them"
         )
     parts = {
         "train": (given, in_train, labels),
         "dev": (given, in_dev, labels),
-        "test": (test, np.arange(len(test_labels)), test_labels),
+        "test": (test, in_test if given.is_whole else np.arange(len(test_labels)), test_labels),
     }
     scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
     mean, std = scaling.numpy()
@@ -146,21 +155,47 @@ def load(config, device, shape):
     return splits, dataset["name"]
 
 
+class Arrays:
+    """Series in arrays: a dataset as `snn.data.base` describes it, which `from_arrays` returns."""
+
+    KEYS, MEASURED, class_names = KEYS, MEASURED, staticmethod(class_names)
+
+    def __init__(self, name, train, test):
+        self.NAMES, self.parts = (name,), {"TRAIN": train, "TEST": test}
+
+    def read(self, _, part):
+        return self.parts[part]
+
+    def measure(self, config):
+        return measure(config, self.read)
+
+    def load(self, config, device, shape):
+        return load(config, device, shape, self.read)
+
+
+def from_arrays(X, y, X_test=None, y_test=None, groups=None, name="Arrays"):
+    """Return time series in arrays as a dataset: `snn.train("time_series", dataset=from_arrays(X, y, X_test, y_test))`.
+
+    All keys of configs work as for a dataset in files; `main` of a script of your own takes it too.
+
+    Args:
+        X: `[N, C, T]`, `[N, T]`, or a list of N arrays `[C, T_i]` or `[T_i]`. NaN is a missing value; where all are
+            missing up to the last step, the series ends before.
+        y: of each series its class: a string or a number.
+        X_test, y_test: the test set; None if folds of the groups are left out for it, see `dataset.folds`.
+        groups: of each series in X whose it is, a string or a number: dev is then of groups that are not in train.
+        name: the dataset's, in configs and results; it begins with a capital.
+    Raises UserError for what is none of these.
+    """
+    has_test = X_test is not None or y_test is not None
+    train = series_files.of_arrays("X", X, y, groups)._replace(is_whole=not has_test)
+    test = series_files.of_arrays("X_test", X_test, y_test, names=("y_test", "")) if has_test else None
+    return Arrays(name, train, test)
+
+
 def hold(hyperparameters, measured):
     """Return for how many time steps each value of a series is held."""
     return hyperparameters["hold"] or max(1, hyperparameters["length"] // measured["longest"])
-
-
-def _read(dataset, part):
-    """Return the Series of a dataset's .ts file: in `dataset.root`, or the one that ships."""
-    name, root = dataset["name"], user_path(dataset["root"])
-    for folder in (root, SHIPPED):
-        if (folder / name).is_dir():
-            return ts_files.read(folder / name / f"{name}_{part}.ts")
-    raise UserError(
-        f"{name} is not in {root}: download it from {PAGE}/description.php?Dataset={name}, put {name}_TRAIN.ts and "
-        f"{name}_TEST.ts into {root / name}, or name another folder with dataset.root"
-    )
 
 
 def _labels(file, measured):
@@ -171,29 +206,21 @@ def _labels(file, measured):
     unknown = [name for name in file.classes if name not in classes]
     if unknown:
         raise UserError(
-            f"{file.path} has classes in @classLabel that the network does not know: {', '.join(unknown)}; it knows "
+            f"{file.path} has classes that the network does not know: {', '.join(unknown)}; it knows "
             f"{', '.join(classes)}"
         )
     return np.array([classes.index(name) for name in file.classes])[file.labels]
 
 
-def _note_missing(train, test, name):
-    missing = sum(int(np.isnan(values).sum()) for values in train.values + test.values)
+def _note_what_is_not_read(files, name):
+    missing = sum(int(np.isnan(values).sum()) for file in files for values in file.values)
     if missing:
         held = "each is the value before it, or the channel's mean at the start"
         note(f"{name}: {missing:,} missing values; {held}")
-
-
-def _dev_of(labels, seed, refit):
-    """Return the places of train and dev, both in random order."""
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(len(labels))
-    in_dev = []
-    for label in np.unique(labels):
-        of_class = order[labels[order] == label]
-        most = len(of_class) - (not refit)
-        in_dev += list(of_class[: min(most, max(1, round(DEV_SHARE * len(of_class))))])
-    return order if refit else order[~np.isin(order, in_dev)], draw.permutation(np.array(in_dev, int))
+    for file in files:
+        others = series_files.not_read(file.path) if isinstance(file.path, Path) else []
+        if others:
+            note(f"{name}: {file.path.name} is read, not {', '.join(others)}")
 
 
 def _scaling(file, places):

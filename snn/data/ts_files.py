@@ -1,10 +1,12 @@
-"""The .ts files of the UCR/UEA archive: a header of lines with @, then one labelled time series a line.
+"""The .ts files of the UCR/UEA archive, a header of lines with @, then one labelled time series a line; and what all
+files of series share.
 
 After @data, a line holds a series' channels, separated by `:`, and its label last; a channel's values are separated by
 `,`, and `?` is a missing one (https://www.timeseriesclassification.com).
 """
 
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,37 +15,83 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import read_bytes
 
+_NOT_IN_A_NUMBER = re.compile(r"[^-+.0-9eE?naNA \t]")  # Python takes 1_0, infinity and other scripts' digits too
+
 
 class Series(NamedTuple):
-    """A file's labelled series."""
+    """A file's labelled series, or those of arrays."""
 
-    path: Path
+    path: Path | str  # or what errors call the arrays
     values: list  # of each series, float64 `[steps, channels]`; NaN where a value is missing
     labels: np.ndarray  # `[N]` int64, places in `classes`
-    classes: list  # names, in the order of the header
+    classes: list  # names, in the order of the output neurons
+    groups: np.ndarray | None = None  # `[N]` names, such as whose series they are
+    is_whole: bool = False  # no test set is beside it
 
 
 def read(path):
     """Return the Series of a .ts file. Raises UserError that names the file and the line if it is not such a file."""
-    lines = _text(path).splitlines()
+    lines = lines_of(path)
     classes, first = _header(path, lines)
-    values, labels = [], []
-    for number, line in enumerate(lines[first:], first + 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            *channels, label = line.strip().split(":")
-            values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            labels.append(_place(where, label, classes))
-    if not values:
-        raise UserError(f"{path} has no series after its line @data: get the dataset again")
-    return Series(path, values, np.array(labels), classes)
+    return in_lines(path, lines, _parsed, classes, first)
 
 
-def _text(path):
+def _parsed(where, line):
+    *channels, label = line.split(":")
+    return [channel.split(",") for channel in channels], label
+
+
+def lines_of(path):
+    """Return the lines of a text file, which end at newlines only. Raises UserError if it is empty."""
     text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")  # comments may be in any encoding
     if not text.strip():
         raise UserError(f"{path} is empty: get the dataset again")
-    return text
+    return re.split(r"\r?\n", text)
+
+
+def in_lines(path, lines, parse, classes=None, first=0):
+    """Return the Series of the lines from `first` on; empty ones count for nothing.
+
+    Args:
+        parse: from where a line is, for errors, and the line to the words of each channel, and the label.
+        classes: names that the labels must be among; None: those that there are.
+    """
+    values, names = [], []
+    for number, line in enumerate(lines[first:], first + 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            channels, label = parse(where, line)
+            values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
+            names.append(name_of(where, "label", label, classes))
+    if not values:
+        raise UserError(f"{path} has no series: get the dataset again")
+    return labelled(path, values, names, classes)
+
+
+def labelled(path, values, names, classes=None, groups=None):
+    """Return the Series of values, with the name of each one's class, and of its group if there are groups."""
+    classes = classes or in_order(names)
+    places = {name: place for place, name in enumerate(classes)}
+    groups = None if groups is None else np.array(groups)
+    return Series(path, values, np.array([places[name] for name in names]), classes, groups)
+
+
+def in_order(names):
+    """Return different names in order: numbers by their value, then the others."""
+
+    def key(name):
+        is_number = re.fullmatch(r"-?\d+(\.\d*)?", name, re.ASCII)
+        return (0, float(name), name) if is_number else (1, 0, name)
+
+    return sorted(set(names), key=key)
+
+
+def known(where, values):
+    """Return a series `[steps, channels]` up to its last value: what is missing after it are no steps."""
+    steps = np.flatnonzero(~np.isnan(values).all(1))
+    if not len(steps) or not steps[-1]:
+        raise UserError(f"{where}: a series of one step or none, without those missing at its end; two are needed")
+    return values[: steps[-1] + 1]
 
 
 def _header(path, lines):
@@ -74,12 +122,10 @@ def _values(where, channels, expected):
     """Return the values `[steps, channels]` of a line."""
     if len(channels) != expected or not channels:
         raise UserError(f"{where}: {len(channels)} channels, where the first series has {expected}")
-    rows = [_numbers(where, number, channel.split(",")) for number, channel in enumerate(channels, 1)]
+    rows = [_numbers(where, number, words) for number, words in enumerate(channels, 1)]
     if len({len(row) for row in rows}) > 1:
         raise UserError(f"{where}: its channels have {', '.join(str(len(row)) for row in rows)} values: as many each")
-    if len(rows[0]) < 2:
-        raise UserError(f"{where}: a series of one step; at least two are needed")
-    return np.stack(rows, 1)
+    return known(where, np.stack(rows, 1))
 
 
 def _numbers(where, channel, words):
@@ -87,23 +133,26 @@ def _numbers(where, channel, words):
         numbers = np.array(["nan" if word.strip() == "?" else word for word in words], dtype=np.float64)
     except ValueError:
         numbers = None
-    text = "".join(words)
-    is_odd = ("_" in text or not text.isascii()) and not all(map(_is_number, words))
-    if numbers is None or np.isinf(numbers).any() or is_odd:
-        bad = next(word for word in words if not _is_number(word))
-        raise UserError(f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? is a missing one")
+    if numbers is None or np.isinf(numbers).any() or _NOT_IN_A_NUMBER.search("".join(words)):
+        bad = next(word for word in words if not is_number(word))
+        raise UserError(
+            f"{where}: channel {channel}: {bad.strip()[:40]!r} is not a finite number; ? or NaN is a missing one"
+        )
     return numbers
 
 
-def _is_number(word):
+def is_number(word):
     try:
-        # Python also takes 1_0, and the digits of other scripts
-        return word.strip() == "?" or (word.isascii() and "_" not in word and not math.isinf(float(word)))
+        return word.strip() == "?" or not (_NOT_IN_A_NUMBER.search(word) or math.isinf(float(word)))
     except ValueError:
         return False
 
 
-def _place(where, label, classes):
-    if label.strip() not in classes:
-        raise UserError(f"{where}: label {label.strip()[:40]!r} is not in @classLabel: {' '.join(classes)}")
-    return classes.index(label.strip())
+def name_of(where, what, name, allowed=None):
+    """Return the name of a class or a group, checked."""
+    name = name.strip()
+    if allowed and name not in allowed:
+        raise UserError(f"{where}: {what} {name[:40]!r} is not among the classes of the header: {' '.join(allowed)}")
+    if not name or not name.isprintable():
+        raise UserError(f"{where}: its {what} is {'not printable (UTF-8)' if name else 'missing'}")
+    return name

@@ -15,6 +15,7 @@ from snn.base.errors import UserError
 from snn.base.files import shipped
 from snn.base.output import note, quiet, say
 from snn.config import check, resolve, shared
+from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.layers.start import initialize
 from snn.look import inspection
@@ -37,7 +38,7 @@ class Run(NamedTuple):
     test: Result | None  # of that network on the test split; None if it was not tested
 
 
-def train(network, config=None, task=None, splits=None, on_epoch=None, test=True, verbose=False):
+def train(network, config=None, task=None, splits=None, on_epoch=None, test=True, verbose=False, dataset=None):
     """Train a network as `--train` does, and return a Run: `snn.train("snn_mlp_1", {"dataset": {"name": "digits"}})`.
 
     It leaves the files that `--train` leaves, and prints only notes, on stderr, unless `verbose`. It may run in any
@@ -54,11 +55,13 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             last; what it raises ends the run, whose last checkpoint is complete.
         test: whether to test the best epoch.
         verbose: print what `--train` prints meanwhile.
+        dataset: in place of the config's: what `snn.data.series.from_arrays` returns.
     Raises UserError for a mistake that the user can fix, `snn.Stopped` after SIGINT, SIGTERM or SIGHUP in the first
     thread, and `snn.base.ranks.LostRank`.
     """
     process.tune()
     with nullcontext() if verbose else quiet(), ranks.started():
+        config = _naming(dataset, config) if dataset else config
         if isinstance(network, str):
             script = experiments.find(network)
             if script is None:
@@ -68,8 +71,17 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             network, task = script.network, task or getattr(script, "task", None)
         else:
             settings = resolve(config or {}, warn=note)
-        experiment = Experiment(network, settings, task or Classification(), splits)
+        experiment = Experiment(network, settings, task or Classification(), splits, dataset=dataset)
         return experiment.train(on_epoch=on_epoch, test=test)
+
+
+def _naming(dataset, config):
+    """Return the settings of a config, with the name of a dataset."""
+    settings, _ = settings_in(config or {})
+    group = settings.setdefault("dataset", {})
+    if isinstance(group, dict):  # resolve says what it should be
+        group["name"] = dataset.NAMES[0]
+    return settings
 
 
 class Experiment:
@@ -81,9 +93,10 @@ class Experiment:
         task: a `snn.tasks.base.Task`.
         splits: in place of those of the config's dataset.
         saved, source: a checkpoint whose weights the network gets, and its path.
+        dataset: in place of the config's.
     """
 
-    def __init__(self, network, config, task, splits=None, saved=None, source=None):
+    def __init__(self, network, config, task, splits=None, saved=None, source=None, dataset=None):
         self.network, self.task = network, task
         self.device = find_device(config["device"])
         if config["precision"] == "tf32" and self.device.type == "cpu":
@@ -95,7 +108,7 @@ class Experiment:
             )
         ranks.check_same(shared(config))
         torch.manual_seed(config["pytorch_seed"])
-        self.config = check(datasets.measured(config))
+        self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         if saved:
@@ -107,7 +120,8 @@ class Experiment:
             self.splits, self.note = datasets.checked(splits, "of your own"), ""  # for the end of the test line
             return
         with ranks.one_first():
-            self.splits, self.note = datasets.load(self.config, self.device, getattr(self.net, "input_shape", None))
+            shape = getattr(self.net, "input_shape", None)
+            self.splits, self.note = datasets.load(self.config, self.device, shape, dataset)
 
     def _made(self):
         """Return a new network, as it is before training."""

@@ -1,0 +1,220 @@
+"""Labelled time series from files, by suffix, and from arrays; docs/data.md says what each file holds.
+
+The readers are small ones of our own: they check every number, and their errors name the line or the array.
+"""
+
+import csv
+import io
+import itertools
+import os
+import re
+import zipfile
+
+import numpy as np
+
+from snn.base.errors import UserError
+from snn.base.files import LARGEST, check_size, reading, shipped, user_path
+from snn.data import ts_files
+from snn.data.ts_files import in_lines, is_number, known, labelled, lines_of, name_of
+
+PAGE = "https://www.timeseriesclassification.com"
+SHIPPED = shipped("datasets") / "time_series"
+SUFFIXES = (".ts", ".tsv", ".arff", ".csv", ".npz")  # the first that is there is read
+
+
+def read_part(dataset, part):
+    """Return the Series "TRAIN" or "TEST" of a config's section `dataset`: in its root, or of the dataset that ships.
+
+    As "TRAIN" that of the one file `<name>.<suffix>`, if there is no `<name>_TRAIN`. Raises UserError.
+    """
+    name, root = dataset["name"], user_path(dataset["root"])
+    folder = next((folder / name for folder in (root, SHIPPED) if (folder / name).is_dir()), None)
+    if folder is None:
+        raise UserError(
+            f"{name} is not in {root}: download it from {PAGE}/description.php?Dataset={name}, put {name}_TRAIN.ts and "
+            f"{name}_TEST.ts into {root / name}, or name another folder with dataset.root"
+        )
+    train, whole = (_found(folder, stem) for stem in (f"{name}_TRAIN", name))
+    path = train or whole
+    if not path:
+        raise UserError(f"{folder} has no {name}_TRAIN with {', '.join(SUFFIXES)}: get the dataset again")
+    if part == "TEST":
+        path = folder / f"{name}_TEST{train.suffix}"
+    return read(path, dataset["labels"], dataset["groups"])._replace(is_whole=not train)
+
+
+def _found(folder, name):
+    """Return the path of the file of this name with the first of SUFFIXES; None if there is none."""
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def not_read(path):
+    """Return the suffixes after a path's own with which a file of its name is there too."""
+    return [suffix for suffix in SUFFIXES if suffix != path.suffix and os.path.exists(path.with_suffix(suffix))]
+
+
+def read(path, labels="labels", groups=""):
+    """Return the Series of a file.
+
+    Args:
+        labels: the array in an .npz with each series' label.
+        groups: the array in an .npz, or the column of a .csv, with each series' group; empty: there are no groups.
+    Raises UserError that names the file and the line, or the array, if it is not what its suffix says.
+    """
+    if path.suffix == ".npz":
+        return _npz(path, labels, groups)
+    if path.suffix == ".csv":
+        return _csv(path, groups)
+    if groups:
+        raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
+    return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path)
+
+
+def _tsv(path):
+    def parse(where, line):
+        label, *words = line.split("\t")
+        return [words], label
+
+    return in_lines(path, lines_of(path), parse)
+
+
+def _csv(path, groups):
+    lines, whose = lines_of(path), []
+    header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
+    has_header = header[:1] == ["label"] or not any(map(is_number, header))
+    if groups and not (has_header and groups in header[1:]):
+        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
+    column = header.index(groups) if groups else None
+
+    def parse(where, line):
+        cells = _cells(where, line)
+        if len(cells) > len(header) and has_header:
+            raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
+        if groups:
+            whose.append(name_of(where, "group", cells.pop(column) if column < len(cells) else ""))
+        label, *words = cells or [""]
+        return [[word.strip(" \t") or "?" for word in words]], label
+
+    return in_lines(path, lines, parse, first=int(has_header))._replace(groups=np.array(whose) if groups else None)
+
+
+def _cells(where, line):
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error as error:
+        raise UserError(f"{where}: not a line of a .csv file: {error}") from None
+
+
+def _arff(path):
+    lines = ["" if line.lstrip().startswith("%") else line.strip() for line in lines_of(path)]
+    attributes = []
+    for place, line in enumerate(lines):
+        word = line.split(maxsplit=1)[0].lower() if line else ""
+        if word == "@attribute":
+            attributes.append(line)
+        elif word == "@data":
+            break
+        elif word and not word.startswith("@"):
+            raise UserError(f"{path}, line {place + 1}: neither a line with @ nor a comment with %, above @data")
+    else:
+        raise UserError(f"{path} has no line @data, after which the series begin: get the dataset again")
+    classes = re.search(r"\{(.*)\}$", attributes[-1] if attributes else "")
+    classes = [_unquoted(name) for name in classes[1].split(",")] if classes else []
+    if len(set(classes)) < max(2, len(classes)) or not all(name and name.isprintable() for name in classes):
+        raise UserError(f"{path}: its last @attribute must be the class, {{name,name}}: two different names or more")
+    is_relational = any(line.lower().endswith("relational") for line in attributes)
+
+    def parse(where, line):
+        if not is_relational:
+            *words, label = line.split(",")
+            return [words], _unquoted(label)
+        match = re.fullmatch(r"""(['"])(.*)\1\s*,([^,]*)""", line)
+        if not match:
+            raise UserError(f"{where}: the channels, in quotes and with \\n between them, and the label are needed")
+        return [channel.split(",") for channel in match[2].split(r"\n")], _unquoted(match[3])
+
+    return in_lines(path, lines, parse, classes, place + 1)
+
+
+def _unquoted(text):
+    return re.sub(r"""^(['"])(.*)\1$""", r"\2", text.strip())
+
+
+def _npz(path, labels, groups):
+    with reading(f"{path} can't be read: {{reason}}", path, LARGEST), zipfile.ZipFile(path) as archive:
+        values, ends, y = (_array(archive, name) for name in ("values", "ends", labels))
+        whose = _array(archive, groups) if groups else None
+        bounds = [0, *np.ravel(ends).tolist()] if ends.dtype.kind in "iu" else []
+        if not bounds or bounds[-1] != len(values) or any(end <= start for start, end in itertools.pairwise(bounds)):
+            raise ValueError("its array ends must be the places in values where each series ends, the last len(values)")
+        one_each = values[:, None] if values.ndim == 1 else values
+        return of_arrays(path, [steps.T for steps in np.split(one_each, bounds[1:-1])], y, whose, (labels, groups))
+
+
+def _array(archive, name):
+    entry = f"{name}.npy"
+    if entry not in archive.namelist():
+        there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
+        raise ValueError(f"it has no array {name!r:.40}: dataset.labels and dataset.groups name arrays; it has {there}")
+    check_size(archive.getinfo(entry).file_size)
+    array = np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False)
+    return np.atleast_1d(array)
+
+
+def of_arrays(path, X, y, groups=None, names=("y", "groups")):
+    """Return the Series of arrays, as `series.from_arrays` takes them.
+
+    Args:
+        path: what errors call X; `names` what they call the others.
+    """
+    try:
+        X = X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{path} is {type(X).__name__}: an array [N, C, T] or [N, T], or a list of [C, T]") from None
+    values = [_series(f"{path}: series {number}", x) for number, x in enumerate(X, 1)]
+    if not values:
+        raise UserError(f"{path} holds no series")
+    for number, series in enumerate(values, 1):
+        if series.shape[1] != values[0].shape[1]:
+            raise UserError(
+                f"{path}: series {number} has {series.shape[1]} channels, the first {values[0].shape[1]}: [channels, "
+                "steps] is needed"
+            )
+    whose = None if groups is None else _names(names[1], groups, path, len(values))
+    return labelled(path, values, _names(names[0], y, path, len(values)), groups=whose)
+
+
+def _series(where, x):
+    """Return a series `[steps, C]` of an array `[C, steps]` or `[steps]`."""
+    try:
+        x = np.asanyarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{where} is no array: {error}") from None
+    if x.dtype.kind not in "fiub" or np.ma.is_masked(x):
+        found = "masked values" if np.ma.is_masked(x) else x.dtype
+        raise UserError(f"{where} holds {found}: numbers are needed, NaN for a missing one")
+    if x.ndim not in (1, 2) or not x.size:
+        raise UserError(f"{where} has the shape {list(x.shape)}: [channels, steps] is needed, or [steps]")
+    steps = np.ascontiguousarray(np.atleast_2d(x).T, dtype=np.float64)
+    if np.isinf(steps).any():
+        raise UserError(f"{where} holds an infinite value: NaN is for missing ones")
+    return known(where, steps)
+
+
+def _names(what, labels, path, number):
+    """Return labels as names: whole numbers without a point, so that 1.0 is 1."""
+    try:
+        labels = [label.item() if hasattr(label, "item") else label for label in labels]
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{what}: one label for each series of {path} is needed") from None
+    if len(labels) != number:
+        raise UserError(f"{what}: {len(labels)} labels for the {number} series of {path}")
+    names = []
+    for place, label in enumerate(labels, 1):
+        if isinstance(label, float) and label.is_integer():
+            label = int(label)
+        if not isinstance(label, (str, int, float)) or label != label:
+            raise UserError(f"{what}: label {place} is {label!r:.40}: a string or a number is needed")
+        names.append(name_of(f"{what}: series {place}", "label", str(label)))
+    return names
