@@ -1,6 +1,6 @@
 """Mutated inputs of every kind: read as something, or one line that says where; never anything else.
 
-Each case follows from its kind and number, and from SNN_FUZZ, a text. `pytest -m slow tests/test_fuzz.py` runs 5,000.
+Each case follows from its kind and number, and from SNN_FUZZ, a text. `pytest -m slow tests/test_fuzz.py` runs 6,000.
 """
 
 import copy
@@ -29,6 +29,7 @@ from test_config import resolve
 from test_health import make_trainer
 from test_report import write_run
 from test_series import write_toy
+from test_series_files import write_as
 
 import snn
 import snn_mlp_1
@@ -136,7 +137,8 @@ def make_run(folder):
 
 def read_series(folder):
     settings = config.resolve(ROOT / "configs/time_series.yaml", overrides=["dataset.name=Toy", "dataset.root=."])
-    return series.load(settings, torch.device("cpu"), None)
+    splits, _ = series.load(settings, torch.device("cpu"), None)
+    return [(split.fingerprint(), split.labels.tolist()) for split in splits.values()]
 
 
 def read_gesture(folder):
@@ -263,13 +265,14 @@ def class_name(draw, folder):
 
 
 def series_text(draw, folder):
-    """A .ts file with other words and numbers."""
-    write_toy(folder)
-    file = folder / draw.choice(["Toy/Toy_TRAIN.ts", "Toy/Toy_TEST.ts"])
+    """A text file of series with other words and numbers."""
+    write_as(folder, draw.choice([".ts", ".tsv", ".arff", ".csv"]))
+    file = draw.choice(sorted(folder.glob("Toy/*")))
     words = re.split(r"([,:\s])", file.read_text())
     for _ in range(draw.choice([1, 1, 3])):
         words[draw.randrange(len(words))] = draw.choice(
-            ["", "?", "NaN", "1e308", "-1e308", "1e-320", "9" * 400, "1_0", "\u0663", "0x1", ":", "up", "true", "@data"]
+            ["", "?", "NaN", "1e308", "-1e308", "1e-320", "9" * 400, "1_0", "\u0663", "0x1", ":", "up", "true", "@data",
+             "\t", "\u2028", "\x1c", '"', "'", "label", "{", "%"]
         )  # fmt: skip
     file.write_text("".join(words))
     read_series(folder)
@@ -353,6 +356,9 @@ KINDS = {
         mnist_file, "labels.gz", lambda folder: mnist._read_idx(folder / "labels.gz", (5000,)).tolist(), True
     ),
     "time series": bytes_of(write_toy, "Toy/*.ts", read_series),
+    **{f"time series, {suffix}": bytes_of(functools.partial(write_as, suffix=suffix), "Toy/*", read_series)
+       for suffix in (".tsv", ".arff", ".csv")},
+    "time series, .npz": bytes_of(functools.partial(write_as, suffix=".npz"), "Toy/*", read_series, True),
     "time series, words": series_text,
     "drawing": bytes_of(make_patterns, "*.png", lambda folder: patterns.read(folder, 300)),
     "array": bytes_of(make_array, "*.npy", lambda folder: patterns.read(folder / "p.npy", 300)),

@@ -10,8 +10,9 @@ from test_series import CPU, HEADER, QUICK, resolved, write_toy
 
 import snn
 from snn.base.errors import UserError
-from snn.data import series, series_files, ts_files
+from snn.data import datasets, series, series_files, ts_files
 from snn.experiments import time_series
+from snn.run.cli import main
 
 NAN = float("nan")
 ARFF = "% a comment\n@relation Toy\n@attribute att0 numeric\n@attribute target {up,'down'}\n\n@DATA\n"
@@ -41,16 +42,19 @@ def write_npz(path, X, labels, **others):
 
 
 def write_as(folder, suffix):
-    """Write the toy of test_series in another kind of file; but for .npz, its first channel."""
+    """Write the toy of test_series in any kind of file; in .tsv and .csv its first channel."""
     write_toy(folder)
+    if suffix == ".ts":
+        return
     for path in sorted((folder / "Toy").glob("*.ts")):
         read = ts_files.read(path)
         names, rows = [read.classes[label] for label in read.labels], [x[:, 0].tolist() for x in read.values]
         if suffix == ".npz":
             write_npz(path.with_suffix(suffix), [x.T for x in read.values], names)
         elif suffix == ".arff":
-            lines = [",".join(map(str, [*row, name])) for row, name in zip(rows, names)]
-            path.with_suffix(suffix).write_text(ARFF + "\n".join(lines))
+            channels = [r"\n".join(",".join(map(str, x)) for x in values.T.tolist()) for values in read.values]
+            lines = [f"'{words}',{name}" for words, name in zip(channels, names)]
+            path.with_suffix(suffix).write_text(RELATIONAL + "\n".join(lines))
         else:
             between = {".tsv": "\t", ".csv": ","}[suffix]
             lines = [between.join(map(str, [name, *row])) for row, name in zip(rows, names)]
@@ -148,6 +152,7 @@ BAD = {
     "arff, channels": (".arff", RELATIONAL + "1,2,up\n", r"line 9: the channels, in quotes and with \\n between them"),
     "arff, unequal": (".arff", RELATIONAL + "'1,2\\n3',up\n", "line 9: its channels have 2, 1 values"),
     "npz, no zip": (".npz", "up,1,2", "Toy_TRAIN.npz can't be read: File is not a zip file"),
+    "a long label": (".tsv", "u" * 999 + "\t1\t2\n", "line 1: its label is too long"),
     "empty": (".csv", "", "Toy_TRAIN.csv is empty"),
     "groups": (".tsv", "up\t1\t2\n", "can't hold the groups of dataset.groups", {"dataset.groups": "who"}),
     "groups, no header": (".csv", "up,1,2\n", "line 1: dataset.groups needs a header", {"dataset.groups": "who"}),
@@ -163,25 +168,29 @@ def test_bad_files_are_one_line(folder, bad):
         series.measure(resolved(**(settings[0] if settings else {})))
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"ends": [2, 4, 5]}, "ends must be the places"), ({"ends": [2, 2, 6]}, "ends must be the places"),
-        ({"ends": [2.0, 4.0, 6.0]}, "ends must be the places"), ({"ends": 6}, "2 labels for the 1 series|3 labels"),
-        ({"values": np.zeros((6, 2), complex)}, "series 1 holds complex128"),
-        ({"values": np.full((6, 2), np.inf)}, "series 1 holds an infinite value"),
-        ({"values": np.zeros((6, 1, 2))}, "has the shape"), ({"labels": ["a", "b"]}, "labels: 2 labels for the 3 series"),
-        ({"labels": [1, 2, NAN]}, "label 3 is nan"), ({"labels": [[1, 0], [0, 1], [0, 1]]}, "one label for each series"),
-        ({"labels": np.array([None, 1, 2])}, "can't be read: Object arrays"), ({"labels": None}, "no array 'labels'"),
-        ({"who": [1, 2]}, "who: 2 labels for the 3 series"),
-    ],
-)  # fmt: skip
-def test_bad_npz_are_one_line(folder, change, message):
+BAD_NPZ = [
+    ({"ends": [2, 4, 5]}, "ends must be the places"),
+    ({"ends": [2, 2, 6]}, "ends must be the places"),
+    ({"ends": [2.0, 4.0, 6.0]}, "ends must be the places"),
+    ({"ends": 6}, "who: 3 for 1 series"),
+    ({"values": np.zeros((6, 2), complex)}, "series 1 holds complex128"),
+    ({"values": np.full((6, 2), np.inf)}, "series 1 holds an infinite value"),
+    ({"values": np.zeros((6, 1, 2))}, "has the shape"),
+    ({"labels": ["a", "b"]}, "labels: 2 for 3 series"),
+    ({"labels": [1, 2, NAN]}, "labels: that of series 3 is nan"),
+    ({"labels": [[1, 0], [0, 1], [0, 1]]}, "labels: one for each series is needed"),
+    ({"labels": np.array([None, 1, 2])}, "can't be read: Object arrays"),
+    ({"labels": None}, "it has no array 'labels': .* it has ends, values, who"),
+    ({"who": [1, 2]}, "who: 2 for 3 series"),
+]
+
+
+@pytest.mark.parametrize("change, message", BAD_NPZ)
+def test_a_bad_npz_is_one_line(folder, change, message):
     arrays = {"values": np.zeros((6, 2)), "ends": [2, 4, 6], "labels": ["a", "b", "a"], "who": [1, 1, 2]} | change
     np.savez("a.npz", **{name: value for name, value in arrays.items() if value is not None})
-    with pytest.raises(UserError, match=rf"a\.npz|{message}") as error:
+    with pytest.raises(UserError, match=rf"a\.npz.*{message}"):
         series_files.read(folder / "a.npz", groups="who")
-    assert re.search(message, str(error.value))
 
 
 def test_a_folder_without_files_of_series_says_which(run):
@@ -205,9 +214,8 @@ class TestArrays:
         assert measured["scaling"] == files.config["measured"]["scaling"]
         assert snn.load(next(folder.glob("checkpoint/time_series_*/best.pt"))).config["measured"] == measured
 
-    def test_a_network_and_a_script_of_ones_own_take_them(self, folder, capsys):
-        from snn.run.cli import main
-
+    def test_a_network_and_a_script_of_ones_own_take_them(self, folder, monkeypatch, capsys):
+        monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
         X, y = make_arrays()
         data = series.from_arrays(X, y, X[:4], y[:4], name="Taken")
         settings = {"experiment_name": "own", "device": "cpu", "hyperparameters": {"epoch": 1}}
@@ -237,9 +245,12 @@ class TestArrays:
 
     @pytest.mark.parametrize(
         "labels, classes",
-        [(["b", "a", "b"], ["a", "b"]), ([10, 9, 10], ["9", "10"]), (np.array([1.0, 2.0, 1.0]), ["1", "2"]),
-         (np.array(["x", "y", "x"]), ["x", "y"]), ([True, False, True], ["False", "True"]), ([0.5, "b", 2], ["0.5", "2", "b"]),
-         (torch.tensor([1, 0, 1]), ["0", "1"]), ([np.int8(-1), np.float32(1), 1], ["-1", "1"])],
+        [
+            (["b", "a", "b"], ["a", "b"]), ([10, 9, 10], ["9", "10"]), (np.array([1.0, 2.0, 1.0]), ["1", "2"]),
+            (np.array(["x", "y", "x"]), ["x", "y"]), ([True, False, True], ["False", "True"]),
+            ([0.5, "b", 2], ["0.5", "2", "b"]), (torch.tensor([1, 0, 1]), ["0", "1"]),
+            ([np.int8(-1), np.float32(1), 1], ["-1", "1"]),
+        ],
     )  # fmt: skip
     def test_labels_of_any_kind(self, labels, classes):
         assert series_files.of_arrays("X", np.zeros((3, 4)), labels).classes == classes
@@ -247,29 +258,39 @@ class TestArrays:
     @pytest.mark.parametrize(
         "change, message",
         [
-            ({"X": np.zeros(5)}, r"X: series 1 has the shape \[\]"), ({"X": np.zeros((4, 2, 5, 1))}, "series 1 has the shape"),
-            ({"X": []}, "X holds no series"), ({"X": 3}, "X is int: an array"), ({"X": None}, "X is NoneType"),
-            ({"X": ["a"] * 4}, "series 1 holds <U1: numbers are needed"), ({"X": np.zeros((4, 2, 0))}, "has the shape"),
-            ({"X": [np.zeros((2, 5))] * 3 + [np.zeros((5, 2))]}, r"X: series 4 has 5 channels, the first 2: \[channels"),
-            ({"X": np.full((4, 2, 5), np.inf)}, "X: series 1 holds an infinite"), ({"X": np.zeros((4, 1))}, "of one step"),
-            ({"X": np.full((4, 2, 5), NAN)}, "series 1: a series of one step or none"), ({"y": "abcde"}, "y: 5 labels"),
-            ({"X": np.ma.array(np.zeros((4, 5)), mask=np.eye(4, 5))}, "holds masked values"), ({"y": 1}, "y: one label"),
-            ({"X": [[[1, 2], [3]]] * 4}, "series 1 is no array"), ({"y": [0, 1]}, "y: 2 labels for the 4 series of X"),
-            ({"y": [0, 1, None, 1]}, "label 3 is None"), ({"y": ["", "a", "b", "a"]}, "y: series 1: its label is missing"),
-            ({"y": np.eye(4)}, "y: one label for each"), ({"y": [0, 0, 0, 0]}, "X: all series are of class 0"),
-            ({"y_test": None}, "y_test: one label"), ({"X_test": None}, "X_test is NoneType"),
+            ({"X": np.zeros(5)}, r"X: series 1 has the shape \[\]"),
+            ({"X": np.zeros((4, 2, 5, 1))}, "X: series 1 has the shape"),
+            ({"X": np.zeros((4, 2, 0))}, "X: series 1 has the shape"),
+            ({"X": np.zeros((4, 1))}, "X: series 1: a series of one step"),
+            ({"X": np.full((4, 2, 5), NAN)}, "X: series 1: a series of one step or none"),
+            ({"X": np.full((4, 2, 5), np.inf)}, "X: series 1 holds an infinite value"),
+            ({"X": np.ma.array(np.zeros((4, 5)), mask=np.eye(4, 5))}, "X: series 1 holds masked values"),
+            ({"X": ["a"] * 4}, "X: series 1 holds <U1: numbers are needed"),
+            ({"X": [[[1, 2], [3]]] * 4}, "X: series 1 is no array"),
+            ({"X": [np.zeros((2, 5))] * 3 + [np.zeros((5, 2))]}, r"X: series 4 has 5 channels, the first 2"),
+            ({"X": []}, "X holds no series"),
+            ({"X": 3}, "X is int: an array"),
+            ({"y": [0, 1]}, "y: 2 for 4 series"),
+            ({"y": 1}, "y: one for each series is needed"),
+            ({"y": np.eye(4)}, "y: one for each series is needed"),
+            ({"y": [0, 1, None, 1]}, "y: that of series 3 is None"),
+            ({"y": ["", "a", "b", "a"]}, "y, series 1: its name is missing"),
+            ({"y": [0, 0, 0, 0]}, "X: all series are of class 0"),
+            ({"y_test": None}, "y_test: one for each series"),
+            ({"X_test": None}, "X_test is NoneType"),
             ({"X_test": np.zeros((2, 5))}, "X_test has 1 channels, the network takes 2"),
             ({"y_test": [0, 7]}, "X_test has classes that the network does not know: 7"),
-            ({"X_test": None, "y_test": None}, "X has no test set beside it"), ({"groups": [1]}, "groups: 1 labels"),
-            ({"groups": [1] * 4}, "X has one group to learn from"), ({"name": "mine"}, "dataset.name"),
+            ({"X_test": None, "y_test": None}, "X has no test set beside it"),
+            ({"groups": [1]}, "groups: 1 for 4 series"),
+            ({"groups": [1] * 4}, "X has one group to learn from"),
+            ({"name": "mine"}, "dataset.name: 'mine' is not allowed"),
         ],
-    )  # fmt: skip
+    )
     def test_bad_ones_are_one_line(self, folder, change, message):
-        rng = np.random.default_rng(0)
-        given = {"X": rng.normal(size=(4, 2, 5)), "y": [0, 1, 0, 1], "X_test": rng.normal(size=(2, 2, 5)), "y_test": [0, 1]}
-        with pytest.raises(UserError, match=message) as error:
+        X = np.random.default_rng(0).normal(size=(6, 2, 5))
+        given = {"X": X[:4], "y": [0, 1, 0, 1], "X_test": X[4:], "y_test": [0, 1]}
+        with pytest.raises(UserError, match=message):
             snn.train("time_series", {"device": "cpu"}, dataset=series.from_arrays(**given | change))
-        assert len(str(error.value).splitlines()) == 1
 
 
 class TestGroups:
@@ -321,13 +342,10 @@ class TestGroups:
         "settings, message",
         [({"dataset.folds": 4}, "dataset.folds: 4, but X has 3 groups: 1, 2, 10"),
          ({"dataset.folds": 3, "dataset.fold": 3}, "dataset.fold: 3 is none of 3 folds"),
-         ({"dataset.folds": 3, "dataset.fold": 0}, None), ({"dataset.folds": 2}, "one group to learn from.*refit=true")],
+         ({"dataset.folds": 2}, "one group to learn from.*refit=true")],
     )  # fmt: skip
     def test_folds_that_are_not_there(self, settings, message):
         people = [1, 2, 10] * 4 if settings["dataset.folds"] > 2 else [1, 1, 2, 2] * 2
-        if message is None:
-            assert self.splits(people, **settings)[2]["test"] == {1}
-            return
         with pytest.raises(UserError, match=message):
             self.splits(people, **settings)
 
@@ -339,7 +357,8 @@ class TestGroups:
         if suffix == ".npz":
             write_npz(run.folder / "Toy/Toy.npz", X, y, person=people)
         else:
-            rows = [",".join([name, *map(str, x[0, :2]), who, *map(str, x[0, 2:])]) for x, name, who in zip(X, y, people)]
+            cells = ([name, *x[0, :2], who, *x[0, 2:]] for x, name, who in zip(X, y, people))
+            rows = [",".join(map(str, row)) for row in cells]
             (run.folder / "Toy/Toy.csv").write_text("label,t0,t1,person,t2,t3,t4,t5,t6,t7\n" + "\n".join(rows))
         settings = QUICK | {"dataset.groups": "person", "dataset.folds": 3, "dataset.fold": 2}
         trained = run("time_series", "--train", settings=settings)

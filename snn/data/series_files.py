@@ -149,7 +149,8 @@ def _npz(path, labels, groups):
         if not bounds or bounds[-1] != len(values) or any(end <= start for start, end in itertools.pairwise(bounds)):
             raise ValueError("its array ends must be the places in values where each series ends, the last len(values)")
         one_each = values[:, None] if values.ndim == 1 else values
-        return of_arrays(path, [steps.T for steps in np.split(one_each, bounds[1:-1])], y, whose, (labels, groups))
+        X = [steps.T for steps in np.split(one_each, bounds[1:-1])]
+        return of_arrays(path, X, y, whose, (f"{path}: {labels}", f"{path}: {groups}"))
 
 
 def _array(archive, name):
@@ -181,8 +182,8 @@ def of_arrays(path, X, y, groups=None, names=("y", "groups")):
                 f"{path}: series {number} has {series.shape[1]} channels, the first {values[0].shape[1]}: [channels, "
                 "steps] is needed"
             )
-    whose = None if groups is None else _names(names[1], groups, path, len(values))
-    return labelled(path, values, _names(names[0], y, path, len(values)), groups=whose)
+    whose = None if groups is None else _names(names[1], groups, len(values))
+    return labelled(path, values, _names(names[0], y, len(values)), groups=whose)
 
 
 def _series(where, x):
@@ -202,19 +203,19 @@ def _series(where, x):
     return known(where, steps)
 
 
-def _names(what, labels, path, number):
+def _names(what, labels, number):
     """Return labels as names: whole numbers without a point, so that 1.0 is 1."""
     try:
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{what}: one label for each series of {path} is needed") from None
+        raise UserError(f"{what}: one for each series is needed, a string or a number") from None
     if len(labels) != number:
-        raise UserError(f"{what}: {len(labels)} labels for the {number} series of {path}")
+        raise UserError(f"{what}: {len(labels)} for {number} series: one for each is needed")
     names = []
     for place, label in enumerate(labels, 1):
         if isinstance(label, float) and label.is_integer():
             label = int(label)
         if not isinstance(label, (str, int, float)) or label != label:
-            raise UserError(f"{what}: label {place} is {label!r:.40}: a string or a number is needed")
-        names.append(name_of(f"{what}: series {place}", "label", str(label)))
+            raise UserError(f"{what}: that of series {place} is {label!r:.40}: a string or a number is needed")
+        names.append(name_of(f"{what}, series {place}", "name", str(label)))
     return names

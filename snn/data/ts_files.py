@@ -14,6 +14,7 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import read_bytes
+from snn.base.keys import LONGEST_NAME
 
 _NOT_IN_A_NUMBER = re.compile(r"[^-+.0-9eE?naNA \t]")  # Python takes 1_0, infinity and other scripts' digits too
 
@@ -153,6 +154,7 @@ def name_of(where, what, name, allowed=None):
     name = name.strip()
     if allowed and name not in allowed:
         raise UserError(f"{where}: {what} {name[:40]!r} is not among the classes of the header: {' '.join(allowed)}")
-    if not name or not name.isprintable():
-        raise UserError(f"{where}: its {what} is {'not printable (UTF-8)' if name else 'missing'}")
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        why = "missing" if not name else "not printable (UTF-8)" if len(name) <= LONGEST_NAME else "too long"
+        raise UserError(f"{where}: its {what} is {why}")
     return name
