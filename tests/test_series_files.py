@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from scripts import words_of
+from scripts import ROOT, words_of
 from test_series import CPU, HEADER, QUICK, resolved, write_toy
 
 import snn
@@ -130,6 +130,32 @@ def test_missing_values_inside_a_series_are_held_and_those_at_its_end_are_not(fo
     up, down = splits["test"].values[:2, :, 0]
     assert up[2] == up[1] != 0 and down[1] == down[0] != 0 and down[3] == 0
     assert "12 missing values" in capsys.readouterr().err
+
+
+class TestTheDocuments:
+    PART = (ROOT / "docs/data.md").read_text().split("\n## Time series\n")[1].split("\n## ")[0]
+
+    @pytest.mark.parametrize("suffix", ["ts", "tsv", "arff", "csv"])
+    def test_the_files_shown_are_read(self, folder, suffix):
+        block = re.search(rf"- `\.{suffix}`.*?\n\n((?:      .*\n)+)", self.PART)[1]
+        (folder / f"a.{suffix}").write_text(block.replace("      ", ""))
+        read = series_files.read(folder / f"a.{suffix}")
+        up = [[0.1, 5], [0.2, NAN], [0.3, 7]] if suffix == "ts" else [[0.1], [NAN], [0.3]]
+        np.testing.assert_equal(read.values[0], up)
+        assert read.classes[read.labels[0]] == "up" and all(len(values) == 2 for values in read.values[1:])
+
+    def test_the_npz_shown_is_read(self, folder):
+        X, y = make_arrays()
+        exec(re.search(r"      (np\.savez.*)", self.PART)[1], {"np": np, "X": [x.T for x in X], "y": y})
+        read = series_files.read(folder / "Wrist_TRAIN.npz")
+        np.testing.assert_equal(read.values, [x.T for x in X])
+
+    def test_the_code_shown_runs(self, folder, capsys):
+        X, y = make_arrays()
+        code = re.search(r"```python\n(.*?)```", self.PART, re.S)[1]
+        quick = code.replace('"wrist"', '"wrist", "hyperparameters": {"epoch": 1}')
+        exec(quick, {"snn": snn, "X": X, "y": y, "X_test": X, "y_test": y})
+        assert "['down', 'up']" in capsys.readouterr().out
 
 
 BAD = {
