@@ -93,7 +93,7 @@ def test_an_npz_is_read_as_the_same_series(folder):
         assert series_files.read(folder / "a.npz", labels="exercise").classes == ["a", "b"]
 
 
-@pytest.mark.parametrize("header", ["label,a,b,c", "Kind,a,b,c", "label,0,1,2", '"label", "0","1","2"'])
+@pytest.mark.parametrize("header", ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", '"label", "0","1","2"'])
 def test_a_csv_may_have_a_header(folder, header):
     (folder / "a.csv").write_text(f"{header}\nup,1,2,3\n10,4,5\n9,4,5")
     read = series_files.read(folder / "a.csv")

@@ -50,7 +50,7 @@ def _found(folder, name):
 
 
 def not_read(path):
-    """Return the suffixes after a path's own with which a file of its name is there too."""
+    """Return the other suffixes with which a file of a path's name is there too."""
     return [suffix for suffix in SUFFIXES if suffix != path.suffix and os.path.exists(path.with_suffix(suffix))]
 
 
@@ -82,7 +82,7 @@ def _tsv(path):
 def _csv(path, groups):
     lines, whose = lines_of(path), []
     header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
-    has_header = header[:1] == ["label"] or not any(map(is_number, header))
+    has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header))
     if groups and not (has_header and groups in header[1:]):
         raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
     column = header.index(groups) if groups else None
@@ -159,8 +159,7 @@ def _array(archive, name):
         there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
         raise ValueError(f"it has no array {name!r:.40}: dataset.labels and dataset.groups name arrays; it has {there}")
     check_size(archive.getinfo(entry).file_size)
-    array = np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False)
-    return np.atleast_1d(array)
+    return np.atleast_1d(np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False))
 
 
 def of_arrays(path, X, y, groups=None, names=("y", "groups")):
