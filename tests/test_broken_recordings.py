@@ -154,3 +154,52 @@ def test_absent_data_says_where_to_get_it(experiment, words):
     with pytest.raises(UserError) as error:
         load(experiment, "nowhere")
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+class TestReaders:
+    """Whatever a library raises is one line with the file, and a counted recording under skip_bad."""
+
+    def test_archives_that_zipfile_can_not_read(self, folder):
+        for part, count in (("Train", 4), ("Test", 2)):
+            with zipfile.ZipFile(folder / f"{part}.zip", "w") as archive:
+                for n in range(count):
+                    archive.writestr(f"{part}/{n}/{n:05d}.bin", nmnist_bytes([(n, n, 1, 5)]))
+        content = bytearray((folder / "Train.zip").read_bytes())
+        at = content.rfind(b"PK\x01\x02")
+        content[at + 10] = 9  # deflate64
+        content[content.rfind(b"PK\x03\x04") + 8] = 9
+        (folder / "Train.zip").write_bytes(content)
+        with pytest.raises(UserError, match=r"Train.zip/Train/3/00003.bin: .*compression.* unpack it"):
+            load("snn_conv_1_nmnist", ".")
+        assert len(load("snn_conv_1_nmnist", ".", "dataset.skip_bad=true")["train"]) == 2
+
+    def test_a_dangling_link(self, folder):
+        write_nmnist(folder, some_nmnist())
+        (folder / "Train/3/00077.bin").symlink_to("/nowhere/00077.bin")
+        with pytest.raises(UserError, match="00077.bin can't be read: No such file"):
+            load("snn_conv_1_nmnist", ".")
+        assert len(load("snn_conv_1_nmnist", ".", "dataset.skip_bad=true")["test"]) == 3
+
+    def test_a_recording_in_both_lists(self, folder):
+        write_gesture(folder, subjects=(1, 2), test=(2, 3))
+        with pytest.raises(UserError, match="user02_led.aedat is in both trials_to_train.txt and trials_to_test.txt"):
+            load("snn_conv_1_gesture", ".")
+
+    def test_a_label_file_without_rows(self, folder):
+        write_gesture(folder)
+        (folder / "user02_led_labels.csv").write_text("class,startTime_usec,endTime_usec\n")
+        with pytest.raises(UserError, match="user02_led_labels.csv: it has no row; 12 are expected"):
+            load("snn_conv_1_gesture", ".")
+
+    def test_a_byte_order_mark_is_no_row(self, folder):
+        write_gesture(folder, labels="\ufeff" + LABELS)
+        for name in ("trials_to_train.txt", "trials_to_test.txt"):
+            (folder / name).write_text("\ufeff" + (folder / name).read_text())
+        splits = load("snn_conv_1_gesture", ".", "hyperparameters.length=2")
+        assert [len(split) for split in splits.values()] == [5, 1, 4]
+
+    def test_a_clock_that_was_reset(self, folder):
+        rows = [(1, 1, 1, t) for t in (*range(1000, 2000, 10), *range(1000, 2000, 10))]
+        write_gesture(folder, aedat=HEADER + polarity_packet(rows))
+        with pytest.raises(UserError, match=r"user01_led.aedat: event 100 is at 1000 us, after 1990 us: .*clock"):
+            load("snn_conv_1_gesture", ".")

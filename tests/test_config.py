@@ -322,3 +322,9 @@ def test_keys_of_other_experiments(tmp_path):
     for key in ("dataset.dev_split=subject", "encoding=or", "dataset.name=gesture"):
         with pytest.raises(UserError):
             resolve(key)
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "a\\nb", "", "/"])
+def test_names_that_name_no_folder_of_ours(name):
+    with pytest.raises(UserError, match="experiment_name"):
+        resolve(f'experiment_name="{name}"')

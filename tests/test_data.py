@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import files_in
+from test_config import resolve
 from torch.utils.data import random_split
 
 from snn import config
@@ -226,3 +228,30 @@ class TestMNIST:
         assert splits["test"].labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
         counts = (splits["train"].labels.bincount() + splits["dev"].labels.bincount()).tolist()
         assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+@pytest.mark.parametrize("count, probability", [(0, 0.5), (1, 0.0), (5, 0.0), (1, 1e-6)])
+def test_augmenting_nothing(count, probability):
+    transform = resolve()[0]["transform"] | {"RandomApply": {"probability": probability}}
+    images = torch.rand(count, 28, 28) * 255
+    again = augment.RandomAugment(transform)(images.clone(), torch.Generator().manual_seed(0))
+    assert torch.equal(again, images)
+
+
+@pytest.mark.parametrize("settings", [{"transform.RandomApply.probability": 0}, {"dataset.train_size": 257}])
+def test_a_batch_in_which_no_image_is_augmented_trains(run, settings):
+    run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 1, "hyperparameters.length": 4})
+    assert run.status == 0, run.err
+
+
+def test_a_run_does_not_resume_on_other_images(run):
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+    before = files_in(run.folder / "checkpoint")
+    with pytest.MonkeyPatch.context() as patch:
+        (images, labels), test = digits.read()
+        patch.setattr(digits, "read", lambda: ((images, (labels + 1) % 10), test))
+        run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+    assert run.status == 2 and "the split train holds other samples" in run.err
+    assert files_in(run.folder / "checkpoint") == before
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+    assert run.status == 0, run.err

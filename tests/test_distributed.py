@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from scripts import ROOT, TINY, same, words_of
+from scripts import ROOT, TINY, files_in, same, words_of
 
 from snn.base import ranks
 
@@ -164,3 +164,27 @@ def test_two_ranks_test_an_associative_memory(tmp_path):
     figures = [float(text.splitlines()[-1].split()[2].strip(",")) for text in (out, own.stdout)]
     assert figures[0] == pytest.approx(figures[1], rel=0.5)  # each rank corrupts patterns with its own noise
     assert len(list(tmp_path.glob("runs/associative_memory/*/recall.png"))) == 2
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_ranks_that_torchrun_did_not_start(run, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    run("snn_mlp_1", "--train")
+    assert run.status == 2 and f"{name} is 2, but torchrun did not start this process" in run.err
+    assert files_in(run.folder) == {}
+
+
+def test_ranks_with_different_settings_stop_at_once(tmp_path):
+    """Each process takes its config from a file of its own."""
+    for rank, lr in enumerate((0.001, 0.002)):
+        (tmp_path / f"{rank}.yaml").write_text(f"optimizer:\n  Adam:\n    lr: {lr}\n")
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"import os, runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "own = ['snn_mlp_1.py', '--train', '--config_file', os.environ['RANK'] + '.yaml']\n"
+        f"sys.argv = own + {words_of(TINY)[:-4]}\n"
+        f"runpy.run_path({str(ROOT / 'snn_mlp_1.py')!r}, run_name='__main__')\n"
+    )
+    out, err = torchrun(tmp_path, 2, script).communicate()
+    assert "rank 1 has optimizer.Adam.lr 0.002, rank 0 0.001: start all ranks alike" in err
+    assert "epoch 0" not in out and not (tmp_path / "checkpoint").exists()

@@ -257,6 +257,12 @@ class TestBins:
         assert gesture.bin_widths(durations, 50, "or").tolist() == [6000, 20]
         assert gesture.bin_widths(durations, 30, "max").tolist() == [10_000, 0]
 
+    def test_time_that_bins_leave_out_is_told(self, capsys, monkeypatch):
+        monkeypatch.setattr(nmnist.events, "load", lambda *_: None)
+        for length, note in ((30, ""), (40, "note: 40 bins of 7 ms use the first 280 of 300 ms\n")):
+            nmnist.load({"hyperparameters": {"length": length}}, "cpu")
+            assert capsys.readouterr().err == note
+
 
 class TestCache:
     def test_is_built_once_and_anew_when_a_source_changes(self, folder, capsys):
@@ -311,6 +317,29 @@ class TestCache:
         write_nmnist(folder, some_nmnist(20))
         splits = load("snn_conv_1_nmnist", ".")
         assert frames(splits["train"])[0].sum() == 17 * 2
+
+    def test_other_recordings_are_another_fingerprint(self, folder):
+        """Another root with the same recordings is the same data; one recording more is not."""
+        for root in ("a", "b"):
+            write_nmnist(folder / root, some_nmnist(12))
+        a, b = (load("snn_conv_1_nmnist", root) for root in ("a", "b"))
+        assert all(a[part].fingerprint() == b[part].fingerprint() for part in a)
+        write_nmnist(folder / "b", {"Train/9/00099.bin": [(3, 3, 1, 5)]})
+        more = load("snn_conv_1_nmnist", "b")
+        assert a["train"].fingerprint() != more["train"].fingerprint()
+        assert a["test"].fingerprint() == more["test"].fingerprint()
+
+    @pytest.mark.parametrize(
+        "column, value", [("label", -1), ("label", 10), ("offsets", 10**9), ("place", 2 * 34 * 34), ("time", -1)]
+    )
+    def test_a_cache_whose_numbers_do_not_fit(self, folder, column, value):
+        write_nmnist(folder, some_nmnist())
+        load("snn_conv_1_nmnist", ".")
+        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        with h5py.File(path, "r+") as file:
+            file[column][1] = value
+        with pytest.raises(UserError, match="cut short or damaged: its (offsets do not fit|column .* values outside)"):
+            load("snn_conv_1_nmnist", ".")
 
 
 class TestCamera:

@@ -2,12 +2,18 @@
 
 import os
 import re
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from scripts import ROOT
+
+from snn.data import datasets
+from snn.look.board import Board
 
 PAGE = (ROOT / "docs/extending.md").read_text()
 RECIPES = {part.splitlines()[0]: part for part in PAGE.split("\n## ")[1:]}
@@ -34,32 +40,62 @@ def test_every_recipe_is_tested():
     assert all(f"[{name}](#" in PAGE for name in RECIPES)
 
 
-@pytest.mark.parametrize("recipe", LAST_LINES)
-def test_recipe(recipe, tmp_path):
-    """Write the files, then run the commands and the files without a command, in a folder with the scripts."""
-    if recipe == "Search":
-        pytest.importorskip("optuna")
+@pytest.fixture
+def scripts_folder(folder, monkeypatch):
+    """Return a folder with the scripts, from which modules are imported, and forget what a recipe adds."""
     for path in ROOT.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    (tmp_path / "weights").symlink_to(ROOT / "weights")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    found, commands = blocks(recipe), []
+        shutil.copy(path, folder)
+    (folder / "weights").symlink_to(ROOT / "weights")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(datasets, "TABLE", dict(datasets.TABLE))
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+def write_files(folder, found):
+    """Write a recipe's files; return its commands, or the one that runs its last file."""
+    commands = []
     for kind, text in found:
         if kind == "bash":
             commands += text.splitlines()
         else:
             name = re.match(r"# (\S+)\n", text)[1]
-            (tmp_path / name).write_text(text)
+            (folder / name).write_text(text)
             code = [line for line in text.splitlines()[1:] if line.strip()]
             assert len(code) < 20, name
-    for command in commands or [f"python {name}"]:
-        result = subprocess.run(
-            ["bash", "-c", command.replace("python", sys.executable, 1)], cwd=tmp_path, env=environment,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert re.fullmatch(LAST_LINES[recipe], result.stdout.splitlines()[-1]), result.stdout
-        assert "no picture" not in result.stderr
+    return commands or [f"python {name}"]
+
+
+def in_a_shell(command):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = ["bash", "-c", command.replace("python", sys.executable, 1)]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout, result.stderr
+
+
+def in_this_process(command, monkeypatch, capsys):
+    python, *words = shlex.split(command)
+    assert python == "python"
+    monkeypatch.setattr(sys, "argv", words)
+    torch.manual_seed(0)
+    runpy.run_path(words[0], run_name="__main__")
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize("recipe", LAST_LINES)
+def test_recipe(recipe, scripts_folder, monkeypatch, capsys):
+    """One with a script, a module and a YAML of its own in a shell, the others without starting Python anew."""
+    if recipe == "Search":
+        pytest.importorskip("optuna")
+        monkeypatch.setattr(Board, "_try", lambda *_: None)  # pictures of each trial take most of the time
+    for command in write_files(scripts_folder, blocks(recipe)):
+        out, err = in_a_shell(command) if recipe == "A dataset" else in_this_process(command, monkeypatch, capsys)
+        assert re.fullmatch(LAST_LINES[recipe], out.splitlines()[-1]), out
+        assert "no picture" not in err
 
 
 def test_the_readmes_layers_run():

@@ -247,6 +247,24 @@ def test_weights_that_are_not_finite_are_named(folder):
         trainer.fit()
 
 
+def test_a_last_step_that_spoils_the_weights_is_not_saved(folder):
+    trainer = make_trainer(folder, "checkpoint_every=4")
+    train = trainer._train
+
+    def spoil(batch):
+        result = train(batch)
+        if batch.number == 4:
+            with torch.no_grad():
+                trainer.net[1].weight[0, 0] = torch.inf
+        return result
+
+    trainer._train = spoil
+    with pytest.raises(UserError, match=r"epoch 0: 1.weight is not finite after the last step; .*last.pt is kept"):
+        trainer.fit()
+    kept = torch.load(trainer.folder / "last.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["model"].values())
+
+
 class Twice(nn.Module):
     """Calls a neuron two times, as a loop of one's own over time does."""
 

@@ -1,5 +1,6 @@
 """The associative memory: patterns, corruption, scores of recall, and what is refused."""
 
+import io
 import os
 from pathlib import Path
 
@@ -203,3 +204,45 @@ def test_bad_drawings(tmp_path, content, message):
 def test_what_does_not_fit(override, message):
     with pytest.raises(UserError, match=message):
         load(override)
+
+
+class TestPictures:
+    def drawing(self):
+        return np.kron(np.random.default_rng(0).integers(0, 2, (30, 30)) * 200, np.ones((10, 10))).astype(np.uint8)
+
+    def read(self, tmp_path, image, **options):
+        image.save(tmp_path / "0.png", "PNG", **options)
+        return patterns.read(tmp_path, 300)
+
+    def test_every_mode_gives_the_same_pattern(self, tmp_path):
+        grey = self.drawing()
+        expected = self.read(tmp_path, Image.fromarray(grey))
+        assert expected.sum() > 500
+        for image in (
+            Image.fromarray(grey.astype(np.uint16) * 257), Image.fromarray(grey).convert("RGB"),
+            Image.fromarray(grey).convert("P"), Image.fromarray(grey).convert("RGBA"),
+            Image.fromarray(grey).convert("LA"),
+            Image.fromarray(grey > 100),
+        ):  # fmt: skip
+            assert torch.equal(self.read(tmp_path, image), expected), image.mode
+
+    def test_transparency_is_refused(self, tmp_path):
+        image = Image.fromarray(self.drawing()).convert("RGBA")
+        image.putalpha(128)
+        with pytest.raises(UserError, match="0.png has transparent pixels"):
+            self.read(tmp_path, image)
+
+    def test_another_format_under_that_name_is_not_decoded(self, tmp_path):
+        content = io.BytesIO()
+        Image.fromarray(self.drawing()).save(content, "EPS")
+        (tmp_path / "0.png").write_bytes(content.getvalue())
+        with pytest.raises(UserError, match="0.png is not a readable PNG picture"):
+            patterns.read(tmp_path, 300)
+
+
+def test_other_patterns_are_another_fingerprint():
+    made = [
+        patterns.PatternSplit((torch.arange(24).view(2, 3, 4) % k == 0).float(), torch.rand(2, 3, 4), 5, {})
+        for k in (2, 2, 3)
+    ]
+    assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()

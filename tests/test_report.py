@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scripts import ROOT
 
 from benchmarks import trained_filters
 from snn import config, report
+from snn.base.errors import UserError
 from snn.run import cli
 
 RESULTS = ROOT / "results"
@@ -269,3 +271,17 @@ def test_the_commands_are_those_of_the_results():
         assert config.changed(kept[name], settings) == []
         assert kept[name]["pytorch_seed"] == settings["pytorch_seed"]
     assert sorted(named) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "3", "null", '"x"', "[" * 5000, '{"best_epoch": 1e999}', '{"best_epoch": 777, "test": 1}',
+             '{"best_epoch": 0, "test": 1, "samples": 3}', "\ud800", "9" * 9999],
+)  # fmt: skip
+def test_the_report_survives_any_result(text, tmp_path):
+    (kept,) = (ROOT / "results/snn_mlp_2").iterdir()
+    for name in ("config.yaml", "metrics.csv"):
+        shutil.copy(kept / name, tmp_path)
+    (tmp_path / "result.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError, match="holds no readable run .+: move it away") as error:
+        report.read_run(tmp_path)
+    assert "\n" not in str(error.value)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scripts import ROOT, words_of
-from test_monitor import COMMON, check_page
+from test_record_and_inspect import COMMON, check_page
 
 import snn
 from snn import config

@@ -1,8 +1,5 @@
-"""The parts of training: what an epoch counts, optimizers, schedulers, carried states, complete and partial files."""
+"""The parts of training: what an epoch counts, optimizers, schedulers, carried states."""
 
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -15,8 +12,6 @@ from torch import nn
 import snn
 from snn import config
 from snn.base.errors import UserError
-from snn.base.files import written_beside
-from snn.base.output import lasting
 from snn.data.images import ImageSplit, copy
 from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
@@ -171,48 +166,6 @@ def test_schedulers():
     assert learning_rates(5, choice + "CyclicLR", *bounds) == pytest.approx([1, 2, 3, 2, 1])
 
 
-class TestWrittenBeside:
-    def test_a_failure_leaves_what_was_there(self, tmp_path):
-        path = tmp_path / "file"
-        path.write_text("before")
-        with pytest.raises(KeyError), written_beside(path) as file:
-            file.write(b"half")
-            raise KeyError
-        assert path.read_text() == "before"
-        assert list(tmp_path.iterdir()) == [path]
-
-    def test_nothing_stands_under_the_name_before_it_is_whole(self, tmp_path):
-        path = tmp_path / "folder" / "file"
-        with written_beside(path) as file:
-            file.write(b"whole")
-            assert not path.exists()
-        assert path.read_bytes() == b"whole"
-
-    def test_threads_do_not_write_to_each_others_file(self, tmp_path):
-        path, first_writes, second_writes = tmp_path / "file", threading.Event(), threading.Event()
-
-        def first():
-            with written_beside(path) as file:
-                file.write(b"whole")
-                first_writes.set()
-                assert second_writes.wait(10)
-            return path.read_bytes()
-
-        with ThreadPoolExecutor(1) as pool:
-            read = pool.submit(first)
-            assert first_writes.wait(10)
-            with written_beside(path) as file:
-                second_writes.set()
-                assert read.result() == b"whole"
-                file.write(b"also whole")
-        assert path.read_bytes() == b"also whole" and list(tmp_path.iterdir()) == [path]
-
-    def test_a_place_that_can_not_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("no folder")
-        with pytest.raises(UserError, match="can't be written"), written_beside(tmp_path / "file" / "below"):
-            pass
-
-
 def test_filters_stay_in_float32_when_products_run_in_less():
     """With `precision: bf16`, dense layers take and give bfloat16; states, coefficients and gradients are float32."""
     net, seen = make_net(), []
@@ -346,33 +299,6 @@ class TestTies:
         if script == "time_series":
             (table,) = [Path(line.split(": ")[1]) / "early.csv" for line in potential if line.startswith("run folder")]
             assert f"1.0,{float(potential[-1].split()[2])}" in table.read_text()
-
-
-def test_runs_in_two_threads_that_overlap(run, capsys):
-    """The one that begins first ends first: the other one goes on printing, and the streams are as before."""
-    streams, errors, first_began, first_ended = (sys.stdout, sys.stderr), [], threading.Event(), threading.Event()
-
-    def first():
-        with lasting():
-            first_began.set()
-            second_began.wait(10)
-        first_ended.set()
-
-    def second():
-        first_began.wait(10)
-        with lasting() as output:
-            second_began.set()
-            first_ended.wait(10)
-            print("still here")
-            errors.append(output.lost)
-
-    second_began = threading.Event()
-    both = [threading.Thread(target=work) for work in (first, second)]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
-    assert errors == [None] and (sys.stdout, sys.stderr) == streams and "still here" in capsys.readouterr().out
 
 
 def test_a_task_with_columns_that_are_no_numbers(run):

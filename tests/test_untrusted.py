@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
-from scripts import ROOT, TINY
+from scripts import ROOT, TINY, files_in
 from test_config import resolve
 from test_health import make_trainer
 from test_report import write_run
@@ -28,7 +28,7 @@ from snn.base.keys import plain, typed_path
 from snn.checkpoint.__main__ import convert, release
 from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.data import event_cache, patterns
-from snn.run import folders
+from snn.run import folders, snapshot
 
 TENSORS = {
     "float64": torch.Tensor.double, "int64": torch.Tensor.long, "bool": torch.Tensor.bool,
@@ -422,3 +422,31 @@ def test_a_name_that_is_not_utf8_is_printed(trained, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     checkpoint_main(["release", str(trained / "checkpoint/snn_mlp_1/best.pt"), "caf\udce9.pt"])
     assert Path("caf\udce9.pt").exists() and "written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "folder", ["/elsewhere", "runs/other/x", "runs/snn_mlp_1/..", "../runs/snn_mlp_1/x", ".", "", "runs"]
+)
+def test_a_checkpoints_run_folder_is_not_trusted(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(tmp_path)
+    trainer.fit()
+    saved = torch.load(trainer.folder / "last.pt", weights_only=True)
+    before = files_in(tmp_path)
+    again = make_trainer(tmp_path, "hyperparameters.epoch=2")
+    snapshot.restore(again, saved | {"run_folder": folder})
+    assert again.run_folder is None and "is not one in runs/" in capsys.readouterr().err
+    snapshot.restore(again, saved)
+    assert again.run_folder == trainer.run_folder and files_in(tmp_path) == before
+
+
+def test_moments_of_another_shape_are_not_resumed(run, trained):
+    import shutil
+
+    shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+    last = run.folder / "checkpoint/snn_mlp_1/last.pt"
+    saved = torch.load(last, weights_only=True)
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    torch.save(saved, last)
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+    assert run.status == 2 and "last.pt: it has exp_avg of parameter 0 of shape [3], not [784]" in run.err

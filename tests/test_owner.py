@@ -1,0 +1,101 @@
+"""The folders of a run are its own while it is at work."""
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from scripts import ROOT, TINY, words_of
+from test_resume import files_at_most
+
+from snn.base import owner
+from snn.base.errors import UserError
+
+ADVICE = "or choose another name"
+
+
+class TestOwner:
+    def test_a_second_run_is_refused_until_the_first_ends(self, tmp_path):
+        with owner.owned(tmp_path / "a", ADVICE):
+            with pytest.raises(
+                UserError, match=rf"belongs to a run that is at work \(process {os.getpid()} on .*{ADVICE}"
+            ):
+                with owner.owned(tmp_path / "a", ADVICE):
+                    pass
+            with owner.owned(tmp_path / "b", ADVICE):
+                pass
+        with owner.owned(tmp_path / "a", ADVICE):
+            pass
+
+    def test_the_claim_ends_with_a_killed_process(self, tmp_path):
+        code = f"""
+import time
+from snn.base import owner
+with owner.owned({str(tmp_path / "a")!r}, ""):
+    print("owned", flush=True)
+    time.sleep(60)
+"""
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "owned\n"
+        with pytest.raises(UserError, match=f"process {process.pid} on"), owner.owned(tmp_path / "a", ADVICE):
+            pass
+        process.kill()
+        process.wait()
+        with owner.owned(tmp_path / "a", ADVICE):
+            pass
+
+    def test_whatever_is_in_the_file(self, tmp_path):
+        for text in (b'{"host": "elsewhere", "pid": 1}', b"\xff\n" * 1000, b""):
+            (tmp_path / ".a.owner").write_bytes(text)
+            with owner.owned(tmp_path / "a", ADVICE):
+                (tmp_path / ".a.owner").write_bytes(text)
+                with (
+                    pytest.raises(UserError, match="a run that is at work") as error,
+                    owner.owned(tmp_path / "a", ADVICE),
+                ):
+                    pass
+            assert "\n" not in str(error.value) and str(error.value).endswith(ADVICE)
+
+    def test_a_file_system_without_locks_is_noted(self, tmp_path, monkeypatch, capsys):
+        def fail(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", fail)
+        with owner.owned(tmp_path / "a", ADVICE):
+            assert re.fullmatch(
+                r"note: .*\.a\.owner can't be locked \(No locks available\): start no second run .*\n",
+                capsys.readouterr().err,
+            )
+
+    def test_a_full_disk_is_one_line(self, tmp_path):
+        with files_at_most(0), pytest.raises(UserError, match=r"\.a\.owner can't be written: File too large"):
+            with owner.owned(tmp_path / "a", ADVICE):
+                pass
+
+    def test_a_folder_that_can_not_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "link").symlink_to("/nowhere/else")
+        for place in ("file", "link"):
+            with pytest.raises(UserError, match="can't be written"), owner.owned(tmp_path / place / "a", ADVICE):
+                pass
+
+
+def test_two_runs_of_one_experiment_at_once(tmp_path):
+    """The second ends with one line and changes nothing; the first goes on."""
+    settings = words_of(TINY | {"hyperparameters.epoch": 200})
+    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        while not first.stdout.readline().startswith("epoch 0"):
+            pass
+        second = subprocess.run([*command, "--set", "pytorch_seed=3"], cwd=tmp_path, capture_output=True, text=True)
+        assert second.returncode == 2 and "belongs to a run that is at work" in second.stderr.splitlines()[-1]
+        assert "--set experiment_name=NAME" in second.stderr.splitlines()[-1]
+        assert len(list(tmp_path.glob("runs/snn_mlp_1/*"))) == 1 and first.poll() is None
+    finally:
+        first.send_signal(signal.SIGTERM)
+        first.wait()
