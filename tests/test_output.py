@@ -1,10 +1,12 @@
 """What a run prints: output that is gone or can't be written ends no run."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -12,49 +14,60 @@ from scripts import ROOT, TINY, words_of
 
 from snn.base.output import lasting
 
-
-class TestOutput:
-    TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | {"hyperparameters.epoch": 3})]
-
-    def check(self, folder):
-        (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
-        assert len(file.read_text().splitlines()) == 4
-        assert torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)["epoch"] == 2
-
-    @pytest.mark.parametrize("ending", ["| head -1", "> /dev/full", "2>&-", ">&-", "> /dev/full 2>&1"])
-    def test_output_that_is_gone_ends_no_run(self, tmp_path, ending):
-        command = f"{' '.join(map(str, self.TRAIN))} {ending}"
-        result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
-        assert "Traceback" not in result.stderr and "error:" not in result.stderr
-        self.check(tmp_path)
-
-    def test_an_encoding_without_the_characters(self, tmp_path):
-        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-        folder = tmp_path / "\u03b1"
-        folder.mkdir()
-        command = [*self.TRAIN, "--set", f"checkpoint_base_path={folder}"]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0 and "\\u03b1/snn_mlp_1/best.pt" in result.stdout, result.stderr
-
-    def test_a_terminal_that_closes_saves_and_stops(self, tmp_path):
-        settings = words_of(TINY | {"hyperparameters.epoch": 300})
-        command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup, around the tests, ignores it
-        )  # fmt: skip
-        while not process.stdout.readline().startswith("epoch 0"):
-            pass
-        process.send_signal(signal.SIGHUP)
-        _, err = process.communicate()
-        assert process.returncode == 128 + signal.SIGHUP and "stopped at epoch" in err
+EPOCHS = {"hyperparameters.epoch": 2}
+TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | EPOCHS)]
 
 
-def test_a_notebooks_backend_trains(tmp_path):
+def check_whole(folder):
+    (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
+    assert len(file.read_text().splitlines()) == 3
+    assert torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("ending", ["| head -1", ">&-"])
+def test_output_that_is_gone_ends_no_run_in_a_shell(tmp_path, ending):
+    """Nor does the backend of a notebook, which may not be there."""
     environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    command = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | {"hyperparameters.epoch": 1})]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0 and "note: no picture" not in result.stderr, result.stderr
+    command = f"{' '.join(map(str, TRAIN))} {ending}; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert not any(word in result.stderr for word in ("Traceback", "error:", "note: no picture")), result.stderr
+    check_whole(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/dev/full", None])
+@pytest.mark.parametrize("streams", [["stderr"], ["stdout", "stderr"]])
+def test_streams_that_are_full_or_closed_end_no_run(run, streams, name):
+    if name and not os.path.exists(name):
+        pytest.skip("this system has no /dev/full")
+    with ExitStack() as stack:
+        for stream in streams:
+            run.monkeypatch.setattr(sys, stream, name and stack.enter_context(open(name, "w")))
+        run("snn_mlp_1", "--train", settings=EPOCHS)
+    assert run.status == 0
+    check_whole(run.folder)
+
+
+def test_an_encoding_without_the_characters(run):
+    (run.folder / "\u03b1").mkdir()
+    written = io.BytesIO()
+    run.monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1, "checkpoint_base_path": run.folder / "\u03b1"})
+    assert run.status == 0 and b"\\u03b1/snn_mlp_1/best.pt" in written.getvalue()
+
+
+def test_a_terminal_that_closes_saves_and_stops(tmp_path):
+    settings = words_of(TINY | {"hyperparameters.epoch": 300})
+    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup, around the tests, ignores it
+    )  # fmt: skip
+    while not process.stdout.readline().startswith("epoch 0"):
+        pass
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGHUP and "stopped at epoch" in err
 
 
 def test_runs_in_two_threads_that_overlap(run, capsys):

@@ -84,18 +84,18 @@ with owner.owned({str(tmp_path / "a")!r}, ""):
                 pass
 
 
-def test_two_runs_of_one_experiment_at_once(tmp_path):
+def test_two_runs_of_one_experiment_at_once(run):
     """The second ends with one line and changes nothing; the first goes on."""
     settings = words_of(TINY | {"hyperparameters.epoch": 200})
     command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
-    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    first = subprocess.Popen(command, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         while not first.stdout.readline().startswith("epoch 0"):
             pass
-        second = subprocess.run([*command, "--set", "pytorch_seed=3"], cwd=tmp_path, capture_output=True, text=True)
-        assert second.returncode == 2 and "belongs to a run that is at work" in second.stderr.splitlines()[-1]
-        assert "--set experiment_name=NAME" in second.stderr.splitlines()[-1]
-        assert len(list(tmp_path.glob("runs/snn_mlp_1/*"))) == 1 and first.poll() is None
+        run("snn_mlp_1", "--train", settings={"pytorch_seed": 3})
+        assert run.status == 2 and "belongs to a run that is at work" in run.err.splitlines()[-1]
+        assert "--set experiment_name=NAME" in run.err.splitlines()[-1]
+        assert len(list(run.folder.glob("runs/snn_mlp_1/*"))) == 1 and first.poll() is None
     finally:
         first.send_signal(signal.SIGTERM)
         first.wait()

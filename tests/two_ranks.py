@@ -1,4 +1,4 @@
-"""Run by torchrun or alone for test_distributed.py: write what a rank or process sees to a file.
+"""Run by torchrun for test_distributed.py, and called by it: write what a rank or process sees to a file.
 
 Arguments: a file that does not exist yet; on several ranks its name gets the rank's number.
 """
