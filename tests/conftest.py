@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 from scripts import ROOT, TINY, Run, words_of
+from torch.utils.tensorboard import SummaryWriter
 
 if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before it is imported
     os.environ["TRITON_INTERPRET"] = "1"
@@ -23,6 +24,18 @@ def said_that_loops_compile():
         from snn.kernels import compiled
 
         compiled.say_that_it_compiles()
+
+
+@pytest.fixture
+def drawn():
+    """Ask for TensorBoard's pictures to be drawn, as in any run."""
+
+
+@pytest.fixture(autouse=True)
+def pictures_left_out(request, monkeypatch):
+    """Draw TensorBoard's pictures only where a test asks for them: they are most of a short training's time."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(SummaryWriter, "add_figure", lambda *_: None)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def in_this_process(command, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("recipe", LAST_LINES)
-def test_recipe(recipe, scripts_folder, monkeypatch, capsys):
+def test_recipe(recipe, scripts_folder, monkeypatch, capsys, drawn):
     """One with a script, a module and a YAML of its own in a shell, the others without starting Python anew."""
     if recipe == "Search":
         pytest.importorskip("optuna")

@@ -100,14 +100,14 @@ def make_net(layer, hidden=20):
 
 
 @pytest.mark.parametrize("layer", [Leaky(), Named(), TrainedThreshold(4), snn.Sequential(Leaky())])
-def test_a_neuron_of_ones_own_trains(folder, capsys, layer):
+def test_a_neuron_of_ones_own_trains(folder, capsys, layer, drawn):
     trainer = make_trainer(folder, "hyperparameters.epoch=2", net=make_net(layer))
     trainer.fit()
     assert len(trainer.history) == 2 and capsys.readouterr().err == ""
     assert torch.load(trainer.folder / "last.pt", weights_only=True)["epoch"] == 1
 
 
-def test_a_network_in_which_nothing_spikes_trains(folder, capsys):
+def test_a_network_in_which_nothing_spikes_trains(folder, capsys, drawn):
     net = snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10))
     make_trainer(folder, net=net).fit()
     assert capsys.readouterr().err == ""
@@ -147,7 +147,7 @@ def test_a_layer_whose_state_lacks_something_can_not_be_recorded():
             net(torch.rand(9, 2, 784))
 
 
-def test_a_synapse_of_ones_own_is_counted_and_drawn(folder, capsys):
+def test_a_synapse_of_ones_own_is_counted_and_drawn(folder, capsys, drawn):
     net = snn.Sequential(Alpha(784, 4), nn.Linear(784, 10), snn.SpikingNeuron(4))
     with torch.no_grad():
         net[0].a[:3] = 1.1

@@ -156,8 +156,9 @@ def test_inspect(run, trained):
     check_page(page.parent, [*COMMON, "mistakes"])
 
 
-def test_inspect_events(run, few_recordings):
+def test_inspect_events(run, few_recordings, drawn):
     run("snn_conv_1_nmnist", "--train", settings=TINY_NMNIST | {"hyperparameters.epoch": 1})
+    assert "no picture" not in run.err
     run("snn_conv_1_nmnist", "--inspect", settings=TINY_NMNIST)
     assert run.status == 0, run.err
     (page,) = run.folder.glob("runs/snn_conv_1_nmnist/*/index.html")
@@ -231,9 +232,10 @@ def test_layers_without_a_gradient_are_drawn(values):
     axis.figure.draw_without_rendering()
 
 
-def test_tensorboard_has_the_gradient_norm_of_each_layer(trained):
+def test_tensorboard_has_a_picture_and_the_gradient_norm_of_each_layer(trained):
     (folder,) = trained.glob("runs/snn_mlp_1/*")
     written = EventAccumulator(str(folder)).Reload()
+    assert written.Tags()["images"]
     norms = {tag: written.Scalars(tag)[0].value for tag in written.Tags()["scalars"] if tag.startswith("gradient_norm")}
     whole = norms.pop("gradient_norm_of_last_batch")
     labels = "synapses 1", "Linear 1", "synapses 2", "Linear 2", "synapses 3", "Linear 3"

@@ -41,7 +41,7 @@ def test_train_and_test(run, script, few_recordings):
     assert run.status == 0
 
 
-def test_associative_memory(run, monkeypatch):
+def test_associative_memory(run, monkeypatch, drawn):
     monkeypatch.setattr(recall, "GROWING", {"noise": (0, 0.1), "rows": (0, 150)})
     monkeypatch.setattr(recall, "DRAWS", 1)
     lines = run("associative_memory", "--train")

@@ -291,11 +291,12 @@ class TestScript:
         encoded = SeriesClassification().encoded(SimpleNamespace(net=net, trace=trace, x=x))
         assert encoded is None if encoding == "current" else encoded is trace.spikes["0"]
 
-    def test_inspect(self, run, monkeypatch):
+    def test_inspect(self, run, monkeypatch, drawn):
         confusion, classes = class_plots.confusion, []
         monkeypatch.setattr(class_plots, "confusion", lambda *of: classes.extend(of[2]) or confusion(*of))
         settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
         run("time_series", "--train", settings=settings)
+        assert "no picture" not in run.err
         tested = run("time_series", "--test", settings=settings)
         assert run("time_series", "--inspect", settings=settings)[-1] == tested[-1]
         assert run.status == 0 and "no picture" not in run.err, run.err
