@@ -18,6 +18,10 @@ def pip_install(project, target, *options):
     assert result.returncode == 0, result.stderr
 
 
+def files_below(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
 def python(folder, *words, path=""):
     """Run Python in a folder; return its output."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(path)}
@@ -28,8 +32,10 @@ def python(folder, *words, path=""):
 
 def test_installed(tmp_path):
     """Layers, scripts, configs, weights and the small datasets are present; a network trains, and loads again."""
-    clone, target, folder = tmp_path / "clone", tmp_path / "installed", tmp_path / "work"
+    clone, target, folder, absent = (tmp_path / name for name in ("clone", "installed", "work", "absent"))
     folder.mkdir()
+    absent.mkdir()
+    (absent / "numba.py").write_text("raise ImportError")  # compiling the loops at another place takes half a minute
     for name in ("snn", "configs", "datasets", "weights"):
         shutil.copytree(ROOT / name, clone / name)
     for file in (*ROOT.glob("*.py"), *ROOT.glob("*.t*"), ROOT / "README.md"):
@@ -38,17 +44,18 @@ def test_installed(tmp_path):
     pip_install(clone, target)
     assert {path.name for path in target.iterdir()} == {"snn", "snn_iir-1.0.0.dist-info"}
     assert not list(target.rglob("my_own*"))
+    assert {path.relative_to(ROOT) for path in (ROOT / "snn").rglob("*.py")} <= files_below(target)
     scripts = {path.stem for path in (target / "snn/experiments").glob("[!_]*.py")}
     assert scripts == {path.stem for path in (target / "snn/experiments/configs").glob("*.yaml")}
     settings = words_of(TINY | {"hyperparameters.epoch": 1})
-    out = python(folder, "-m", "snn.experiments.snn_mlp_1_non_zero", "--train", *settings, path=target)
+    out = python(folder, "-m", "snn.experiments.snn_mlp_1_non_zero", "--train", *settings, path=f"{absent}:{target}")
     assert out.splitlines()[-1].startswith("test accuracy: ")
-    code = "from snn.data import patterns; print(len(patterns.read(patterns.SHIPPED, 300)))"
-    assert python(folder, "-c", code, path=target).strip() == "10"
     code = "import snn; print(snn.__file__); print(snn.load('checkpoint/snn_mlp_1_non_zero/best.pt')[1])"
     code += "; print(snn.load('snn_mlp_2_poisson_input')[1])"
-    where, layer, shipped = python(folder, "-c", code, path=target).splitlines()
-    assert where.startswith(str(target)) and layer == shipped and layer.startswith("Linear(in_features=784")
+    code += "; from snn.data import patterns; print(len(patterns.read(patterns.SHIPPED, 300)))"
+    where, layer, shipped, drawings = python(folder, "-c", code, path=target).splitlines()
+    assert where.startswith(str(target)) and drawings == "10"
+    assert layer == shipped and layer.startswith("Linear(in_features=784")
     requires = (target / "snn_iir-1.0.0.dist-info/METADATA").read_text()
     assert all(f"Requires-Dist: {line}" in requires for line in (ROOT / "requirements.txt").read_text().split())
 
