@@ -13,6 +13,7 @@ import torch
 from scripts import ROOT, TINY, words_of
 
 from snn.base.output import lasting
+from snn.run import trainer
 
 EPOCHS = {"hyperparameters.epoch": 2}
 TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | EPOCHS)]
@@ -56,18 +57,21 @@ def test_an_encoding_without_the_characters(run):
     assert run.status == 0 and b"\\u03b1/snn_mlp_1/best.pt" in written.getvalue()
 
 
-def test_a_terminal_that_closes_saves_and_stops(tmp_path):
-    settings = words_of(TINY | {"hyperparameters.epoch": 300})
-    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup, around the tests, ignores it
-    )  # fmt: skip
-    while not process.stdout.readline().startswith("epoch 0"):
-        pass
-    process.send_signal(signal.SIGHUP)
-    _, err = process.communicate()
-    assert process.returncode == 128 + signal.SIGHUP and "stopped at epoch" in err
+def test_a_terminal_that_closes_saves_and_stops(run):
+    step = trainer.train_step
+
+    def closed(*arguments):
+        signal.raise_signal(signal.SIGHUP)
+        return step(*arguments)
+
+    run.monkeypatch.setattr(trainer, "train_step", closed)
+    before = signal.signal(signal.SIGHUP, lambda *_: None)  # nohup, around the tests, ignores it
+    try:
+        run("snn_mlp_1", "--train")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.status == 128 + signal.SIGHUP and "stopped at epoch 0" in run.err
+    assert run.checkpoint("snn_mlp_1")["running"]
 
 
 def test_runs_in_two_threads_that_overlap(run, capsys):

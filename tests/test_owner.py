@@ -4,16 +4,16 @@ import errno
 import fcntl
 import os
 import re
-import signal
 import subprocess
 import sys
 
 import pytest
-from scripts import ROOT, TINY, words_of
+from scripts import ROOT, Run
 from test_resume import files_at_most
 
 from snn.base import owner
 from snn.base.errors import UserError
+from snn.run import trainer
 
 ADVICE = "or choose another name"
 
@@ -84,18 +84,18 @@ with owner.owned({str(tmp_path / "a")!r}, ""):
                 pass
 
 
-def test_two_runs_of_one_experiment_at_once(run):
+def test_two_runs_of_one_experiment_at_once(run, capsys):
     """The second ends with one line and changes nothing; the first goes on."""
-    settings = words_of(TINY | {"hyperparameters.epoch": 200})
-    command = [sys.executable, "-u", ROOT / "snn_mlp_1.py", "--train", *settings]
-    first = subprocess.Popen(command, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        while not first.stdout.readline().startswith("epoch 0"):
-            pass
-        run("snn_mlp_1", "--train", settings={"pytorch_seed": 3})
-        assert run.status == 2 and "belongs to a run that is at work" in run.err.splitlines()[-1]
-        assert "--set experiment_name=NAME" in run.err.splitlines()[-1]
-        assert len(list(run.folder.glob("runs/snn_mlp_1/*"))) == 1 and first.poll() is None
-    finally:
-        first.send_signal(signal.SIGTERM)
-        first.wait()
+    step, second = trainer.train_step, Run(run.folder, run.monkeypatch, capsys)
+
+    def step_after_a_second_run_began(*arguments):
+        if not hasattr(second, "status"):
+            second("snn_mlp_1", "--train", settings={"pytorch_seed": 3})
+        return step(*arguments)
+
+    run.monkeypatch.setattr(trainer, "train_step", step_after_a_second_run_began)
+    run("snn_mlp_1", "--train")
+    assert second.status == 2 and "belongs to a run that is at work" in second.err.splitlines()[-1]
+    assert "--set experiment_name=NAME" in second.err.splitlines()[-1]
+    assert run.status == 0 and len(run.metrics("snn_mlp_1")) == 2
+    assert run.checkpoint("snn_mlp_1")["config"]["pytorch_seed"] == 2
