@@ -41,10 +41,12 @@ def test_output_that_is_gone_ends_no_run_in_a_shell(tmp_path, ending):
 def test_streams_that_are_full_or_closed_end_no_run(run, streams, name):
     if name and not os.path.exists(name):
         pytest.skip("this system has no /dev/full")
+    (run.folder / "own.yaml").write_text("hyperparameters: {droupout: 0.3}")  # a note says that it is misspelt
     with ExitStack() as stack:
         for stream in streams:
-            run.monkeypatch.setattr(sys, stream, name and stack.enter_context(open(name, "w")))
-        run("snn_mlp_1", "--train", settings=EPOCHS)
+            buffering = 1 if stream == "stderr" else -1  # as Python has them: one fails when written, one when flushed
+            run.monkeypatch.setattr(sys, stream, name and stack.enter_context(open(name, "w", buffering)))
+        run("snn_mlp_1", "--train", "--config_file", "own.yaml", settings=EPOCHS)
     assert run.status == 0
     check_whole(run.folder)
 

@@ -256,9 +256,10 @@ def test_the_worst_mistakes_are_those_with_the_largest_gap(run, trained, monkeyp
         shown.update(inputs=inputs, answers=read)
         return class_plots.Figure()
 
-    original = train.evaluate
+    original, write = train.evaluate, inspection.write_picture
     monkeypatch.setattr(classification.Classification, "_answers", spied)
     monkeypatch.setattr(class_plots, "mistakes", mistakes)
+    monkeypatch.setattr(inspection, "write_picture", lambda path, _: write(path, class_plots.Figure()))
     monkeypatch.setattr(
         train, "evaluate", lambda net, split, *others: splits.append(split) or original(net, split, *others)
     )
