@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from snn.base.errors import UserError
-from snn.base.files import LARGEST, check_size, reading, shipped, user_path
+from snn.base.files import check_size, read_bytes, reading, shipped, user_path
 from snn.data import ts_files
 from snn.data.ts_files import in_lines, is_number, known, labelled, lines_of, name_of
 
@@ -142,7 +142,8 @@ def _unquoted(text):
 
 
 def _npz(path, labels, groups):
-    with reading(f"{path} can't be read: {{reason}}", path, LARGEST), zipfile.ZipFile(path) as archive:
+    content = io.BytesIO(read_bytes(path))
+    with reading(f"{path} can't be read: {{reason}}"), zipfile.ZipFile(content) as archive:
         values, ends, y = (_array(archive, name) for name in ("values", "ends", labels))
         whose = _array(archive, groups) if groups else None
         bounds = [0, *np.ravel(ends).tolist()] if ends.dtype.kind in "iu" else []
