@@ -68,10 +68,7 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     Raises UserError for an unknown key, a value of the wrong type or out of range, and a file that is not YAML.
     """
     own, where = settings_in(default_file)
-    name = get(own, "dataset.name")
-    if datasets.module_of(name) is None:
-        names, series = " or ".join(datasets.TABLE), "or the name of a time series, which begins with a capital"
-        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {names}, {series}")
+    _check_dataset(own)
     schema = schema_of(own)
     config = filled({}, schema)
     sources = {} if sources is None else sources
@@ -141,6 +138,8 @@ def check(config, schema=None, sources=None, known_only=True):
     Raises UserError that names the first key that is unknown (if `known_only`), missing, of the wrong type or out of
     range.
     """
+    if known_only:
+        _check_dataset(config)
     schema = schema or schema_of(config)
     if "measured" in config:
         schema = schema | {"measured": getattr(datasets.module_of(get(config, "dataset.name")), "MEASURED", {})}
@@ -214,6 +213,13 @@ def _check(config, schema, sources, known_only, prefix=""):
                 source = sources.get(prefix + key, "config")
                 raise UserError(f"{source}: {prefix}{key}: {_short(config[key])} is not allowed; use {error}") from None
     return checked
+
+
+def _check_dataset(config):
+    name = get(config, "dataset.name")
+    if datasets.module_of(name) is None:
+        names, series = " or ".join(datasets.TABLE), "or the name of a time series, which begins with a capital"
+        raise UserError(f"config: dataset.name: {_short(name)} is not allowed; use {names}, {series}")
 
 
 def _short(value):
