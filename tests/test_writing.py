@@ -5,6 +5,8 @@ import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 from test_config import resolve
@@ -49,6 +51,30 @@ class TestWrittenBeside:
                 assert read.result() == b"whole"
                 file.write(b"also whole")
         assert path.read_bytes() == b"also whole" and list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("links", [True, False])
+    @pytest.mark.parametrize("renames", range(3))
+    def test_what_stands_there_or_what_is_kept_is_whole_at_any_time(self, tmp_path, monkeypatch, links, renames):
+        path, keep, replace, done = tmp_path / "last", tmp_path / "previous", os.replace, []
+
+        def write(text):
+            with written_beside(path, keep) as file:
+                file.write(text.encode())
+
+        def stop(*paths):
+            if len(done) == renames:
+                raise KeyboardInterrupt
+            done.append(replace(*paths))
+
+        if not links:
+            monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+        write("first")
+        write("second")
+        monkeypatch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt) if renames < 2 else nullcontext():
+            write("third")
+        left = ("second", "first"), ("third", "first"), ("third", "second")
+        assert (path.read_text(), keep.read_text()) == left[renames]
 
     def test_a_place_that_can_not_be_written(self, tmp_path):
         (tmp_path / "file").write_text("no folder")

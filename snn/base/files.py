@@ -103,16 +103,23 @@ def written_beside(path, keep=None):
     """Yield a temporary file, to write bytes to, that is then flushed to disk and renamed to `path`.
 
     If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given.
-    Raises UserError if it can't be written.
+    One of the two is whole at any time. Raises UserError if it can't be written.
     """
     with unfinished(path) as beside:
         with open(beside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if keep and os.path.exists(path):
-            os.replace(path, keep)
-        os.replace(beside, path)
+        if not keep or not os.path.exists(path):
+            os.replace(beside, path)
+            return
+        with unfinished(keep) as before:
+            try:
+                os.link(path, before)
+            except OSError:  # not on every file system
+                shutil.copyfile(path, before)
+            os.replace(beside, path)
+            os.replace(before, keep)
 
 
 @contextmanager
