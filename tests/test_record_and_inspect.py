@@ -204,9 +204,12 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     x = torch.rand(1 if copied else 7, 2, 784).expand(7, 2, 784)
     encoded = classification.Classification().encoded(SimpleNamespace(x=x))
     assert encoded is (None if copied else x)
-    figure = class_plots.samples(x, encoded, torch.ones(7, 2, 3), torch.tensor([0, 1]), ["a", "b", "c"])
+    labels, answers = torch.tensor([[0, 1], [0, 2]])
+    figure = class_plots.samples(x, encoded, torch.ones(7, 2, 3), labels, answers, ["a", "b", "c"])
     assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
     assert len(figure.axes) == (4 if copied else 6)
+    titles = [axis.get_title() for axis in figure.axes[2 - copied :: 3 - copied]]
+    assert titles == ["label a,\nanswer a", "label b,\nanswer c"]  # counts are equal: the task says the answer
 
 
 @pytest.mark.filterwarnings("error")

@@ -19,14 +19,14 @@ def class_labels(names, count):
     return [*(literal(name)[:LONGEST_NAME] for name in names), *map(str, range(len(names), count))]
 
 
-def overview(before, after, x, y, label, spikes, classes):
+def overview(before, after, x, y, label, answer, spikes, classes):
     """Draw a sample's path: input, the filters of its busiest lines, spikes of each layer, output counts.
 
     Args:
         before, after: the network before and after training.
         x: input `[T, *shape]`.
         y: output spikes `[T, classes]`.
-        label: an integer.
+        label, answer: integers.
         spikes: of the sample, `[T, *features]`, by layer.
         classes: what to call them, a list.
     """
@@ -37,22 +37,23 @@ def overview(before, after, x, y, label, spikes, classes):
     draw_input(image, x.cpu())
     image.set_title("input", fontsize=10)
     _, untrained, trained = synapses(before, after)[0]
-    draw_responses(filters, untrained, trained, busiest(x.flatten(1), LINES).cpu() if trained is after[0] else None)
+    is_input = trained.shape == x.shape[1:]
+    draw_responses(filters, untrained, trained, busiest(x.flatten(1), LINES).cpu() if is_input else None)
     filters.set_title("its synapses' response\nto a single spike (psp)", fontsize=10)
     for axis, (name, of_layer) in zip(rasters, hidden):
         draw_raster(axis, labels[name], of_layer)
-    _draw_counts(output, y, label, classes)
+    _draw_counts(output, y, label, answer, classes)
     return figure
 
 
-def samples(x, encoded, y, targets, classes):
+def samples(x, encoded, y, labels, answers, classes):
     """Draw a row for each sample: its input, the busiest lines that encode it, and the output spike counts.
 
     Args:
         x: input `[T, B, *shape]`.
         encoded: spikes or values that it is encoded in, `[T, B, *features]`; None draws none.
         y: output spikes `[T, B, classes]`.
-        targets: labels `[B]`.
+        labels, answers: `[B]`.
         classes: what to call them, a list.
     """
     count, widths = x.shape[1], [1, 1.4] if encoded is None else [1, 1.6, 1.4]
@@ -62,7 +63,7 @@ def samples(x, encoded, y, targets, classes):
         draw_input(image, x[:, n].cpu())
         for axis in lines:
             _draw_lines(axis, encoded[:, n].flatten(1).cpu())
-        _draw_counts(output, y[:, n], int(targets[n]), classes)
+        _draw_counts(output, y[:, n], int(labels[n]), int(answers[n]), classes)
     for axis, title in zip(axes[0, :-1], ("input", "encoded")):
         axis.set_title(title, fontsize=10)
     return figure
@@ -75,10 +76,9 @@ def _draw_lines(axis, values):
     axis.set(xlabel="time step", ylabel=f"input line ({len(shown)} busiest)")
 
 
-def _draw_counts(axis, spikes, label, classes):
+def _draw_counts(axis, spikes, label, answer, classes):
     """Draw how often each output neuron spikes `[T, classes]`; the answer is blue if it is the label, else orange."""
     counts = spikes.sum(0).cpu().numpy()
-    answer = int(counts.argmax())
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.barh(range(len(counts)), counts, color=colors)

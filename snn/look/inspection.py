@@ -12,6 +12,7 @@ import torch
 from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
 from snn.base.output import note
+from snn.kernels.products import matrix_products
 from snn.look.board import Board
 from snn.look.health import gradient_norms
 from snn.look.recorder import record
@@ -64,7 +65,7 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
         return _samples(split, config["hyperparameters"]["batch_size"], generator(), wanted)
 
     x, targets = samples(places)
-    with torch.no_grad(), record(net.eval()) as trace:
+    with torch.no_grad(), matrix_products(config["precision"], x.device), record(net.eval()) as trace:
         y = net(x)[0]
     trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -80,21 +81,22 @@ class Classification(Task):
         result, labels, answers, margins = self._answers(view)
         x, encoded = self.shown(view.x, view.targets), self.encoded(view)
         y, of_samples = self.counted(view.y, view.targets)
-        label, classes = int(of_samples[0]), class_plots.class_labels(datasets.class_names(view.config), y.shape[2])
+        classes = class_plots.class_labels(datasets.class_names(view.config), y.shape[2])
+        answered = answers[view.places]
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
+        path = x[:, 0], y[:, 0], int(of_samples[0]), int(answered[0]), spikes, classes
         pictures = {
-            "overview": (
-                lambda: class_plots.overview(view.untrained, view.net, x[:, 0], y[:, 0], label, spikes, classes),
-                "A test sample's path through the network.",
-            ),
             "samples": (
-                lambda: class_plots.samples(x, encoded, y, of_samples, classes),
+                lambda: class_plots.samples(x, encoded, y, of_samples, answered, classes),
                 "Test samples: the input over all steps; its busiest lines, where it is encoded in spikes or other "
                 "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
                 "if right, orange if wrong).",
             ),
             "confusion": (lambda: class_plots.confusion(labels, answers, classes), "Test samples by class and answer."),
         }
+        if class_plots.synapses(view.net, view.net):
+            overview = partial(class_plots.overview, view.untrained, view.net, *path)
+            pictures = {"overview": (overview, "A test sample's path through the network.")} | pictures
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
                 lambda: class_plots.event_windows(x[:, 0]),

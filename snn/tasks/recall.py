@@ -97,7 +97,8 @@ def _pictures(view, lines):
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
     always = config["corruption"] | {"probability": 1}  # so that every picture has something to complete
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
-    with torch.no_grad(), record(net.eval(), what=["psp", "spikes", "v"]) as trace:
+    recorded = record(net.eval(), what=["psp", "spikes", "v"])
+    with torch.no_grad(), matrix_products(config["precision"], x.device), recorded as trace:
         net(x)
     target = delayed(split, config)
     return {
