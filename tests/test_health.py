@@ -18,6 +18,7 @@ from snn.data.images import ImageSplit, poisson
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
+from snn.run.finite import where_not_finite
 from snn.run.trainer import Trainer
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
@@ -72,6 +73,12 @@ def test_stabilize_leaves_filters_as_slow_as_they_start():
             layer.a1 += 0.1
         layer.stabilize()
         assert not layer.unstable() and largest_poles(layer).max() < 1
+
+
+def test_stabilize_moves_filters_slower_than_float32_tells():
+    layer = snn.DualExpIIR(3, 50_000, 25_000)
+    layer.stabilize()
+    assert not layer.unstable()
 
 
 class Doubled(nn.Module):
@@ -205,6 +212,27 @@ class Poison(nn.Module):
             x.register_hook(lambda gradient: gradient * torch.inf)
             return x
         return x * torch.inf
+
+
+class Listed(nn.Module):
+    """A layer that calls those in a list, which is no layer itself."""
+
+    stateful = True
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Linear(2, 2)])
+
+    def forward(self, x, state=None):
+        return self.parts[0](x), ()
+
+
+def test_the_place_is_also_found_where_children_are_not_called():
+    net = Listed()
+    assert where_not_finite(net, lambda y, _: y.sum() / 0, torch.ones(1, 1, 2), None, None) == "the loss"
+    net.parts[0].weight.data[0] = torch.nan
+    found = where_not_finite(net, lambda y, _: y.sum(), torch.ones(1, 1, 2), None, None)
+    assert found == "the coefficients or weights of layer parts (ModuleList)"
 
 
 @pytest.mark.parametrize("choice", ["Adam", "AdamW", "SGD"])

@@ -13,6 +13,7 @@ from snn.kernels import kernels_for
 from snn.layers.layer import Layer
 
 MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
+RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
 
 
 class Synapse(Layer):
@@ -295,7 +296,7 @@ def coefficient_names(net):
 
 def _margin(*poles):
     """Return the margin for filters that start with these poles: 1 - a1 - a2 is the product of their distances to 1."""
-    return min(MARGIN, math.prod(1 - pole for pole in poles) / 2)
+    return max(RESOLUTION, min(MARGIN, math.prod(1 - pole for pole in poles) / 2))
 
 
 def _coefficient(shape, value, trainable):

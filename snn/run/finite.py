@@ -78,7 +78,8 @@ def where_not_finite(net, loss, x, targets, state):
     if not x.isfinite().all():
         return "the input"
     for name, layer in net.named_children():
-        for what, tensors in (("coefficients or weights", layer.parameters()), ("output", [outputs[name]])):
+        output = [outputs[name]] if name in outputs else []  # a list of layers is never called
+        for what, tensors in (("coefficients or weights", layer.parameters()), ("output", output)):
             if not all(tensor.isfinite().all() for tensor in tensors):
                 return f"the {what} of layer {name} ({type(layer).__name__})"
     if not value.isfinite():

@@ -14,6 +14,7 @@ from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
 from snn.base.owner import owned
+from snn.kernels.products import matrix_products
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
@@ -166,7 +167,8 @@ class Trainer:
             self.watch.check()
         except NotFinite as failure:
             batch = failure.batch
-            where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
+            with matrix_products(self.config["precision"], self.device):
+                where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
             raise UserError(
                 f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
                 f"{self._kept()}; start a new run with a lower {self._lr_key()}"
