@@ -84,6 +84,8 @@ def build(files, recordings, total, shape, skip_bad, title):
     say(f"{title}: reading the recordings, on first use only")
     with ExitStack() as stack:
         writers = {part: _Writer(stack.enter_context(written_beside(path)), shape) for part, path in files.items()}
+        for writer in writers.values():
+            stack.enter_context(writer.file)  # an open one would be in the way of the next try
         bar = tqdm(recordings, total=total, desc=title, unit="recording", leave=False, disable=is_quiet() or None)
         for part, recording in bar:
             try:
@@ -143,12 +145,11 @@ class _Writer:
         self._flush()
         others = {key: np.array(strings, "S") for key, strings in self.strings.items()}
         others |= {"offsets": np.array(self.offsets, np.int64), "label": np.array(self.labels, np.int64)}
-        with self.file as file:
-            for key, values in others.items():
-                file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
-            file.attrs.update(version=VERSION, skipped=self.skipped)
-            file.flush()
-            self.target.write(file.id.get_file_image())
+        for key, values in others.items():
+            self.file.create_dataset(key, data=values, maxshape=(None,), fletcher32=True)
+        self.file.attrs.update(version=VERSION, skipped=self.skipped)
+        self.file.flush()
+        self.target.write(self.file.id.get_file_image())
 
 
 def _in_order(recording, shape):
