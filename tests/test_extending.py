@@ -91,7 +91,7 @@ def test_recipe(recipe, scripts_folder, monkeypatch, capsys, drawn):
     """One with a script, a module and a YAML of its own in a shell, the others without starting Python anew."""
     if recipe == "Search":
         pytest.importorskip("optuna")
-        monkeypatch.setattr(Board, "_try", lambda *_: None)  # pictures of each trial take most of the time
+        monkeypatch.setattr(Board, "write", lambda *_: None)  # pictures of each trial take most of the time
     for command in write_files(scripts_folder, blocks(recipe)):
         out, err = in_a_shell(command) if recipe == "A dataset" else in_this_process(command, monkeypatch, capsys)
         assert re.fullmatch(LAST_LINES[recipe], out.splitlines()[-1]), out

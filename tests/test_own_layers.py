@@ -253,7 +253,8 @@ def test_a_checkpoint_from_before_there_were_groups_resumes(folder):
 @pytest.mark.parametrize(
     "options, message",
     [({"thta": {"lr_factor": 2}}, "no parameter 'thta'; there are theta"), ({"theta": {"lr_facto": 2}}, "use a dict"),
-     ({"theta": 10}, "10 of theta; use a dict with lr_factor and weight_decay")],
+     ({"theta": 10}, "10 of theta; use a dict with lr_factor and weight_decay"),
+     ({"theta": {"lr_factor": 0}}, "lr_factor of theta is 0, not a number above 0")],
 )  # fmt: skip
 def test_options_that_an_optimizer_does_not_have(options, message):
     layer = TrainedThreshold(4)

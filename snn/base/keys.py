@@ -100,7 +100,7 @@ def integer(at_least, below=2**31):
 
 def number(allowed, test):
     def check(value):
-        if isinstance(value, str):  # YAML reads 1e-4, without a point, as a string
+        if isinstance(value, str):  # quoted, or a cell of a table
             try:
                 value = float(value)
             except ValueError:

@@ -48,11 +48,11 @@ def check_resumed(config, saved, epochs, warn=print):
         now, then = get(config, key), get(saved, key)
         if now == then or entry.of == PLACE:
             continue
-        may_change = entry.of == LENGTH or key == TIES
-        if may_change:
-            warn(f"{key}: {now} from now on, {then} so far")
-        if not may_change or (key == MILESTONES and _past(now, epochs) != _past(then, epochs)):
+        is_past = key == MILESTONES and _past(now, epochs) != _past(then, epochs)
+        if is_past or not (entry.of == LENGTH or key == TIES):
             differing.append(f"{key} (was {then}, now {now})")
+        else:
+            warn(f"{key}: {now} from now on, {then} so far")
     if differing:
         raise UserError(
             f"--resume needs the same config, but it differs in {', '.join(differing)}: restore these values, "

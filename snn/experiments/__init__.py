@@ -11,8 +11,4 @@ NAMES = sorted(file.stem for file in _CONFIGS.glob("*.yaml"))
 
 def find(name):
     """Return the script of an experiment that ships, as a module with `network`; None if there is none of this name."""
-    try:
-        script = importlib.import_module(f"{__name__}.{name}") if name in NAMES else None  # no other is imported
-    except ImportError:
-        return None
-    return script if hasattr(script, "network") else None
+    return importlib.import_module(f"{__name__}.{name}") if name in NAMES else None  # no other is imported

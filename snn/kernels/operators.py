@@ -5,6 +5,7 @@ gradients to a second operator, which runs the kernel again. Eager code does not
 """
 
 import importlib
+from operator import attrgetter
 
 import torch
 from torch.library import custom_op
@@ -39,7 +40,7 @@ class _Surrogate:
 
     def __init__(self, name, constants):
         module, _, class_name = name.partition(":")
-        self.gradient = getattr(importlib.import_module(module), class_name).gradient
+        self.gradient = attrgetter(class_name)(importlib.import_module(module)).gradient
         self.constants = constants
 
 
@@ -195,6 +196,6 @@ dropout = torch.nn.functional.dropout
 
 
 def spiking_neuron(current, v, r, decay, membrane_filter, threshold, surrogate):
-    name = f"{type(surrogate).__module__}:{type(surrogate).__name__}"
+    name = f"{type(surrogate).__module__}:{type(surrogate).__qualname__}"
     constants = [float(constant) for constant in surrogate.constants]
     return _spiking_neuron(current, v, r, decay, bool(membrane_filter), float(threshold), name, constants)

@@ -47,7 +47,7 @@ class SpikingNeuron(Layer):
         surrogate = surrogates.make(p["surrogate"], p["surrogate_arguments"])
         return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)
 
-    def forward(self, x, state=None):
+    def forward(self, x, state=None):  # `with_synapse` computes the same, in networks: change both
         x = self.checked(x)
         v, r = state or (None, None)
         spikes, *state = kernels_for(x).spiking_neuron(

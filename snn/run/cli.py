@@ -70,7 +70,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
             if not _is_out_of_memory(error):
                 raise
             lower = "set hyperparameters.batch_size or hyperparameters.length lower"
-            sys.exit(_complain(f"out of memory: {lower}; the last checkpoint is whole"))
+            kept = "; the last checkpoint, if there is one, is whole" if args.train else ""
+            sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
 
 def _is_out_of_memory(error):

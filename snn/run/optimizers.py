@@ -4,9 +4,10 @@ import torch
 from torch.optim import lr_scheduler
 
 from snn.base.errors import UserError
+from snn.base.keys import not_negative, positive
 from snn.layers.synapses import coefficient_names
 
-OPTIONS = {"lr_factor", "weight_decay"}  # that a layer may ask for
+OPTIONS = {"lr_factor": positive, "weight_decay": not_negative}  # that a layer may ask for
 
 
 def make_optimizer(config, net):
@@ -43,8 +44,13 @@ def _check_options(net):
             where = f"optimizer_options of layer {name} ({type(layer).__name__})"
             if parameter not in own:
                 raise UserError(f"{where}: no parameter {parameter!r}; there are {', '.join(own) or 'none'}")
-            if not isinstance(options, dict) or not options.keys() <= OPTIONS:
+            if not isinstance(options, dict) or not options.keys() <= OPTIONS.keys():
                 raise UserError(f"{where}: {options!r} of {parameter}; use a dict with {' and '.join(sorted(OPTIONS))}")
+            for option, check in OPTIONS.items():
+                try:
+                    check(options.get(option, 1))
+                except ValueError as allowed:
+                    raise UserError(f"{where}: {option} of {parameter} is {options[option]!r}, not {allowed}") from None
 
 
 def new_moments(optimizer, group):
