@@ -7,6 +7,7 @@ python time_series.py --test                                     the last epoch 
 """
 
 import snn
+from snn.data.series import steps
 from snn.layers.encoders import encoder
 from snn.layers.sequential import neuron, synapse
 from snn.run.cli import main
@@ -17,7 +18,7 @@ task = SeriesClassification()
 
 def network(config):
     """Encoder - 128 - 128 - classes: a synapse filter before every dense layer, dropout after both hidden ones."""
-    p, measured = config["hyperparameters"], config["measured"]
+    p, measured = config["hyperparameters"] | {"length": steps(config)}, config["measured"]
     layers, lines = encoder(len(measured["scaling"]), config)
     return snn.Sequential(
         *layers, synapse(lines, p), snn.Linear(lines, 128), neuron(p), snn.Dropout(p["dropout"]),

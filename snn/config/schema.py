@@ -11,9 +11,11 @@ from snn.base.keys import (
     count,
     file_name,
     finite,
+    fraction,
     integer,
     list_of,
     mapping,
+    not_negative,
     number,
     positive,
     string,
@@ -88,6 +90,15 @@ EVERYWHERE = {
             "weights and biases before training: published, as torch draws them; kaiming, with biases half-way to the "
             "threshold: deep networks learn from the first batches on",
         ),
+        "filters": {
+            "start": Key(
+                "published", choice("published", "spread"),
+                "dual_exp before training: published, all with tau_m and tau_s; spread, with time constants from 2 steps "
+                "to the longest", NETWORK,
+            ),
+            "longest": Key(0, not_negative, "spread: the longest time constant, in steps; 0: as many as there are", NETWORK),
+            "rotating": Key(0.5, fraction, "spread: share of the filters that ring, with complex poles", NETWORK),
+        },
         "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK),
         "stable_filters": Key(
             False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK
@@ -98,6 +109,10 @@ EVERYWHERE = {
     "optimizer": {
         "optimizer_choice": Key("Adam", choice("Adam", "AdamW", "SGD"), "Adam, AdamW or SGD"),
         "coefficients_lr_factor": Key(1, positive, "learning rate of the synapses' coefficients, as a multiple of lr"),
+        "clip": Key(
+            0, not_negative, "largest norm of a gradient, of weights, and of coefficients with a learning rate of their "
+            "own; 0: any",
+        ),
         "Adam": {"lr": Key(1.0e-4, positive, "learning rate")},
         "AdamW": {"lr": Key(1.0e-4, positive, "learning rate")},
         "SGD": {"lr": Key(0.1, positive, "learning rate")},

@@ -18,6 +18,7 @@ from snn.base.keys import (
     finite,
     integer,
     list_of,
+    not_negative,
     positive,
     size,
     string,
@@ -30,8 +31,9 @@ NAMES = ("JapaneseVowels",)  # that which ships; `is_name` accepts the others
 KEYS = {
     "encoding": Key(
         "population",
-        choice("current", "population", "delta"),
-        "current: values go into the first synapses; population: neurons with gain and bias; delta: spikes of changes",
+        choice("current", "bank", "population", "delta"),
+        "current: values go into the first synapses; bank: into several of them for each channel; population: neurons "
+        "with gain and bias; delta: spikes of changes",
         NETWORK,
     ),
     "dataset": dataset_keys(NAMES, root=root_key("data/time_series", "<name>/<name>_TRAIN.ts and _TEST.ts"))
@@ -46,6 +48,12 @@ KEYS = {
     "hyperparameters": {
         "length": Key(100, count, "time steps to hold the longest training series for, about; see hold", NETWORK),
         "hold": Key(0, size, "time steps for each value of a series; 0: as length allows, at least 1", NETWORK),
+        "pool": Key(1, size, "values averaged into one; 0: so many that the longest has `length` steps or less", NETWORK),
+        "lines": Key(64, count, "bank: synapse filters for all channels, about, and at least 4 for each", NETWORK),
+        "batches": Key(0, size, "batches of an epoch, at least: small training sets come several times"),
+        "rate_scale": Key(
+            0, not_negative, "the loss takes spike rates, spikes by steps, times this; 0: spike counts, as published"
+        ),
         "population": Key(10, count, "population: neurons for each channel", NETWORK),
         "delta": Key(0.25, positive, "delta: change that makes a spike, in standard deviations", NETWORK),
     },
@@ -72,20 +80,23 @@ class SeriesSplit(Split):
         labels: `[N]` int64.
         lengths: `[N]` int64, steps of each series without the padding.
         hold: time steps for each step of a series.
+        repeats: how often each series comes in a pass.
         mean, std: `[C]` float64, by which the values are scaled.
         in_files: int32, the bits of all values as in the files, for the fingerprint.
     All tensors but the last are on the device for the batches.
     """
 
-    def __init__(self, values, labels, lengths, hold, mean, std, in_files):
+    def __init__(self, values, labels, lengths, hold, repeats, mean, std, in_files):
         self.values, self.labels, self.ends, self.hold, self.in_files = values, labels, lengths * hold, hold, in_files
+        self.repeats = repeats
         self.mean, self.std, self.device, self.length = mean, std, values.device, values.shape[1] * hold
 
     def __len__(self):
-        return len(self.labels)
+        return len(self.labels) * self.repeats
 
     def batch(self, indices, generator):
         """Return x `[T, B, C]`, and `[2, B]`: the labels, and the time steps at which the series end."""
+        indices = indices % len(self.labels)
         x = self.values[indices].transpose(0, 1).repeat_interleave(self.hold, 0)
         return x, torch.stack([self.labels[indices], self.ends[indices]])
 
@@ -139,19 +150,22 @@ def load(config, device, shape, read=series_files.read_part):
     }
     scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
     mean, std = scaling.numpy()
-    longest, steps = max(map(len, given.values + test.values)), hold(config["hyperparameters"], measured)
+    p, n_pool = config["hyperparameters"], pool(config["hyperparameters"], measured)
+    longest, n_hold = -(-max(map(len, given.values + test.values)) // n_pool), hold(p, measured)
     splits = {}
     for name, (file, places, labels) in parts.items():
         places = places[: dataset[f"{name}_size"] or None]
         padded = np.zeros((len(places), longest, len(mean)), np.float32)
-        for row, place in zip(padded, places):
-            row[: len(file.values[place])] = _scaled(file, place, mean, std)
-        lengths = torch.tensor([len(file.values[place]) for place in places])
+        lengths = torch.tensor([-(-len(file.values[place]) // n_pool) for place in places])
+        for row, place, length in zip(padded, places, lengths):
+            row[:length] = _pooled(_scaled(file, place, mean, std), n_pool)
         tensors = torch.from_numpy(padded), torch.from_numpy(labels[places]), lengths
         with np.errstate(over="ignore"):  # two values that overflow are told apart no more
             in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
         in_files = torch.from_numpy(in_files).view(torch.int32)
-        splits[name] = SeriesSplit(*(tensor.to(device) for tensor in tensors), steps, *scaling.to(device), in_files)
+        repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
+        tensors = (tensor.to(device) for tensor in tensors)
+        splits[name] = SeriesSplit(*tensors, n_hold, repeats, *scaling.to(device), in_files)
     return splits, dataset["name"]
 
 
@@ -196,6 +210,17 @@ def from_arrays(X, y, X_test=None, y_test=None, groups=None, name="Arrays"):
 def hold(hyperparameters, measured):
     """Return for how many time steps each value of a series is held."""
     return hyperparameters["hold"] or max(1, hyperparameters["length"] // measured["longest"])
+
+
+def pool(hyperparameters, measured):
+    """Return how many values of a series are averaged into one."""
+    return hyperparameters["pool"] or -(-measured["longest"] // hyperparameters["length"])
+
+
+def steps(config):
+    """Return the time steps of the longest training series."""
+    p, measured = config["hyperparameters"], config["measured"]
+    return -(-measured["longest"] // pool(p, measured)) * hold(p, measured)
 
 
 def _labels(file, measured):
@@ -253,6 +278,12 @@ def _scaled(file, place, mean, std):
             f"is too far from the mean of train, {mean[channel]:g}, with standard deviation {std[channel]:g}"
         )
     return scaled.astype(np.float32)
+
+
+def _pooled(values, number):
+    """Return the means of each `number` values `[steps, C]`, the last one of what is left."""
+    starts = np.arange(0, len(values), number)
+    return np.add.reduceat(values, starts, dtype=np.float64) / np.diff(starts, append=len(values))[:, None]
 
 
 def _held(values):

@@ -7,19 +7,38 @@ from snn.kernels import surrogates
 from snn.layers.layer import Layer
 from snn.layers.neurons import SpikingNeuron
 
+LEAST_LINES = 4  # of the bank, for each channel
+
 
 def encoder(channels, config):
     """Return the layers of the encoder that a config's `encoding` names, and how many lines leave them.
 
     `current` has none: the values themselves go into the first synapse filters, and the first threshold neurons make
-    spikes of them (direct encoding: Rueckauer et al. 2017).
+    spikes of them (direct encoding: Rueckauer et al. 2017). `bank` is the same with several filters for each channel.
     """
     p = config["hyperparameters"]
     if config["encoding"] == "population":
         return [Population(channels, p["population"], p["tau_m"])], channels * p["population"]
     if config["encoding"] == "delta":
         return [Delta(channels, p["delta"])], 2 * channels
+    if config["encoding"] == "bank":
+        number = max(LEAST_LINES, p["lines"] // channels)
+        return [Copies(number)], channels * number
     return [], channels
+
+
+class Copies(nn.Module):
+    """Each channel on N lines, `[*, C]` -> `[*, N * C]`: all channels, and all again, N times."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x):
+        return x.repeat(*[1] * (x.dim() - 1), self.number)
+
+    def extra_repr(self):
+        return str(self.number)
 
 
 class Population(SpikingNeuron):

@@ -1,6 +1,7 @@
 """Synapses as IIR filters: each input line turns its spikes into a post-synaptic potential (psp) with its own trained
 coefficients (paper, section 3)."""
 
+import cmath
 import math
 import re
 
@@ -91,17 +92,46 @@ class DualExpIIR(Synapse):
         self.a1 = _coefficient(self.shape, decay_m + decay_s, trainable)
         self.a2 = _coefficient(self.shape, -decay_m * decay_s, trainable)
         self.b1 = _coefficient(self.shape, decay_m - decay_s, trainable)
+        self.margin = _margin(decay_m, decay_s)
 
     @classmethod
     def from_config(cls, shape, hyperparameters):
         p = hyperparameters
-        return cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
+        layer = cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
+        if p["filters"]["start"] == "spread":
+            layer.spread(p["filters"]["longest"] or p["length"], p["filters"]["rotating"])
+        return layer
 
     def forward(self, x, state=None):
         x = self.checked(x)
         psp_1, psp_2 = state or (None, None)
         psp, *state = kernels_for(x).dual_exp_iir(x, psp_1, psp_2, self.a1, self.a2, self.b1)
         return psp, tuple(state)
+
+    @torch.no_grad()
+    def spread(self, longest, rotating=0.5):
+        """Start the filters anew, from fast to slow, so that together they keep what a sequence held at any time scale.
+
+        The first ones have time constants tau_m from 2 steps to `longest`, evenly on a logarithmic scale. The share
+        `rotating` after them has pairs of complex poles instead: they ring, with periods from 8 steps to `longest`,
+        and decay by 1/e in half a period. Impulse responses have norm 1, so that the psp is about as large as the input.
+
+        Args:
+            longest: in time steps; periods of up to 16, and time constants of up to 4, are there anyway.
+            rotating: from 0 to 1.
+        """
+        number = round(rotating * self.a1.numel())
+        decay = (-1 / _between(2, max(longest, 4), self.a1.numel() - number)).exp()
+        period = _between(8, max(longest, 16), number)
+        radius = (-2 / period).exp()
+        decay_s = math.exp(-1 / self.tau_s)
+        a1 = torch.cat([decay + decay_s, 2 * radius * torch.cos(2 * math.pi / period)])
+        a2 = torch.cat([-decay * decay_s, -radius * radius])
+        b1 = ((1 + a2) * ((1 - a2) ** 2 - a1**2) / (1 - a2)).sqrt()  # 1 / the norm that b1 = 1 has
+        for coefficient, values in ((self.a1, a1), (self.a2, a2), (self.b1, b1)):
+            coefficient.copy_(values.view(self.shape))
+        poles = [cmath.exp(complex(-2, sign * 2 * math.pi) / max(longest, 16)) for sign in (1, -1)]
+        self.margin = min(_margin(math.exp(-1 / max(longest, 4)), decay_s), _margin(*poles))
 
     @torch.no_grad()
     def poles(self):
@@ -118,9 +148,8 @@ class DualExpIIR(Synapse):
     @torch.no_grad()
     def stabilize(self):
         """Clamp into that triangle, less a margin."""
-        margin = _margin(math.exp(-1 / self.tau_m), math.exp(-1 / self.tau_s))
-        self.a2.clamp_(margin - 1, 1 - margin)
-        largest = 1 - margin - self.a2
+        self.a2.clamp_(self.margin - 1, 1 - self.margin)
+        largest = 1 - self.margin - self.a2
         self.a1.clamp_(-largest, largest)
 
 
@@ -149,14 +178,26 @@ class FirstOrderLowPass(Synapse):
             raise ValueError(f"FirstOrderLowPass needs tau > 0, got {tau}")
         self.tau = tau
         self.a1 = _coefficient(self.shape, math.exp(-1 / tau), trainable)
+        self.margin = _margin(math.exp(-1 / tau))
 
     @classmethod
     def from_config(cls, shape, hyperparameters):
-        return cls(shape, hyperparameters["tau_m"], hyperparameters["train_coefficients"])
+        p = hyperparameters
+        layer = cls(shape, p["tau_m"], p["train_coefficients"])
+        if p["filters"]["start"] == "spread":
+            layer.spread(p["filters"]["longest"] or p["length"])
+        return layer
 
     def forward(self, x, state=None):
         x = self.checked(x)
         return kernels_for(x).first_order_low_pass(x, state, self.a1)
+
+    @torch.no_grad()
+    def spread(self, longest):
+        """Start the filters anew, in order with time constants from 2 steps to `longest`, or 4, as `DualExpIIR` does."""
+        tau = _between(2, max(longest, 4), self.a1.numel())
+        self.a1.copy_((-1 / tau).exp().view(self.shape))
+        self.margin = _margin(math.exp(-1 / max(longest, 4)))
 
     @torch.no_grad()
     def poles(self):
@@ -165,8 +206,7 @@ class FirstOrderLowPass(Synapse):
     @torch.no_grad()
     def stabilize(self):
         """Clamp to |a1| < 1, less a margin."""
-        margin = _margin(math.exp(-1 / self.tau))
-        self.a1.clamp_(margin - 1, 1 - margin)
+        self.a1.clamp_(self.margin - 1, 1 - self.margin)
 
 
 class Unfiltered(FirstOrderLowPass):
@@ -296,7 +336,12 @@ def coefficient_names(net):
 
 def _margin(*poles):
     """Return the margin for filters that start with these poles: 1 - a1 - a2 is the product of their distances to 1."""
-    return max(RESOLUTION, min(MARGIN, math.prod(1 - pole for pole in poles) / 2))
+    return max(RESOLUTION, min(MARGIN, abs(math.prod(1 - pole for pole in poles)) / 2))
+
+
+def _between(lowest, highest, number):
+    """Return `number` values from the lowest to the highest, evenly on a logarithmic scale, float64."""
+    return lowest * (highest / lowest) ** torch.linspace(0, 1, number, dtype=torch.float64)
 
 
 def _coefficient(shape, value, trainable):

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from snn.kernels.products import matrix_products
 from snn.layers.synapses import stabilize
@@ -21,6 +22,9 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
     loss, sums, end = forward(net, task, config, x, targets, state)
     (loss * share).backward()
     watch.guard(loss)
+    if config["optimizer"]["clip"]:
+        for group in optimizer.param_groups:  # coefficients have gradients a hundred times those of weights
+            clip_grad_norm_(group["params"], config["optimizer"]["clip"])
     optimizer.step()
     if config["hyperparameters"]["stable_filters"]:
         stabilize(net)

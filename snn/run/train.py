@@ -97,7 +97,7 @@ class Experiment:
     """
 
     def __init__(self, network, config, task, splits=None, saved=None, source=None, dataset=None):
-        self.network, self.task = network, task
+        self.network, self.task = network, task.of(config)
         self.device = find_device(config["device"])
         if config["precision"] == "tf32" and self.device.type == "cpu":
             note("precision tf32 is for CUDA: products run in float32")

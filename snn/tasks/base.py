@@ -19,6 +19,10 @@ class Task:
     highest_is_best = False
     reports = False
 
+    def of(self, config):
+        """Return the task as a config's keys define it; here they define none of it."""
+        return self
+
     def loss(self, y, targets):
         """Return the mean loss over a batch's samples, a tensor, for the network's output `[T, B, *]` and targets."""
         raise NotImplementedError

@@ -1,15 +1,32 @@
 """Classification of time series of unequal lengths: output spikes count up to each series' own end."""
 
 import torch
+import torch.nn.functional as F
 
 from snn.layers.encoders import ENCODERS
 from snn.tasks.classification import Classification
 
 
 class SeriesClassification(Classification):
-    """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`."""
+    """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`.
+
+    Args:
+        rate_scale: the loss takes the spike rates, spikes by steps, times this; 0: spike counts.
+    """
 
     reports = True
+
+    def __init__(self, rate_scale=0):
+        self.rate_scale = rate_scale
+
+    def of(self, config):
+        return type(self)(config["hyperparameters"].get("rate_scale", 0))
+
+    def loss(self, y, targets):
+        if not self.rate_scale:
+            return super().loss(y, targets)
+        y, labels = self.counted(y, targets)
+        return F.cross_entropy(self.rate_scale * y.sum(0) / targets[1][:, None], labels)
 
     def counted(self, y, targets):
         labels, ends = targets
