@@ -1,4 +1,4 @@
-"""SNN-MLP on time series of the UCR/UEA archive: C channels - encoder - 128 - 128 - classes.
+"""SNN-MLP on time series of the UCR/UEA archive: C channels - encoder - hidden layers - classes.
 
 python time_series.py --demo                                     JapaneseVowels, which ships, a few epochs
 python time_series.py --train                                    the same; settings: configs/time_series.yaml
@@ -17,14 +17,13 @@ task = SeriesClassification()
 
 
 def network(config):
-    """Encoder - 128 - 128 - classes: a synapse filter before every dense layer, dropout after both hidden ones."""
+    """Encoder - hidden layers - classes: a synapse filter before every dense layer, dropout after each hidden one."""
     p, measured = config["hyperparameters"] | {"length": steps(config)}, config["measured"]
     layers, lines = encoder(len(measured["scaling"]), config)
-    return snn.Sequential(
-        *layers, synapse(lines, p), snn.Linear(lines, 128), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(128, p), snn.Linear(128, 128), neuron(p), snn.Dropout(p["dropout"]),
-        synapse(128, p), snn.Linear(128, len(measured["classes"])), neuron(p),
-    )  # fmt: skip
+    for size in p["hidden"]:
+        layers += [synapse(lines, p), snn.Linear(lines, size), neuron(p), snn.Dropout(p["dropout"])]
+        lines = size
+    return snn.Sequential(*layers, synapse(lines, p), snn.Linear(lines, len(measured["classes"])), neuron(p))
 
 
 if __name__ == "__main__":

@@ -86,18 +86,19 @@ EVERYWHERE = {
         "filter_tau_s": Key(1, positive, "rise of the output filter, in steps", NETWORK),
         "membrane_filter": Key(False, boolean, "low-pass filter the potential too", NETWORK),
         "init": Key(
-            "published", choice("published", "kaiming"),
+            "published", choice("published", "kaiming", "diverse"),
             "weights and biases before training: published, as torch draws them; kaiming, with biases half-way to the "
-            "threshold: deep networks learn from the first batches on",
+            "threshold: deep networks learn from the first batches on; diverse, the same, and each neuron of the first "
+            "layer takes a few inputs alone",
         ),
         "filters": {
             "start": Key(
                 "published", choice("published", "spread"),
-                "dual_exp before training: published, all with tau_m and tau_s; spread, with time constants from 2 steps "
-                "to the longest", NETWORK,
+                "dual_exp and first_order before training: published, all with tau_m and tau_s; spread, with time "
+                "constants from 2 steps to the longest", NETWORK,
             ),
-            "longest": Key(0, not_negative, "spread: the longest time constant, in steps; 0: as many as there are", NETWORK),
-            "rotating": Key(0.5, fraction, "spread: share of the filters that ring, with complex poles", NETWORK),
+            "longest": Key(0, not_negative, "spread: longest time constant, in steps; 0: half the length", NETWORK),
+            "rotating": Key(0.5, fraction, "spread: share of dual_exp filters that ring, by complex poles", NETWORK),
         },
         "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK),
         "stable_filters": Key(
@@ -110,8 +111,8 @@ EVERYWHERE = {
         "optimizer_choice": Key("Adam", choice("Adam", "AdamW", "SGD"), "Adam, AdamW or SGD"),
         "coefficients_lr_factor": Key(1, positive, "learning rate of the synapses' coefficients, as a multiple of lr"),
         "clip": Key(
-            0, not_negative, "largest norm of a gradient, of weights, and of coefficients with a learning rate of their "
-            "own; 0: any",
+            0, not_negative, "largest norm of the gradient of parameters with one learning rate, such as all weights; "
+            "0: any",
         ),
         "Adam": {"lr": Key(1.0e-4, positive, "learning rate")},
         "AdamW": {"lr": Key(1.0e-4, positive, "learning rate")},

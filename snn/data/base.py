@@ -33,6 +33,7 @@ class Split:
     """Samples that come in batches; a subclass has `device`, `__len__` and `batch`."""
 
     length = None  # time steps of each sample; None: `hyperparameters.length`
+    repeats = 1  # how often each sample comes in a pass, all of which `__len__` counts
 
     def batch(self, indices, generator):
         """Return the samples with these numbers.

@@ -43,12 +43,14 @@ KEYS = {
         "groups": Key("", string, "whose each series is: an array in .npz, a column in .csv", NETWORK),
         "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK),
         "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK),
+        "differences": Key(False, boolean, "more channels: what changed from the step before", NETWORK),
         "refit": Key(False, boolean, "train on all of the training set; dev is then a part of it, and no measure"),
     },
     "hyperparameters": {
         "length": Key(100, count, "time steps to hold the longest training series for, about; see hold", NETWORK),
         "hold": Key(0, size, "time steps for each value of a series; 0: as length allows, at least 1", NETWORK),
-        "pool": Key(1, size, "values averaged into one; 0: so many that the longest has `length` steps or less", NETWORK),
+        "pool": Key(1, size, "values averaged into one; 0: as many as make all fit into length", NETWORK),
+        "hidden": Key([128, 128], list_of(count, "sizes, such as [128, 128]", len), "sizes of hidden layers", NETWORK),
         "lines": Key(64, count, "bank: synapse filters for all channels, about, and at least 4 for each", NETWORK),
         "batches": Key(0, size, "batches of an epoch, at least: small training sets come several times"),
         "rate_scale": Key(
@@ -108,7 +110,7 @@ def measure(config, read=series_files.read_part):
     `read` gives the Series of a part, "TRAIN" or "TEST".
     """
     dataset = config["dataset"]
-    given = read(dataset, "TRAIN")
+    given = _with_differences(read(dataset, "TRAIN"), dataset)
     in_train, in_dev, _ = series_parts.places(given, config)
     learned = np.union1d(in_train, in_dev)
     first, *others = set(given.labels[learned])
@@ -136,6 +138,7 @@ def load(config, device, shape, read=series_files.read_part):
     given = read(dataset, "TRAIN")
     test = given if given.is_whole else read(dataset, "TEST")
     _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
+    given, test = (_with_differences(file, dataset) for file in (given, test))
     labels, test_labels = (_labels(file, measured) for file in (given, test))
     in_train, in_dev, in_test = series_parts.places(given, config)
     if not len(in_dev):
@@ -221,6 +224,15 @@ def steps(config):
     """Return the time steps of the longest training series."""
     p, measured = config["hyperparameters"], config["measured"]
     return -(-measured["longest"] // pool(p, measured)) * hold(p, measured)
+
+
+def _with_differences(file, dataset):
+    """Return a file whose series have their differences from step to step as more channels, if that is asked for."""
+    if not dataset["differences"]:
+        return file
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as too large to scale
+        values = [np.concatenate([of, np.diff(of, axis=0, prepend=of[:1])], 1) for of in file.values]
+    return file._replace(values=values)
 
 
 def _labels(file, measured):

@@ -1,7 +1,11 @@
 """How a network's weights and biases start, by a config's `hyperparameters.init`."""
 
+import math
+
 import torch
 from torch import nn
+
+TAKEN = 4  # inputs of each neuron of a diverse first layer
 
 
 @torch.no_grad()
@@ -11,11 +15,28 @@ def initialize(net, hyperparameters):
     "kaiming": weights are normal with a deviation of sqrt(2 / fan-in) (He et al. 2015), biases half the threshold. A
     neuron without input then rests half-way to its threshold, where the surrogate gradient is still large, so that
     layers which are silent at first learn all the same; torch's biases lie around 0, where it has almost vanished.
+
+    "diverse": the same, but each neuron of the first layer takes a few of its inputs alone, and their biases differ: so
+    that neurons answer to different shapes, as random kernels do (Dempster et al. 2020), from the start.
     """
     if hyperparameters["init"] == "published":
         return
-    for layer in net.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            nn.init.kaiming_normal_(layer.weight)
-            if layer.bias is not None:
-                layer.bias.fill_(hyperparameters["threshold"] / 2)
+    threshold = hyperparameters["threshold"]
+    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        if layer.bias is not None:
+            layer.bias.fill_(threshold / 2)
+    if hyperparameters["init"] == "diverse":
+        _diversify(layers[0], threshold)
+
+
+def _diversify(layer, threshold):
+    """Keep TAKEN weights of each neuron, at random, as large as if it had no others; spread the biases."""
+    rows = layer.weight.flatten(1)
+    taken = min(TAKEN, rows.shape[1])
+    places = torch.rand_like(rows).argsort(1)[:, :taken]
+    values = torch.randn_like(rows[:, :taken]) * math.sqrt(2 / taken)
+    layer.weight.copy_(torch.zeros_like(rows).scatter(1, places, values).view_as(layer.weight))
+    if layer.bias is not None:
+        nn.init.uniform_(layer.bias, -threshold, 1.5 * threshold)

@@ -16,6 +16,8 @@ from snn.layers.layer import Layer
 MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
 RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
 
+SHORTEST = 8  # steps: of the longest time constant that filters may be spread to
+
 
 class Synapse(Layer):
     """Base of synapses with one filter for each element of the input.
@@ -99,7 +101,7 @@ class DualExpIIR(Synapse):
         p = hyperparameters
         layer = cls(shape, p["tau_m"], p["tau_s"], p["train_coefficients"])
         if p["filters"]["start"] == "spread":
-            layer.spread(p["filters"]["longest"] or p["length"], p["filters"]["rotating"])
+            layer.spread(p["filters"]["longest"] or p["length"] / 2, p["filters"]["rotating"])
         return layer
 
     def forward(self, x, state=None):
@@ -110,28 +112,27 @@ class DualExpIIR(Synapse):
 
     @torch.no_grad()
     def spread(self, longest, rotating=0.5):
-        """Start the filters anew, from fast to slow, so that together they keep what a sequence held at any time scale.
+        """Start the filters anew, from fast to slow, so that together they keep a sequence at all its time scales.
 
         The first ones have time constants tau_m from 2 steps to `longest`, evenly on a logarithmic scale. The share
-        `rotating` after them has pairs of complex poles instead: they ring, with periods from 8 steps to `longest`,
-        and decay by 1/e in half a period. Impulse responses have norm 1, so that the psp is about as large as the input.
+        `rotating` after them has pairs of complex poles instead: they ring, with periods from 4 steps to `longest`,
+        and decay by 1/e in each. Impulse responses have norm 1: a psp is about as large as the input.
 
         Args:
-            longest: in time steps; periods of up to 16, and time constants of up to 4, are there anyway.
+            longest: in time steps; if it is below 8, it is 8.
             rotating: from 0 to 1.
         """
-        number = round(rotating * self.a1.numel())
-        decay = (-1 / _between(2, max(longest, 4), self.a1.numel() - number)).exp()
-        period = _between(8, max(longest, 16), number)
-        radius = (-2 / period).exp()
-        decay_s = math.exp(-1 / self.tau_s)
-        a1 = torch.cat([decay + decay_s, 2 * radius * torch.cos(2 * math.pi / period)])
-        a2 = torch.cat([-decay * decay_s, -radius * radius])
+        longest, number = max(longest, SHORTEST), round(rotating * self.a1.numel())
+        decay_m, decay_s = (-1 / _between(2, longest, self.a1.numel() - number)).exp(), math.exp(-1 / self.tau_s)
+        period = _between(4, longest, number)
+        radius = (-1 / period).exp()
+        a1 = torch.cat([decay_m + decay_s, 2 * radius * torch.cos(2 * math.pi / period)])
+        a2 = torch.cat([-decay_m * decay_s, -radius * radius])
         b1 = ((1 + a2) * ((1 - a2) ** 2 - a1**2) / (1 - a2)).sqrt()  # 1 / the norm that b1 = 1 has
         for coefficient, values in ((self.a1, a1), (self.a2, a2), (self.b1, b1)):
             coefficient.copy_(values.view(self.shape))
-        poles = [cmath.exp(complex(-2, sign * 2 * math.pi) / max(longest, 16)) for sign in (1, -1)]
-        self.margin = min(_margin(math.exp(-1 / max(longest, 4)), decay_s), _margin(*poles))
+        slowest = [cmath.exp(complex(-1, sign * 2 * math.pi) / longest) for sign in (1, -1)]
+        self.margin = min(_margin(math.exp(-1 / longest), decay_s), _margin(*slowest))
 
     @torch.no_grad()
     def poles(self):
@@ -185,7 +186,7 @@ class FirstOrderLowPass(Synapse):
         p = hyperparameters
         layer = cls(shape, p["tau_m"], p["train_coefficients"])
         if p["filters"]["start"] == "spread":
-            layer.spread(p["filters"]["longest"] or p["length"])
+            layer.spread(p["filters"]["longest"] or p["length"] / 2)
         return layer
 
     def forward(self, x, state=None):
@@ -194,10 +195,10 @@ class FirstOrderLowPass(Synapse):
 
     @torch.no_grad()
     def spread(self, longest):
-        """Start the filters anew, in order with time constants from 2 steps to `longest`, or 4, as `DualExpIIR` does."""
-        tau = _between(2, max(longest, 4), self.a1.numel())
-        self.a1.copy_((-1 / tau).exp().view(self.shape))
-        self.margin = _margin(math.exp(-1 / max(longest, 4)))
+        """Start the filters anew, in order, with time constants from 2 steps to `longest`; see `DualExpIIR`."""
+        longest = max(longest, SHORTEST)
+        self.a1.copy_((-1 / _between(2, longest, self.a1.numel())).exp().view(self.shape))
+        self.margin = _margin(math.exp(-1 / longest))
 
     @torch.no_grad()
     def poles(self):
@@ -320,6 +321,21 @@ def check_stabilizes(net):
 def unstable_filters(net):
     """Return how many synapse filters of a network have an impulse response that does not decay."""
     return sum(layer.unstable() for layer in _synapses(net))
+
+
+def filters_in(net):
+    """Return a text on the filters of a network: how many, their time constants in steps, and how many ring.
+
+    Those whose order is unknown are left out; empty if there are no others.
+    """
+    poles = [layer.poles().flatten(1) for layer in _synapses(net)]
+    slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
+    if not len(slowest):
+        return ""
+    tau = torch.where(slowest < 1, -1 / slowest.log(), math.inf)
+    ring = sum(int((of_layer[0] == of_layer[1]).sum()) for of_layer in poles if len(of_layer) > 1)  # complex pairs
+    spread = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (tau.min(), tau.max())))
+    return f"{len(tau):,} filters with time constants of {spread} steps" + (f", {ring:,} ring" if ring else "")
 
 
 def coefficient_names(net):

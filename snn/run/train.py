@@ -18,6 +18,7 @@ from snn.config import check, resolve, shared
 from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.layers.start import initialize
+from snn.layers.synapses import filters_in
 from snn.look import inspection
 from snn.run import folders
 from snn.run.passes import Result, data_generator
@@ -140,10 +141,16 @@ class Experiment:
         """Train, from a checkpoint on if there is one, and return a Run; `inspect` as in `test`."""
         trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from)
         name, done, p = self.config["experiment_name"], len(trainer.history), self.config["hyperparameters"]
-        sizes = ", ".join(f"{len(split)} {part}" for part, split in self.splits.items())
+        sizes = ", ".join(f"{len(split) // split.repeats} {part}" for part, split in self.splits.items())
         count = ranks.ranks()
         sharing = f"; {count} ranks share every batch of {p['batch_size']}" if count > 1 else ""
         say(f"{name} on {self.device}: {sizes}{sharing}")
+        of_train, filters = self.splits["train"], filters_in(self.net)
+        times = f", each sample {of_train.repeats} times" if of_train.repeats > 1 else ""
+        say(
+            f"{p['epoch']} epochs of {-(-len(of_train) // p['batch_size']):,} batches{times}; "
+            f"{of_train.length or p['length']:,} time steps" + (f"; {filters}" if filters else "")
+        )
         if done >= p["epoch"]:
             say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
         trainer.fit(on_epoch)
