@@ -21,7 +21,7 @@ TINY_MEMORY = {
     "dataset.name": "patterns", "dataset.train_size": 20, "dataset.dev_size": 10, "dataset.test_size": 12,
     "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
 }  # fmt: skip
-TINY_SERIES = {"dataset.name": "JapaneseVowels", "hyperparameters.batch_size": 8}
+TINY_SERIES = {"dataset.name": "JapaneseVowels", "hyperparameters.batch_size": 8, "hyperparameters.batches": 0}
 HEALTH = ["unstable_filters", "silent_layers"]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 import snn
 from benchmarks import step_by_step as steps
 from snn.kernels import reference
+from snn.layers.synapses import filters_in
 
 
 def loop(step, x, state, *constants):
@@ -112,6 +113,33 @@ def test_impulse_responses():
     torch.testing.assert_close(snn.DualExpIIR(1, 4, 1)(impulse)[0].flatten(), expected, rtol=1e-5, atol=1e-6)
     # The gain makes the peak of the continuous response 1: between steps, so just below it here.
     assert snn.DualExpFilter(80, 20)(torch.cat([impulse, torch.zeros(60, 1, 1)]))[0].max() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("longest", [3, 24, 400])
+def test_spread_filters_have_all_time_scales_and_responses_of_norm_1(longest):
+    layer, slowest = snn.DualExpIIR((2, 20), 4, 1), max(longest, 8)
+    layer.spread(longest, rotating=0.3)
+    impulse = torch.zeros(20 * slowest, 1, 2, 20)
+    impulse[0] = 1
+    torch.testing.assert_close(layer(impulse)[0].norm(dim=0), torch.ones(1, 2, 20), rtol=0.01, atol=0)
+    tau, ring = -1 / layer.poles()[0].flatten().log(), (layer.a1**2 + 4 * layer.a2 < 0).flatten()
+    assert ring.tolist() == [False] * 28 + [True] * 12
+    steps_, periods = tau[:28].log().diff(), tau[28:]  # which decay by 1/e in each period
+    torch.testing.assert_close(steps_, steps_.mean().expand(27), rtol=0.01, atol=1e-3)
+    ends = [tau[0].item(), tau[27].item(), periods[0].item(), periods[-1].item()]
+    assert ends == pytest.approx([2, slowest, 4, slowest], rel=0.01)
+    before = [coefficient.clone() for coefficient in (layer.a1, layer.a2)]
+    layer.stabilize()
+    assert layer.unstable() == 0 and all(map(torch.equal, before, (layer.a1, layer.a2)))
+
+
+def test_first_order_filters_are_spread_too():
+    layer = snn.layers.sequential.synapse(
+        9, {"synapse_type": "first_order", "tau_m": 4, "train_coefficients": True, "length": 64,
+            "filters": {"start": "spread", "longest": 0, "rotating": 0.5}},
+    )  # fmt: skip
+    torch.testing.assert_close(-1 / layer.a1.log(), 2 * 16 ** torch.linspace(0, 1, 9), rtol=1e-3, atol=0)
+    assert filters_in(layer) == "9 filters with time constants of 2 to 32 steps"
 
 
 def test_membrane_traces_worked_out_by_hand():

@@ -18,6 +18,7 @@ from snn import config
 from snn.data import series, ts_files
 from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
+from snn.layers.start import initialize
 from snn.look import class_plots
 from snn.tasks import early
 from snn.tasks.classification import Classification
@@ -29,7 +30,8 @@ HEADER = "#a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@c
 TRAIN = HEADER + "".join(f"0,1,2,{n}:5,5,5,5:up\n3,2,{n}:5,5,5:down\n" for n in range(5))
 BOTH = HEADER + "1,2:up\n3,4:up\n5,6:down\n7,8:down\n"
 TEST = HEADER + "0,1,2,3,4:5,5,5,5,6:up\n3,2,1:5,5,5:down\n"
-QUICK = {"dataset.name": "Toy", "dataset.root": ".", "hyperparameters.epoch": 1, "hyperparameters.length": 8}
+TOY = {"dataset.name": "Toy", "dataset.root": ".", "dataset.differences": "false", "hyperparameters.batches": 0}
+QUICK = TOY | {"hyperparameters.epoch": 1, "hyperparameters.length": 8}
 
 
 def write_toy(folder, train=TRAIN, test=TEST):
@@ -39,7 +41,7 @@ def write_toy(folder, train=TRAIN, test=TEST):
 
 
 def resolved(**overrides):
-    return config.resolve(CONFIG, overrides=words_of({"dataset.name": "Toy", "dataset.root": "."} | overrides)[1::2])
+    return config.resolve(CONFIG, overrides=words_of(TOY | overrides)[1::2])
 
 
 def load(**overrides):
@@ -58,7 +60,8 @@ def test_ts_files(folder):
 
 
 def test_the_dataset_that_ships():
-    settings = config.resolve(CONFIG, overrides=["hyperparameters.hold=0", "hyperparameters.length=100"])
+    vowels = {"dataset.name": "JapaneseVowels", "hyperparameters.hold": 0, "hyperparameters.length": 100}
+    settings = config.resolve(CONFIG, overrides=words_of(TOY | vowels)[1::2])
     splits, name = series.load(settings, CPU, None)
     assert [len(splits[part]) for part in ("train", "dev", "test")] == [216, 54, 370] and name == "JapaneseVowels"
     assert splits["dev"].labels.bincount().tolist() == [6] * 9
@@ -140,6 +143,95 @@ def test_one_series_of_each_class_trains_with_refit(run):
     assert run.status == 0, run.err
 
 
+def test_differences_are_more_channels(folder):
+    write_toy(folder)
+    plain, more = load(), load(**{"dataset.differences": "true"})
+    mean, std = scaling(**{"dataset.differences": "true"})
+    for name, split in more.items():
+        values, ends = split.values * std + mean, split.ends
+        torch.testing.assert_close(split.values[..., :2], plain[name].values)
+        for series_, end in zip(values, ends):
+            expected = series_[:end, :2].diff(dim=0, prepend=series_[:1, :2])
+            torch.testing.assert_close(series_[:end, 2:], expected, atol=1e-5, rtol=0)
+        assert split.values[0, ends[0] :].eq(0).all()
+
+
+def test_long_series_are_averaged(folder):
+    write_toy(folder, test=HEADER + "0,1,2,3,4:5,5,5,5,6:up\n3,2,1:5,5,5:down\n")
+    settings = {"hyperparameters.pool": 0, "hyperparameters.length": 2, "hyperparameters.hold": 1}
+    (mean, std), test = scaling(**settings), load(**settings)["test"]
+    values = test.values * std + mean
+    assert test.ends.tolist() == [3, 2] and test.length == 3  # the longest of train has 4 steps, so 2 are one
+    torch.testing.assert_close(values[0, :, 0], torch.tensor([0.5, 2.5, 4], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values[1, :2, 0], torch.tensor([2.5, 1], dtype=torch.float64), atol=1e-6, rtol=0)
+    one = load(**settings | {"hyperparameters.pool": 1})["test"]
+    assert torch.equal(one.values, load()["test"].values)
+
+
+def test_small_training_sets_come_several_times(folder):
+    write_toy(folder)
+    splits = load(**{"hyperparameters.batches": 5, "hyperparameters.batch_size": 3})
+    train, once = splits["train"], load()["train"]
+    assert (len(once), train.repeats, len(train), splits["dev"].repeats) == (8, 2, 16, 1)
+    x, targets = train.batch(torch.arange(16), None)
+    assert torch.equal(x[:, 8:], x[:, :8]) and torch.equal(x[:, :8], once.batch(torch.arange(8), None)[0])
+    assert torch.equal(targets[:, 8:], targets[:, :8])
+
+
+def test_a_bank_gives_every_channel_filters_of_all_time_scales():
+    settings = resolved(**{"encoding": "bank", "hyperparameters.lines": 24, "hyperparameters.length": 200})
+    settings["measured"] = {"classes": ["up", "down"], "scaling": [[0, 1]] * 3, "longest": 100}
+    copies, bank = list(time_series.network(settings))[:2]
+    x = torch.rand(9, 2, 3)
+    lines = snn.Sequential(copies)(x)[0]
+    assert lines.shape == (9, 2, 24) and all(torch.equal(lines[..., n], x[..., n % 3]) for n in range(24))
+    tau = -1 / bank.poles()[0].log()
+    ring = bank.a1**2 + 4 * bank.a2 < 0
+    for channel in range(3):
+        assert ring[channel::3].sum() == 4 and tau[channel::3].min() < 5 and tau[channel::3].max() > 30
+    assert tau.max() == pytest.approx(50, rel=0.01)  # half the series
+
+
+def test_the_start_is_awake_however_long_the_series_and_silent_for_a_stretch():
+    for longest, channels in ((24, 1), (1460, 1), (80, 30)):
+        settings = resolved(encoding="bank", **{"hyperparameters.length": 2000})
+        settings["measured"] = {"classes": list("abcde"), "scaling": [[0, 1]] * channels, "longest": longest}
+        torch.manual_seed(0)
+        net = time_series.network(settings)
+        initialize(net, settings["hyperparameters"])
+        x = torch.randn(longest, 20, channels).cumsum(0)
+        x = (x - x.mean(0)) / x.std(0)
+        x[longest // 3 : longest // 2] = 0
+        targets = torch.stack([torch.arange(20) % 5, torch.full((20,), longest)])
+        with snn.record(net, what=["spikes"]) as trace:
+            y, _ = net(x)
+        rates = [spikes.mean((0, 1)) for spikes in trace.spikes.values()]
+        assert all(0.02 < rate.mean() < 0.9 and (rate > 0).float().mean() > 0.7 for rate in rates)
+        loss = SeriesClassification().of(settings).loss(y, targets)
+        assert loss < 4 * math.log(5)
+        loss.backward()
+        assert all(p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_a_loss_of_rates_does_not_grow_with_the_series():
+    y, targets = torch.rand(6, 3, 4).round(), torch.tensor([[1, 2, 3], [6, 2, 4]])
+    task = SeriesClassification(rate_scale=10)
+    longer = targets * torch.tensor([[1], [5]])
+    torch.testing.assert_close(task.loss(y.repeat_interleave(5, 0), longer), task.loss(y, targets))
+    rates = torch.stack([10 * y[:end, n].mean(0) for n, end in enumerate([6, 2, 4])])
+    torch.testing.assert_close(task.loss(y, targets), torch.nn.functional.cross_entropy(rates, targets[0]))
+    assert task.score(y, targets) == SeriesClassification().score(y, targets)
+
+
+def test_a_run_says_what_it_does(run):
+    write_toy(run.folder)
+    settings = QUICK | {"encoding": "bank", "hyperparameters.batches": 7, "hyperparameters.batch_size": 4}
+    lines = run("time_series", "--train", settings=settings)
+    assert run.status == 0 and re.search(": 8 train, 2 dev, 2 test", lines[0]), run.err
+    assert re.match(r"1 epochs of 8 batches, each sample 4 times; 5 time steps; \d+ filters with .* of 2 to 8 steps, "
+                    r"\d+ ring", lines[1])  # fmt: skip
+
+
 def test_population_is_a_gain_and_a_bias_for_each_neuron():
     layer, x = Population(2, 3, tau_m=4), torch.randn(20, 5, 2)
     with torch.no_grad():
@@ -210,7 +302,7 @@ def test_early_answers(folder, capsys):
 
 
 class TestScript:
-    @pytest.mark.parametrize("encoding", ["current", "population", "delta"])
+    @pytest.mark.parametrize("encoding", ["current", "bank", "population", "delta"])
     def test_train_test_and_stream(self, run, encoding):
         write_toy(run.folder)
         settings = QUICK | {"encoding": encoding, "hyperparameters.epoch": 2}
@@ -281,7 +373,7 @@ class TestScript:
         lines = run("time_series", "--train", settings=QUICK | {"hyperparameters.epoch": 3})
         assert any(line.startswith("best epoch 2:") for line in lines)
 
-    @pytest.mark.parametrize("encoding", ["current", "population", "delta"])
+    @pytest.mark.parametrize("encoding", ["current", "bank", "population", "delta"])
     def test_what_is_drawn_as_encoded_is_the_encoders_spikes(self, encoding):
         settings = resolved(encoding=encoding)
         settings["measured"] = {"classes": ["up", "down"], "scaling": [[0, 1]] * 2, "longest": 4}
@@ -289,7 +381,7 @@ class TestScript:
         with snn.record(net) as trace:
             net(x)
         encoded = SeriesClassification().encoded(SimpleNamespace(net=net, trace=trace, x=x))
-        assert encoded is None if encoding == "current" else encoded is trace.spikes["0"]
+        assert encoded is None if encoding in ("current", "bank") else encoded is trace.spikes["0"]
 
     def test_inspect(self, run, monkeypatch, drawn):
         confusion, classes = class_plots.confusion, []
@@ -371,6 +463,7 @@ def test_datasets_of_the_archive(name, channels, classes, sizes):
     if not root or not os.path.isdir(f"{root}/time_series/{name}"):
         pytest.skip(f"SNN_DATASETS names no folder with time_series/{name}")
     overrides = [f"dataset.root={root}/time_series", f"dataset.name={name}", "dataset.refit=true"]
+    overrides += ["dataset.differences=false", "hyperparameters.batches=0"]
     settings = config.resolve(CONFIG, overrides=overrides)
     measured = series.measure(settings)
     assert (len(measured["scaling"]), len(measured["classes"])) == (channels, classes)

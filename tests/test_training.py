@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from scripts import TINY, words_of
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 import snn
 from snn import config
@@ -19,7 +20,8 @@ from snn.layers.state import Preserved
 from snn.look import drive
 from snn.run import optimizers, passes
 from snn.run.cli import main
-from snn.run.step import evaluate
+from snn.run.finite import FiniteWatch
+from snn.run.step import evaluate, train_step
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 from snn_mlp_1 import network
@@ -101,6 +103,33 @@ def test_kaiming_passes_gradients_through_layers_that_are_silent():
     for layer in net[1::3]:
         assert torch.equal(layer.bias, torch.full((64,), 0.5))
         assert layer.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
+
+
+def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
+    layers = [nn.Linear(64, 500), nn.Linear(500, 64), nn.Conv2d(1, 4, 1)]
+    torch.manual_seed(0)
+    initialize(nn.Sequential(*layers), {"init": "diverse", "threshold": 2.0})
+    first, second, _ = layers
+    assert ((first.weight != 0).sum(1) == 4).all() and ((first.weight != 0).sum(0) > 0).all()
+    assert first.weight.norm(dim=1).square().mean().item() == pytest.approx(2, rel=0.1)  # as kaiming's
+    assert -2 <= first.bias.min() < -1.9 and 2.9 < first.bias.max() <= 3
+    assert (second.weight != 0).all() and second.bias.eq(1).all()
+    small = nn.Conv2d(1, 6, 1)
+    initialize(nn.Sequential(small), {"init": "diverse", "threshold": 1.0})
+    assert (small.weight != 0).all()
+
+
+def test_gradients_are_clipped_by_groups():
+    """Weights and coefficients each to the same norm, whatever the others' is; 0 clips none."""
+    norms = {}
+    for clip in (0, 1e-3):
+        torch.manual_seed(0)
+        net, settings = make_net(), resolve(f"optimizer.clip={clip}", "optimizer.coefficients_lr_factor=0.1")
+        optimizer = optimizers.make_optimizer(settings, net)
+        x, targets = next(iter(make_split(8).batches(8, torch.Generator())))
+        train_step(net, optimizer, FiniteWatch(optimizer), Classification(), settings, x, targets)
+        norms[clip] = [get_total_norm([p.grad for p in group["params"]]).item() for group in optimizer.param_groups]
+    assert len(norms[0]) == 2 and min(norms[0]) > 1e-3 and norms[1e-3] == pytest.approx([1e-3, 1e-3], rel=1e-2)
 
 
 def test_preserved_states_go_through_a_smaller_batch():
