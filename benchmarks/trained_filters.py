@@ -29,7 +29,7 @@ from snn.tasks.early import SHARES  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 from time_series import network  # noqa: E402
 
-CONFIG, OVERLAYS = ROOT / "configs/time_series.yaml", ROOT / "configs/time_series"
+CONFIG = ROOT / "configs/time_series.yaml"
 FILTERS = {
     "trained": [],
     "fixed": ["hyperparameters.train_coefficients=false"],
@@ -49,18 +49,11 @@ PUBLISHED = {  # test accuracy in percent; None: none is known to us
 }
 
 
-def settings_of(dataset, root, *overrides):
-    """Return the command line's words for a dataset: its own settings, if it has some, and overrides."""
-    overlay = OVERLAYS / f"{dataset}.yaml"
-    words = ["--config_file", str(overlay)] if overlay.exists() else []
-    for override in (f"dataset.name={dataset}", f"dataset.root={root}", *overrides):
-        words += ["--set", override]
-    return words
-
-
 def train(dataset, filters, seed, refit, root):
     """Train once; return the row of the CSV."""
-    words = settings_of(dataset, root, *FILTERS[filters], f"pytorch_seed={seed}", f"dataset.refit={str(refit).lower()}")
+    settings = [f"dataset.name={dataset}", f"dataset.root={root}", f"dataset.refit={str(refit).lower()}"]
+    settings += [f"pytorch_seed={seed}", *FILTERS[filters]]
+    words = [word for setting in settings for word in ("--set", setting)]
     result, tables = run("time_series", network, words, SeriesClassification())
     metrics = tables["metrics"]
     return {
@@ -97,15 +90,10 @@ def mean_and_deviation(values):
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "not run"
 
 
-def resolved(dataset, root):
-    words = settings_of(dataset, root, "dataset.refit=true")
-    overlay = words[1] if words[0] == "--config_file" else None
-    overrides = [value for word, value in zip(words, words[1:]) if word == "--set"]
-    return config.resolve(CONFIG, overlay, overrides=overrides, warn=lambda _: None)
-
-
-def nearest_neighbour(settings):
+def nearest_neighbour(dataset, root):
     """Return the test accuracy of 1-nearest-neighbour: Euclidean, of scaled series padded with 0 to one length."""
+    overrides = [f"dataset.name={dataset}", f"dataset.root={root}", "dataset.refit=true", "dataset.differences=false"]
+    settings = config.resolve(CONFIG, overrides=overrides, warn=lambda _: None)
     splits, _ = series.load(settings, torch.device("cpu"), None)
     train, test = splits["train"], splits["test"]
     nearest = torch.cdist(test.values.flatten(1), train.values.flatten(1)).argmin(1)
@@ -117,16 +105,15 @@ def table(rows, datasets, root):
     lines = [
         "Accuracy in percent on the test set, mean and standard deviation of five seeds, trained on all the training",
         "set with settings chosen on dev. Made by `python benchmarks/trained_filters.py`.", "",
-        "| Dataset | Encoder | Trained filters | Fixed | First order | None | 1-NN | Published | Seconds a run |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Dataset | Trained filters | Fixed | First order | None | 1-NN | Published | Seconds a run |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for dataset in datasets:
-        settings = resolved(dataset, root)
         published = "{} {}".format(*PUBLISHED[dataset]) if PUBLISHED[dataset] else "none known"
         seconds = [float(row["seconds"]) for row in rows if (row["dataset"], row["filters"]) == (dataset, "trained")]
         cells = [mean_and_deviation(figures(rows, dataset, filters, "test")) for filters in FILTERS]
-        cells += [f"{nearest_neighbour(settings):.1f}", published, f"{statistics.mean(seconds):.0f}" if seconds else ""]
-        lines.append(f"| {dataset} | {settings['encoding']} | {' | '.join(cells)} |")
+        cells += [f"{nearest_neighbour(dataset, root):.1f}", published, f"{statistics.mean(seconds):.0f}" if seconds else ""]
+        lines.append(f"| {dataset} | {' | '.join(cells)} |")
     lines += ["", "The same on dev: a fifth of the training set, another one for each seed. Trained on the rest.", "",
               "| Dataset | Trained filters | Fixed |", "|---|---|---|"]  # fmt: skip
     for dataset in datasets:

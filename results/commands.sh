@@ -21,7 +21,7 @@ python snn_conv_1_nmnist.py --train --set dataset.dev_size=100 --set dataset.shi
 python associative_memory.py --train
 python associative_memory.py --train --set experiment_name=associative_memory_published \
   --set dataset.patterns=associative_target.npy  # the patterns of the paper's public code
-python time_series.py --train --set ties=first
+python time_series.py --train --config_file configs/recipes/vowels_population.yaml
 
 # What is kept of them, and the table and pictures of learning curves.
 keep() {
