@@ -10,7 +10,7 @@ from torch import nn
 import snn
 from benchmarks import step_by_step as steps
 from snn.kernels import reference
-from snn.layers.synapses import filters_in
+from snn.look.health import filters_in
 
 
 def loop(step, x, state, *constants):

@@ -112,7 +112,7 @@ def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
     first, second, _ = layers
     assert ((first.weight != 0).sum(1) == 4).all() and ((first.weight != 0).sum(0) > 0).all()
     assert first.weight.norm(dim=1).square().mean().item() == pytest.approx(2, rel=0.1)  # as kaiming's
-    assert -2 <= first.bias.min() < -1.9 and 2.9 < first.bias.max() <= 3
+    assert 0 <= first.bias.min() < 0.1 and 3.9 < first.bias.max() <= 4
     assert (second.weight != 0).all() and second.bias.eq(1).all()
     small = nn.Conv2d(1, 6, 1)
     initialize(nn.Sequential(small), {"init": "diverse", "threshold": 1.0})
@@ -319,7 +319,7 @@ class TestTies:
     @pytest.mark.parametrize("script", ["snn_mlp_1", "time_series"])
     def test_a_silent_network_answers_by_potential(self, run, script):
         """A threshold out of reach makes every answer a tie."""
-        settings = {"hyperparameters.threshold": 1e6, "hyperparameters.epoch": 1}
+        settings = {"hyperparameters.threshold": 1e6, "hyperparameters.epoch": 1, "hyperparameters.init": "published"}
         run(script, "--train", settings=settings)
         potential = run(script, "--test", settings=settings | {"ties": "potential"})
         total = potential[-1].partition("/")[2].partition(")")[0]

@@ -32,11 +32,11 @@ def initialize(net, hyperparameters):
 
 
 def _diversify(layer, threshold):
-    """Keep TAKEN weights of each neuron, at random, as large as if it had no others; spread the biases."""
+    """Keep TAKEN weights of each neuron, as large as if it had no others; spread the biases about the threshold."""
     rows = layer.weight.flatten(1)
     taken = min(TAKEN, rows.shape[1])
     places = torch.rand_like(rows).argsort(1)[:, :taken]
     values = torch.randn_like(rows[:, :taken]) * math.sqrt(2 / taken)
     layer.weight.copy_(torch.zeros_like(rows).scatter(1, places, values).view_as(layer.weight))
     if layer.bias is not None:
-        nn.init.uniform_(layer.bias, -threshold, 1.5 * threshold)
+        nn.init.uniform_(layer.bias, 0, 2 * threshold)

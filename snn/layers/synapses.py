@@ -323,21 +323,6 @@ def unstable_filters(net):
     return sum(layer.unstable() for layer in _synapses(net))
 
 
-def filters_in(net):
-    """Return a text on the filters of a network: how many, their time constants in steps, and how many ring.
-
-    Those whose order is unknown are left out; empty if there are no others.
-    """
-    poles = [layer.poles().flatten(1) for layer in _synapses(net)]
-    slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
-    if not len(slowest):
-        return ""
-    tau = torch.where(slowest < 1, -1 / slowest.log(), math.inf)
-    ring = sum(int((of_layer[0] == of_layer[1]).sum()) for of_layer in poles if len(of_layer) > 1)  # complex pairs
-    spread = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (tau.min(), tau.max())))
-    return f"{len(tau):,} filters with time constants of {spread} steps" + (f", {ring:,} ring" if ring else "")
-
-
 def coefficient_names(net):
     """Return the names of a network's parameters that are coefficients of synapse filters, or that give these."""
     return {

@@ -1,11 +1,13 @@
-"""What shows how a network does: spikes of each layer, norms of its gradients."""
+"""What shows how a network does: spikes of each layer, norms of its gradients, its filters."""
 
+import math
 from contextlib import contextmanager
 
 import torch
 from torch.nn.utils import get_total_norm
 
 from snn.layers.layer import hooked, output_name
+from snn.layers.synapses import Synapse
 
 
 @contextmanager
@@ -28,3 +30,18 @@ def gradient_norms(gradients):
     for name, gradient in gradients.items():
         by_layer.setdefault(name.rpartition(".")[0], []).append(gradient)
     return {layer: get_total_norm(of_layer) for layer, of_layer in by_layer.items()}
+
+
+def filters_in(net):
+    """Return a text on the filters of a network: how many, their time constants in steps, and how many ring.
+
+    Those whose order is unknown are left out; empty if there are no others.
+    """
+    poles = [layer.poles().flatten(1) for layer in net.modules() if isinstance(layer, Synapse)]
+    slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
+    if not len(slowest):
+        return ""
+    tau = torch.where(slowest < 1, -1 / slowest.log(), math.inf)
+    ring = sum(int((of_layer[0] == of_layer[1]).sum()) for of_layer in poles if len(of_layer) > 1)  # complex pairs
+    spread = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (tau.min(), tau.max())))
+    return f"{len(tau):,} filters with time constants of {spread} steps" + (f", {ring:,} ring" if ring else "")

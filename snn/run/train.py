@@ -18,8 +18,8 @@ from snn.config import check, resolve, shared
 from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.layers.start import initialize
-from snn.layers.synapses import filters_in
 from snn.look import inspection
+from snn.look.health import filters_in
 from snn.run import folders
 from snn.run.passes import Result, data_generator
 from snn.run.step import evaluate
