@@ -50,7 +50,7 @@ def test_it_does_what_the_command_line_does(run, folder, capsys):
     run.monkeypatch.chdir(run.folder)
     made = snn.train("snn_mlp_1", SMALL, verbose=True)
     said, err = capsys.readouterr()
-    assert not err and without_seconds(said.splitlines()) == without_seconds(lines[:3])
+    assert not err and without_seconds(said.splitlines()) == without_seconds(lines[:4])
     assert lines[-1] == f"test accuracy: {100 * made.test.score / 24:.2f} % ({made.test.score:.0f}/24), embedded digits"
     assert run.metrics("snn_mlp_1") == metrics and [row["epoch"] for row in made.metrics] == [0, 1]
     assert made.best == made.metrics[saved["epoch"]] and not made.net.training
