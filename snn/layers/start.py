@@ -27,7 +27,7 @@ def initialize(net, hyperparameters):
         nn.init.kaiming_normal_(layer.weight)
         if layer.bias is not None:
             layer.bias.fill_(threshold / 2)
-    if hyperparameters["init"] == "diverse":
+    if hyperparameters["init"] == "diverse" and layers:
         _diversify(layers[0], threshold)
 
 
