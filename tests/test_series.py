@@ -1,6 +1,7 @@
 """Time series: .ts files, scaling, dev, the encoders, the count up to each series' end, and what is refused."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -20,6 +21,7 @@ from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
 from snn.layers.start import initialize
 from snn.look import class_plots
+from snn.run import folders
 from snn.tasks import early
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
@@ -176,6 +178,8 @@ def test_small_training_sets_come_several_times(folder):
     x, targets = train.batch(torch.arange(16), None)
     assert torch.equal(x[:, 8:], x[:, :8]) and torch.equal(x[:, :8], once.batch(torch.arange(8), None)[0])
     assert torch.equal(targets[:, 8:], targets[:, :8])
+    folders.write_result(folder, "toy", splits, torch.device("cpu"), 1, 0, 50.0, 0)
+    assert json.loads((folder / "result.json").read_text())["samples"]["train"] == 8
 
 
 def test_a_bank_gives_every_channel_filters_of_all_time_scales():

@@ -86,7 +86,7 @@ def write_result(folder, experiment, splits, device, ranks, best_epoch, test, ti
         "best_epoch": best_epoch,
         "test": test,
         "test_ties": ties,
-        "samples": {name: len(split) for name, split in splits.items()},
+        "samples": {name: len(split) // split.repeats for name, split in splits.items()},
         "on": f"torch {torch.__version__}, {hardware}{shared}",
         "commit": _commit(),
         "python": platform.python_version(),
