@@ -99,9 +99,10 @@ def figures(rows, dataset, model):
 
 def table(rows, datasets):
     """Return the results as Markdown: accuracies by dataset and model, and how much better trained filters are."""
+    seeds = len({row["seed"] for row in rows})
     lines = [
-        "Accuracy in percent on the test set, default splits, one config for all; mean ± standard deviation of seeds.",
-        "Made by `python benchmarks/archive.py`.", "",
+        "Accuracy in percent on the test set, default splits, one config for all; mean ± standard deviation of",
+        f"{seeds} seeds. Made by `python benchmarks/archive.py`.", "",
         f"| Dataset | {' | '.join(COLORS)} | Seconds to train |", "|---" * (len(COLORS) + 2) + "|",
     ]  # fmt: skip
     for dataset in datasets:
