@@ -1,5 +1,7 @@
 """Classification of time series of unequal lengths: output spikes count up to each series' own end."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 
@@ -10,17 +12,16 @@ from snn.tasks.classification import Classification
 class SeriesClassification(Classification):
     """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`.
 
-    Args:
+    Attributes:
         rate_scale: the loss takes the spike rates, spikes by steps, times this; 0: spike counts.
     """
 
-    reports = True
-
-    def __init__(self, rate_scale=0):
-        self.rate_scale = rate_scale
+    reports, rate_scale = True, 0
 
     def of(self, config):
-        return type(self)(config["hyperparameters"].get("rate_scale", 0))
+        task = copy.copy(self)
+        task.rate_scale = config["hyperparameters"].get("rate_scale", 0)
+        return task
 
     def loss(self, y, targets):
         if not self.rate_scale:
