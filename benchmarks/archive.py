@@ -87,10 +87,10 @@ def padded(series, length):
     return found
 
 
-def wanted_runs(datasets):
+def wanted_runs(datasets, models):
     """Return (dataset, model, seed) of all runs, seed by seed; 1-nearest-neighbour has nothing random."""
-    runs = [(dataset, model, SEEDS[0]) for dataset in datasets for model in OTHERS[:2]]
-    return runs + [(dataset, model, seed) for seed in SEEDS for dataset in datasets for model in (*OURS, OTHERS[2])]
+    runs = [(dataset, model, seed) for seed in SEEDS for dataset in datasets for model in models]
+    return [(dataset, model, seed) for dataset, model, seed in runs if seed == SEEDS[0] or model not in OTHERS[:2]]
 
 
 def figures(rows, dataset, model):
@@ -108,7 +108,7 @@ def table(rows, datasets):
     for dataset in datasets:
         cells = [_mean_and_deviation(figures(rows, dataset, model)) for model in COLORS]
         seconds = [float(row["seconds"]) for row in rows if (row["dataset"], row["model"]) == (dataset, "trained")]
-        lines.append(f"| {dataset} | {' | '.join(cells)} | {statistics.mean(seconds):.0f} |")
+        lines.append(f"| {dataset} | {' | '.join(cells)} | {statistics.median(seconds):.0f} |")
     means = [statistics.mean(statistics.mean(figures(rows, d, model)) for d in datasets) for model in COLORS]
     lines += [f"| mean | {' | '.join(f'{mean:.1f}' for mean in means)} | |", ""]
     trained, *others = ({(row["dataset"], row["seed"]): row for row in rows if row["model"] == model} for model in OURS)
@@ -174,8 +174,9 @@ def main():
     def order(row):
         return row["dataset"], list(COLORS).index(row["model"]), int(row["seed"])
 
-    file, wanted = out / "archive.csv", wanted_runs(datasets)
-    rows = complete(file, ("dataset", "model", "seed"), wanted, partial(train, root=root), order, args.jobs)
+    for models in (OURS, OTHERS):  # apart: ours take three times as long in a process that has run MiniRocket
+        wanted, columns = wanted_runs(datasets, models), ("dataset", "model", "seed")
+        rows = complete(out / "archive.csv", columns, wanted, partial(train, root=root), order, args.jobs)
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     write_text(out / "archive.md", table(rows, datasets))
     for name, draw in (("archive", draw_accuracies), ("early", draw_early)):
