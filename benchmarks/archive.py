@@ -134,7 +134,7 @@ def draw_accuracies(rows, datasets):
             axis.plot([x] * len(values), values, "o", ms=3, mfc="none", color=color, alpha=0.6)
             if values:
                 axis.plot([x - 0.05, x + 0.05], [statistics.mean(values)] * 2, lw=3, color=color)
-        axis.plot([], [], lw=3, color=color, label=f"{model} filters" if model in OURS else model)
+        axis.plot([], [], lw=3, color=color, label=f"{model} filters".replace("none", "no") if model in OURS else model)
     axis.set(xticks=range(len(datasets)), xticklabels=datasets, ylabel="test accuracy (%)")
     axis.tick_params("x", labelsize=8)
     axis.grid(axis="y", alpha=0.3)
