@@ -205,15 +205,15 @@ def test_one_list_in_many_places(folder):
 
 def test_a_network_that_the_config_does_not_fit(folder):
     content = torch.load(ROOT / "weights/time_series.pt", weights_only=True)
-    content["config"]["hyperparameters"]["population"] = 2**31 - 1
+    content["config"]["hyperparameters"]["hidden"] = [2**31 - 1]
     torch.save(content, "large.pt")
     del content["config"]["measured"]
     content["config"]["dataset"]["name"], content["config"]["encoding"] = "digits", "copy"
     torch.save(content, "digits.pt")
-    for file, message in (("large.pt", "population|0.gain|size|memory"), ("digits.pt", "can't be made: 'measured'")):
+    for file, message in (("large.pt", "it has .* of shape"), ("digits.pt", "can't be made: 'measured'")):
         with pytest.raises(UserError, match=f"{file}: .*{message}"):
             snn.load(file)
-    with pytest.raises(UserError, match="layer 0, Population.* is unknown to the public code"):
+    with pytest.raises(UserError, match="layer 0, Copies.* is unknown to the public code"):
         convert(ROOT / "weights/time_series.pt", "out")
 
 

@@ -138,8 +138,8 @@ def load(config, device, shape, read=series_files.read_part):
     given = read(dataset, "TRAIN")
     test = given if given.is_whole else read(dataset, "TEST")
     _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
+    labels, test_labels = (_labels(file, measured, dataset) for file in (given, test))
     given, test = (_with_differences(file, dataset) for file in (given, test))
-    labels, test_labels = (_labels(file, measured) for file in (given, test))
     in_train, in_dev, in_test = series_parts.places(given, config)
     if not len(in_dev):
         one = "one group to learn from" if given.groups is not None else "one series of each class"
@@ -235,9 +235,9 @@ def _with_differences(file, dataset):
     return file._replace(values=values)
 
 
-def _labels(file, measured):
+def _labels(file, measured, dataset):
     """Return each series' label, its place among the measured classes."""
-    channels, classes = len(measured["scaling"]), measured["classes"]
+    channels, classes = len(measured["scaling"]) // (1 + dataset["differences"]), measured["classes"]
     if file.values[0].shape[1] != channels:
         raise UserError(f"{file.path} has {file.values[0].shape[1]} channels, the network takes {channels}")
     unknown = [name for name in file.classes if name not in classes]
