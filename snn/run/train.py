@@ -147,12 +147,13 @@ class Experiment:
         say(f"{name} on {self.device}: {sizes}{sharing}")
         of_train, filters = self.splits["train"], filters_in(self.net)
         times = f", each sample {of_train.repeats} times" if of_train.repeats > 1 else ""
-        say(
-            f"{p['epoch']} epochs of {-(-len(of_train) // p['batch_size']):,} batches{times}; "
-            f"{of_train.length or p['length']:,} time steps" + (f"; {filters}" if filters else "")
-        )
         if done >= p["epoch"]:
             say(f"{name} is finished: all {done} epochs are done; --set hyperparameters.epoch=N trains longer")
+        else:
+            say(
+                f"{p['epoch']} epochs of {-(-len(of_train) // p['batch_size']):,} batches{times}; "
+                f"{of_train.length or p['length']:,} time steps" + (f"; {filters}" if filters else "")
+            )
         trainer.fit(on_epoch)
         folder, best, result = trainer.run_folder, trainer.best, None
         is_saved = self.config["save_checkpoint"]
