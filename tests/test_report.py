@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from scripts import ROOT
 
-from benchmarks import archive
+from benchmarks import archive, people
 from snn import config, report
 from snn.base.errors import UserError
 from snn.run import cli
@@ -244,6 +244,12 @@ def test_the_table_of_the_archive_is_that_of_its_runs():
     rows = list(csv.DictReader((tables / "archive.csv").read_text().splitlines()))
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     assert (tables / "archive.md").read_text() == archive.table(rows, datasets)
+
+
+def test_the_table_of_people_is_that_of_its_runs():
+    tables = RESULTS / "tables"
+    rows = list(csv.DictReader((tables / "people.csv").read_text().splitlines()))
+    assert (tables / "people.md").read_text() == people.table(rows)
 
 
 def test_the_commands_are_those_of_the_results():
