@@ -9,10 +9,8 @@ windows' output spikes. Writes people.csv, a row for each run, to results/tables
 in the CSV are not repeated, so it can be stopped.
 """
 
-import os
 import statistics
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from benchmarks.runs import command_line, complete  # noqa: E402
+from benchmarks.runs import command_line, complete, in_temporary_folder  # noqa: E402
 from snn.base.files import write_text  # noqa: E402
 from snn.data import series, series_files  # noqa: E402
 
@@ -49,9 +47,9 @@ def train(kind, fold, seed, file, labels, groups):
         parts.append((sum(cut, []), given.labels[places], of_recording))
     (x, y, whose), (x_test, y_test, whose_test) = parts
     data = series.from_arrays(x, y[whose], x_test, y_test[whose_test])
-    os.chdir(tempfile.mkdtemp())
     settings = {"experiment_name": "people", "pytorch_seed": seed, "save_checkpoint": False, "dataset": {"refit": True}}
-    run = snn.train("time_series", settings, dataset=data)
+    with in_temporary_folder():
+        run = snn.train("time_series", settings, dataset=data)
     classes = [int(name) for name in run.config["measured"]["classes"]]
     counts = torch.zeros(len(y_test), len(classes)).index_add_(0, torch.from_numpy(whose_test), rates(run, data))
     right = np.array(classes)[counts.argmax(1).numpy()] == y_test

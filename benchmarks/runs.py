@@ -20,23 +20,31 @@ ROOT = Path(__file__).parents[1]
 SHOWN = 40  # letters of a value that is printed; longer ones are curves
 
 
+@contextlib.contextmanager
+def in_temporary_folder():
+    """Make a temporary folder the current one in the block; yield its path. It is deleted after the block."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
 def run(experiment, network, words, task=None):
     """Train and test an experiment with these words of the command line, without checkpoints.
 
     Returns its result.json as a dict, with the `seconds` of all epochs, and the rows of each CSV file in its run
     folder, by name such as "metrics".
     """
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        os.chdir(folder)
+    with in_temporary_folder() as folder, contextlib.redirect_stdout(io.StringIO()):
         try:
             with contextlib.redirect_stderr(io.StringIO()) as complaints:
                 main(experiment, network, task, argv=["--train", "--set", "save_checkpoint=false", *words])
         except SystemExit:
             raise RuntimeError(complaints.getvalue()) from None
-        finally:
-            os.chdir(before)
-        (left,) = Path(folder, "runs", experiment).iterdir()
+        (left,) = (folder / "runs" / experiment).iterdir()
         tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in left.glob("*.csv")}
         result = json.loads((left / "result.json").read_text())
         return result | {"seconds": sum(float(row["seconds"]) for row in tables["metrics"])}, tables

@@ -65,7 +65,7 @@ class Run(NamedTuple):
     metric: str  # that decides which epoch is best: the one in metrics.csv that is not the loss, if any
     result: dict  # as in result.json; empty if the run has not ended
     best: dict  # the metrics of its best epoch, or of the best one so far
-    settings: dict  # texts by key: all but name, seed and places
+    settings: dict  # each value as JSON, by key: all but name, seed and places
 
     @property
     def name(self):
@@ -93,8 +93,8 @@ def read_run(folder):
             for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric):
                 checked(what, file_name, name)  # a picture is named so
             result = _result(folder / "result.json")
-            texts = {key: json.dumps(value) for key, value in config.values(settings).items()}
-            run = Run(folder, settings, metrics, metric, result, _best(metrics, metric, result), texts)
+            as_json = {key: json.dumps(value) for key, value in config.values(settings).items()}
+            run = Run(folder, settings, metrics, metric, result, _best(metrics, metric, result), as_json)
             _row([run])  # raises where something is missing
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None

@@ -89,7 +89,7 @@ def _names_and_constants(net):
             for name, value in (("v0", layer.gain), ("decay_m", layer.decay_m), ("decay_s", layer.decay_s)):
                 constants[f"output_filter.filter_{name}"] = value, key, ()
         elif is_stateful(layer) or layer.state_dict():
-            raise UserError(f"layer {place}, {layer}, is unknown to the public code: its checkpoints can't hold it")
+            raise _unknown(place, layer)
     return names, constants
 
 
@@ -97,9 +97,13 @@ def _names_and_constants(net):
 def _output_shapes(net):
     """Return the shape `[*features]` of each layer's output."""
     if not isinstance(net[0], Synapse):
-        raise UserError(f"layer 0, {net[0]}, is unknown to the public code: its checkpoints can't hold it")
+        raise _unknown(0, net[0])
     x, shapes = torch.zeros(1, 1, *net[0].shape, device=next(net.parameters()).device), []
     for layer in net.eval():
         x = layer(x)[0] if is_stateful(layer) else layer(x.flatten(0, 1)).unflatten(0, (1, 1))
         shapes.append(x.shape[2:])
     return shapes
+
+
+def _unknown(place, layer):
+    return UserError(f"layer {place}, {layer}, is unknown to the public code: its checkpoints can't hold it")

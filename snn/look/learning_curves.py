@@ -44,9 +44,9 @@ def learning_curves(name, runs, key, published, labels):
     axis.set_title(name, parse_math=False)
     axis.grid(alpha=0.3)
     _scale(axis, runs, key, search)
-    handles, texts = axis.get_legend_handles_labels()
-    if texts:
-        unique = dict(zip(texts, handles))  # runs share them
+    handles, names = axis.get_legend_handles_labels()
+    if names:
+        unique = dict(zip(names, handles))  # several runs have the same
         axis.legend(unique.values(), unique, fontsize=8)
     if search:
         lines = [Line2D([], [], color=color, label=literal(label)) for label, color in colors.items()]
