@@ -65,3 +65,11 @@ def write_gesture(root, subjects=(1, 2, 3), test=(41, 42), aedat=None, labels=LA
         (root / f"{name}_labels.csv").write_text(labels)
     for part, numbers in (("train", subjects), ("test", test)):
         (root / f"trials_to_{part}.txt").write_text("".join(f"user{n:02d}_led.aedat\n" for n in numbers))
+
+
+def cached_nmnist(folder):
+    """Load a few recordings in a folder, which is the current one; return the path of the training cache."""
+    write_nmnist(folder, some_nmnist())
+    load("snn_conv_1_nmnist", ".")
+    (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+    return path

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from recordings import load, nmnist_bytes, some_nmnist, write_gesture, write_nmnist
+from recordings import cached_nmnist, load, nmnist_bytes, some_nmnist, write_gesture, write_nmnist
 from test_config import resolve
 from test_resume import files_at_most
 
@@ -171,9 +171,7 @@ class TestSimulated:
 class TestCache:
     @pytest.mark.parametrize("column", ["label", "offsets", "name", "place", "time"])
     def test_changed_bytes_are_noticed(self, folder, column):
-        write_nmnist(folder, some_nmnist())
-        load("snn_conv_1_nmnist", ".")
-        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        path = cached_nmnist(folder)
         with h5py.File(path) as file:
             chunk = file[column].id.get_chunk_info(0)
         content = bytearray(path.read_bytes())
@@ -183,9 +181,7 @@ class TestCache:
             load("snn_conv_1_nmnist", ".")
 
     def test_a_header_that_promises_more_than_the_file_can_hold(self, folder):
-        write_nmnist(folder, some_nmnist())
-        load("snn_conv_1_nmnist", ".")
-        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        path = cached_nmnist(folder)
         with h5py.File(path, "r+") as file:
             file["place"].resize((1 << 36,))
         with pytest.raises(UserError, match="damaged: it has 1.* bytes, and at most .* are read.: delete it"):

@@ -13,6 +13,7 @@ import torch
 from recordings import (
     HEADER,
     SPECIAL,
+    cached_nmnist,
     frames,
     load,
     nmnist_bytes,
@@ -295,18 +296,14 @@ class TestCache:
 
     @pytest.mark.parametrize("keep", [0, 300, 0.5, 0.98])
     def test_cut_short(self, folder, keep):
-        write_nmnist(folder, some_nmnist())
-        load("snn_conv_1_nmnist", ".")
-        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        path = cached_nmnist(folder)
         whole = path.read_bytes()
         path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
         with pytest.raises(UserError, match=rf"cache {path.relative_to(folder)} \(cut short.*delete it"):
             load("snn_conv_1_nmnist", ".")
 
     def test_of_another_version(self, folder):
-        write_nmnist(folder, some_nmnist())
-        load("snn_conv_1_nmnist", ".")
-        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        path = cached_nmnist(folder)
         with h5py.File(path, "r+") as file:
             file.attrs["version"] = 99
         with pytest.raises(UserError, match="of version 99, not 2.: delete it"):
@@ -333,9 +330,7 @@ class TestCache:
         "column, value", [("label", -1), ("label", 10), ("offsets", 10**9), ("place", 2 * 34 * 34), ("time", -1)]
     )
     def test_a_cache_whose_numbers_do_not_fit(self, folder, column, value):
-        write_nmnist(folder, some_nmnist())
-        load("snn_conv_1_nmnist", ".")
-        (path,) = folder.glob("data/cache/nmnist_train_*.h5")
+        path = cached_nmnist(folder)
         with h5py.File(path, "r+") as file:
             file[column][1] = value
         with pytest.raises(UserError, match="cut short or damaged: its (offsets do not fit|column .* values outside)"):
