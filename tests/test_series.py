@@ -389,7 +389,7 @@ class TestScript:
 
     def test_inspect(self, run, monkeypatch, drawn):
         confusion, classes = class_plots.confusion, []
-        monkeypatch.setattr(class_plots, "confusion", lambda *of: classes.extend(of[2]) or confusion(*of))
+        monkeypatch.setattr(class_plots, "confusion", lambda *of: classes.extend(of[1]) or confusion(*of))
         settings = {"hyperparameters.epoch": 1, "dataset.train_size": 30, "dataset.test_size": 40, "precision": "bf16"}
         run("time_series", "--train", settings=settings)
         assert "no picture" not in run.err

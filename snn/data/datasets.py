@@ -44,10 +44,11 @@ def measured(config, dataset=None):
     return config if "measured" in config or not measure else config | {"measured": measure(config)}
 
 
-def class_names(config):
-    """Return the names of a dataset's classes, in the order of their labels; none where classes are numbers."""
-    names = getattr(module_of(config["dataset"]["name"]), "class_names", None)
-    return names(config) if names else []
+def class_names(config, count):
+    """Return the names of a dataset's `count` classes, in the order of their labels; else their numbers."""
+    named = getattr(module_of(config["dataset"]["name"]), "class_names", None)
+    names = [str(name) for name in named(config)] if named else []
+    return [*names, *map(str, range(len(names), count))]
 
 
 def load(config, device, shape, dataset=None):

@@ -1,7 +1,6 @@
 """Pictures of classification: samples and what a network answers."""
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from snn.look.filter_plots import LINES, draw_responses, synapses
@@ -14,9 +13,9 @@ MISTAKES_IN_A_ROW = 5
 LONGEST_NAME = 30  # letters of a class's name
 
 
-def class_labels(names, count):
-    """Return what pictures call `count` classes: their names, cut where long, or else their numbers."""
-    return [*(literal(name)[:LONGEST_NAME] for name in names), *map(str, range(len(names), count))]
+def class_labels(names):
+    """Return what pictures call classes: their names, cut where long."""
+    return [literal(name)[:LONGEST_NAME] for name in names]
 
 
 def overview(before, after, x, y, label, answer, spikes, classes):
@@ -107,10 +106,8 @@ def event_windows(x):
     return figure
 
 
-def confusion(labels, answers, classes):
+def confusion(counts, classes):
     """Draw how often samples of a class (rows) get an answer (columns); `classes` is what to call them, a list."""
-    counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
-    counts.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     figure, (axis,) = panels(1, 1, 5)
     shown = axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")

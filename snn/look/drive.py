@@ -1,10 +1,22 @@
 """What drives a network's output neurons: their potential without resets, which decides between equal spike counts."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from torch import nn
 
+from snn.kernels.products import matrix_products
 from snn.layers.layer import hooked, is_stateful, output_name
+
+
+def run(net, config, x, state=None):
+    """Return a network's output `[T, B, *]`, its state at the end, and what drives its output neurons, as `of_output`.
+
+    That is None too unless it decides ties: by the config, and in eval mode.
+    """
+    decides = config["ties"] == "potential" and not net.training
+    with matrix_products(config["precision"], x.device), recorded(net) if decides else nullcontext() as currents:
+        y, end = net(x, state)
+    return y, end, of_output(net, currents, y) if decides else None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from snn.base import ranks
 from snn.base.output import is_quiet, say
 from snn.layers.state import Preserved
+from snn.tasks.answers import Answers
 
 SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
 
@@ -22,6 +23,7 @@ class Result(NamedTuple):
     total: int
     spikes: dict  # of each neuron `[*features]`, by layer; empty after a training pass
     ties: int = 0  # answers that several classes share; none after a training pass
+    answers: Answers | None = None  # of a test, if the task classifies; on rank 0
 
 
 class Batch(NamedTuple):

@@ -1,14 +1,13 @@
 """One batch: forward, a step of training, an evaluation. Nothing here waits for the device."""
 
-from contextlib import nullcontext
-
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from snn.kernels.products import matrix_products
+from snn.base import ranks
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
 from snn.run.passes import Pass, data_generator, preserved_state
+from snn.tasks.answers import Answers
 
 
 def train_step(net, optimizer, watch, task, config, x, targets, state=None, share=1):
@@ -31,24 +30,28 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
     return sums, end if config["states"] == "preserved" else None  # a state would keep what the backward needed
 
 
-def evaluate_step(net, task, config, x, targets, state=None):
-    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
+def evaluate_step(net, task, config, x, targets, state=None, note=None):
+    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer.
+
+    `note` is called with what the task answers, if it classifies.
+    """
     spikes = {}
     with health.spikes_counted(net, spikes):
-        _, sums, end = forward(net, task, config, x, targets, state)
+        _, sums, end = forward(net, task, config, x, targets, state, note)
     return sums, end, spikes
 
 
-def forward(net, task, config, x, targets, state=None):
+def forward(net, task, config, x, targets, state=None, note=None):
     """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with."""
     samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
-    with matrix_products(config["precision"], x.device), drive.recorded(net) if decides else nullcontext() as drives:
-        y, end = net(x, state)
+    y, end, of_output = drive.run(net, config, x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
-    settled = task.settled(y, drive.of_output(net, drives, y), targets) if decides else y
+    settled = task.settled(y, of_output, targets) if decides else y
     sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
     sums[2] = 0 if net.training else task.ties(y, targets)
+    if note and task.classifies:
+        note(task.answers(y, settled, targets))
     return loss, sums, end
 
 
@@ -56,11 +59,18 @@ def forward(net, task, config, x, targets, state=None):
 def evaluate(net, split, config, task):
     """Return the Result of a whole split; the same network, config and number of ranks always give the same."""
     generator = data_generator(next(net.parameters()).device, config)
-    whole = Pass(split, task, config, generator, "test", preserved=preserved_state(config))
+    whole, found = Pass(split, task, config, generator, "test", preserved=preserved_state(config)), []
     net.eval()
     for batch in whole:
-        whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state))
-    return whole.result()
+        whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state, found.append))
+    return whole.result()._replace(answers=_of_all_ranks(found))
+
+
+def _of_all_ranks(found):
+    """Return the Answers of all ranks' shares of the batches as one, in the samples' order; None on other ranks."""
+    by_rank = ranks.gathered([Answers(*(values.cpu() for values in of_share)) for of_share in found])
+    of_shares = [share for batch in zip(*by_rank or ()) for share in batch]
+    return Answers(*map(torch.cat, zip(*of_shares))) if of_shares else None
 
 
 @torch.no_grad()

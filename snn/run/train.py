@@ -24,6 +24,7 @@ from snn.run import folders
 from snn.run.passes import Result, data_generator
 from snn.run.step import evaluate
 from snn.run.trainer import Trainer
+from snn.tasks import answers
 from snn.tasks.classification import Classification
 
 
@@ -171,10 +172,17 @@ class Experiment:
 
         With the command that asked for them as `inspect`, the pictures of --inspect and their page are made too.
         """
-        test = partial(evaluate, self.net, self.splits["test"], self.config)
-        if ranks.rank() or not (inspect or self.task.reports):
-            return test(self.task), run_folder
+        test, task = partial(evaluate, self.net, self.splits["test"], self.config), self.task
+        if ranks.rank() or not (inspect or task.reports or task.classifies):
+            return test(task), run_folder
         run_folder = run_folder or folders.new_run_folder(self.config["experiment_name"])
+        result = self._reported(test, inspect, run_folder) if inspect or task.reports else test(task)
+        if result.answers:
+            answers.write(result.answers, datasets.class_names(self.config, result.answers.scores.shape[1]), run_folder)
+        return result, run_folder
+
+    def _reported(self, test, inspect, run_folder):
+        """Test with the task's report, and with pictures as in `test`; return the Result."""
         untrained = self.network(self.config).to(self.device)
         generator = partial(data_generator, self.device, self.config)
         seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
@@ -182,10 +190,10 @@ class Experiment:
             origin = {"checkpoint": f"{self.source}, epoch {self.epoch}", "command": inspect}
             result = inspection.inspect(seen, self.task, run_folder, origin)
             say(f"look at {run_folder / 'index.html'}")
-            return result, run_folder
+            return result
         result = test(self.task)
         inspection.report(seen, self.task, run_folder)
-        return result, run_folder
+        return result
 
 
 def find_device(name):

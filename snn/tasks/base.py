@@ -13,11 +13,13 @@ class Task:
             the loss, `score` and `value` define it.
         highest_is_best: whether higher is better.
         reports: whether --train and --test call `report` too, not only --inspect.
+        classifies: whether there is an answer to each sample, as `answers` says; a test writes it to a run's folder.
     """
 
     metric = "loss"
     highest_is_best = False
     reports = False
+    classifies = False
 
     def of(self, config):
         """Return the task as a config's keys define it; here they define none of it."""
@@ -38,6 +40,10 @@ class Task:
     def settled(self, y, drive, targets):
         """Return an output whose ties are decided by `drive` (`snn.look.drive`), of its shape or None, for `score`."""
         return y
+
+    def answers(self, y, settled, targets):
+        """Return the `snn.tasks.answers.Answers` to a batch, by its output and that of `settled`."""
+        raise NotImplementedError
 
     def value(self, result):
         """Return the metric of a whole pass, from its `snn.run.passes.Result`."""

@@ -1,6 +1,5 @@
 """Classification by spike counts: softmax cross-entropy of the counts; the class with the most spikes is the answer."""
 
-import copy
 import math
 from functools import partial
 
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from snn.base.errors import UserError
 from snn.data import datasets
 from snn.look.drive import less_than_a_spike
+from snn.tasks.answers import Answers, confusion, tied
 from snn.tasks.base import Task
 
 MISTAKES = 10  # shown at most
@@ -22,6 +22,7 @@ class Classification(Task):
 
     metric = "acc"
     highest_is_best = True
+    classifies = True
 
     def counted(self, y, targets):
         """Return the output spikes that count, `[T, B, classes]`, and the labels `[B]`."""
@@ -42,13 +43,12 @@ class Classification(Task):
 
     def score(self, y, targets):
         """Return how many answers are correct."""
-        y, labels = self.counted(y, targets)
-        return (y.sum(0).argmax(1) == labels).sum()
+        _, answers, labels = self.answers(y, y, targets)
+        return (answers == labels).sum()
 
     def ties(self, y, targets):
         """Return how many answers are among several classes with the most spikes."""
-        counts = self.counted(y, targets)[0].sum(0)
-        return ((counts > counts.amax(1, keepdim=True) - 0.001).sum(1) > 1).sum()  # averages of counts are rounded
+        return tied(self.counted(y, targets)[0].sum(0)).sum()
 
     def settled(self, y, drive, targets):
         """Return the output with less than a spike more in its first step for classes that were driven more."""
@@ -56,6 +56,10 @@ class Classification(Task):
             raise UserError("ties: potential needs a network whose last layer over time is one of neurons; use first")
         drive, _ = self.counted(drive, targets)
         return torch.cat([y[:1] + less_than_a_spike(drive.sum(0)), y[1:]])
+
+    def answers(self, y, settled, targets):
+        scores, labels = self.counted(y, targets)
+        return Answers(scores.sum(0), self.counted(settled, targets)[0].sum(0).argmax(1), labels)
 
     def value(self, result):
         """Return the accuracy in percent."""
@@ -78,10 +82,11 @@ class Classification(Task):
     def inspect(self, view):
         from snn.look import class_plots  # imports matplotlib, which takes a second
 
-        result, labels, answers, margins = self._answers(view)
+        result = view.test(self)
+        scores, answers, labels = result.answers
         x, encoded = self.shown(view.x, view.targets), self.encoded(view)
         y, of_samples = self.counted(view.y, view.targets)
-        classes = class_plots.class_labels(datasets.class_names(view.config), y.shape[2])
+        classes = class_plots.class_labels(datasets.class_names(view.config, y.shape[2]))
         answered = answers[view.places]
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
         path = x[:, 0], y[:, 0], int(of_samples[0]), int(answered[0]), spikes, classes
@@ -92,7 +97,10 @@ class Classification(Task):
                 "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
                 "if right, orange if wrong).",
             ),
-            "confusion": (lambda: class_plots.confusion(labels, answers, classes), "Test samples by class and answer."),
+            "confusion": (
+                lambda: class_plots.confusion(confusion(result.answers), classes),
+                "Test samples by class and answer.",
+            ),
         }
         if class_plots.synapses(view.net, view.net):
             overview = partial(class_plots.overview, view.untrained, view.net, *path)
@@ -102,7 +110,8 @@ class Classification(Task):
                 lambda: class_plots.event_windows(x[:, 0]),
                 "Events of the first sample, in consecutive time windows: brighter, darker.",
             )
-        wrong = [n for n in margins.argsort().tolist() if answers[n] != labels[n]][:MISTAKES]
+        gaps = scores.gather(1, torch.stack([labels, answers], 1)).diff(dim=1)[:, 0]
+        wrong = [n for n in gaps.argsort(descending=True, stable=True).tolist() if answers[n] != labels[n]][:MISTAKES]
         if wrong:
             found = [(labels[n], answers[n]) for n in wrong]
             pictures["mistakes"] = (
@@ -110,20 +119,3 @@ class Classification(Task):
                 "The worst mistakes: those where the right class has the fewest spikes relative to the answer.",
             )
         return result, pictures
-
-    def _answers(self, view):
-        """Test; return the Result and each sample's label, answer, and the label's output spikes less the answer's."""
-        found = []
-
-        def score(y, targets):
-            counted, labels = self.counted(y, targets)
-            counts = counted.sum(0)
-            most, answers = counts.max(1)
-            margins = counts.gather(1, labels[:, None])[:, 0] - most
-            found.append((labels.cpu(), answers.cpu(), margins.cpu()))
-            return self.score(y, targets)
-
-        noting = copy.copy(self)
-        noting.score = score
-        result = view.test(noting)
-        return result, *(torch.cat(values) for values in zip(*found))

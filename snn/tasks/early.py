@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from snn.base.files import write_csv
 from snn.base.output import say
-from snn.kernels.products import matrix_products
 from snn.look import drive
 from snn.look.plots import BLUE, WIDTH
 
@@ -25,15 +24,13 @@ def right_by_share(net, split, config, task):
     found, everything = [], torch.arange(len(split), device=split.device)
     generator = torch.Generator(split.device)  # series have nothing random in them
     for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
-        with matrix_products(config["precision"], x.device), drive.recorded(net) as drives:
-            y = net.eval()(x)[0]
+        y, _, of_output = drive.run(net.eval(), config, x)
         y, labels = task.counted(y, targets)
         parts = torch.arange(1, PARTS + 1, device=y.device)[:, None]
         last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
         last = last[..., None].expand(-1, -1, y.shape[2])
         so_far = y.cumsum(0).gather(0, last)
         if config["ties"] == "potential":
-            of_output = drive.of_output(net, drives, y)
             so_far = so_far + drive.less_than_a_spike(of_output.cumsum(0).gather(0, last))
         found.append(so_far.argmax(2) == labels)
     return torch.cat(found, 1).cpu()
