@@ -10,10 +10,12 @@ from snn.layers.neurons import SpikingNeuron
 from snn.layers.sequential import Sequential
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.recorder import record
+from snn.run.predict import Predictor
 from snn.run.signals import Stopped
 from snn.run.train import train
 
 __all__ = [
-    "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Sequential",
-    "SpikingNeuron", "Stopped", "Synapse", "UserError", "load", "record", "stabilize", "surrogates", "train",
+    "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Predictor",
+    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "load", "record", "stabilize", "surrogates",
+    "train",
 ]  # fmt: skip

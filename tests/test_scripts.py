@@ -189,7 +189,7 @@ def test_test_takes_the_network_from_the_checkpoint(run, trained):
 
 
 MISTAKES = {
-    "no action": ([], {}, "nothing to do: add --train, --test, --inspect, --show or --demo"),
+    "no action": ([], {}, "nothing to do: add --train, --test, --inspect, --predict, --show or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
     "resume without train": (["--test", "--resume"], {}, "add --train"),
     "resume alone": (["--resume"], {}, "--resume continues a run: add --train"),

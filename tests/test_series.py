@@ -292,7 +292,7 @@ def test_early_answers(folder, capsys):
             return x[:, indices], torch.tensor([[1, 0], [20, 10]])[:, indices]
 
     class Same(torch.nn.Module):
-        def forward(self, x):
+        def forward(self, x, state=None):
             return x, None
 
     settings = {"hyperparameters": {"batch_size": 1}, "precision": "float32", "ties": "first"}
@@ -410,7 +410,7 @@ BAD_SERIES = {
     "channels": (TRAIN + "1,2:up\n", "Toy_TRAIN.ts, line 17: 1 channels, where the first series has 2"),
     "unequal channels": (TRAIN + "1,2:1,2,3:up\n", "line 17: its channels have 2, 3 values"),
     "label": (TRAIN + "1,2:3,4:left\n", "line 17: label 'left' is not among the classes of the header: up down"),
-    "no label": (TRAIN + "1,2:3,4\n", "line 17: 1 channels"),
+    "no label": (TRAIN + "1,2:3,4\n", "line 17: its label is missing"),
     "no number": (TRAIN + "1,2:3,x4:up\n", "line 17: channel 2: 'x4' is not a finite number"),
     "infinite": (TRAIN + "1,-inf:3,4:up\n", "line 17: channel 1: '-inf' is not a finite number"),
     "too large": (TRAIN + "1,1e399:3,4:up\n", "line 17: channel 1: '1e399' is not a finite number"),

@@ -11,6 +11,8 @@ import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from snn.base.errors import UserError, not_written
 from snn.base.keys import typed_path
 
@@ -57,6 +59,12 @@ def read_bytes(path, at_most=LARGEST):
     with reading(f"{path} can't be read: {{reason}}", path):
         check_size(os.path.getsize(path), at_most)
         return Path(path).read_bytes()
+
+
+def read_array(path):
+    """Return the array in a .npy file; raise UserError if it is none, or holds Python's objects."""
+    with reading(f"{path} is not a .npy file of numbers ({{reason}})"):
+        return np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
 
 
 def user_path(path):

@@ -121,10 +121,10 @@ class _Writer:
 
     def add(self, recording):
         """Append a recording; raise UserError if it has no events or events outside the sensor."""
-        event_time, place = _in_order(recording, self.shape)
-        for key, column in zip(COLUMNS, (event_time, place, _first_of_milliseconds(event_time, place))):
+        columns = columns_of(recording, self.shape)
+        for key, column in columns.items():
             self.pending[key].append(column)
-        self.offsets.append(self.offsets[-1] + len(place))
+        self.offsets.append(self.offsets[-1] + len(columns["place"]))
         self.labels.append(recording.label)
         for key in STRINGS:
             self.strings[key].append(os.fsencode(getattr(recording, key)))
@@ -150,6 +150,12 @@ class _Writer:
         self.file.attrs.update(version=VERSION, skipped=self.skipped)
         self.file.flush()
         self.target.write(self.file.id.get_file_image())
+
+
+def columns_of(recording, shape):
+    """Return the columns of a recording's events; raise UserError if it has none, or some outside the sensor."""
+    event_time, place = _in_order(recording, shape)
+    return dict(zip(COLUMNS, (event_time, place, _first_of_milliseconds(event_time, place))))
 
 
 def _in_order(recording, shape):

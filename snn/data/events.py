@@ -148,7 +148,7 @@ def _splits_of(part, file, dataset, config, device):
     settings, length, encoding = config["dataset"], config["hyperparameters"]["length"], config["encoding"]
     columns = ("time", "place", "first") if encoding == "max" else ("time", "place")
     cached = event_cache.read(file, columns, dataset.shape, dataset.classes)
-    time, place, offsets = cached.columns["time"], cached.columns["place"].view(np.int16), cached.offsets
+    time, offsets = cached.columns["time"], cached.offsets
     widths = dataset.bin_widths(time[offsets[1:] - 1], length, encoding)
     wanted = [n for n, label in enumerate(cached.labels) if label < settings.get("classes", dataset.classes)]
     wanted.sort(key=lambda n: cached.names[n])
@@ -167,17 +167,7 @@ def _splits_of(part, file, dataset, config, device):
             f"dataset.root: {settings['root']} holds {len(recordings)} good {part} recordings; 2 are needed"
         )
     _print_count(part, len(recordings), dataset, settings)
-    step = time // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
-    used = step < length  # events after the last bin are dropped
-    if encoding == "max":
-        used &= cached.columns["first"]
-    make = partial(
-        EventSplit, torch.from_numpy(step[used]).to(device), torch.from_numpy(place[used]).to(device),
-        np.concatenate([[0], used.cumsum()])[offsets], cached.labels,
-        bin_events=partial(
-            bin_max if encoding == "max" else bin_or, length=length, shape=dataset.shape
-        ),
-    )  # fmt: skip
+    make = binned(cached.columns, offsets, cached.labels, widths, config, dataset, device)
     if part == "test":
         return {"test": make(indices=_some(recordings, settings["test_size"]))}
     train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.dev_share)
@@ -185,6 +175,29 @@ def _splits_of(part, file, dataset, config, device):
         "train": make(indices=_some(train, settings["train_size"]), shift=settings["shift"]),
         "dev": make(indices=dev),
     }
+
+
+def binned(columns, offsets, labels, widths, config, dataset, device):
+    """Return what makes an EventSplit of some of these recordings, from their `indices`.
+
+    Args:
+        columns: "time", "place" and, for the encoding "max", "first", as in the cache.
+        offsets, labels: as there.
+        widths: microseconds of a bin, of each recording.
+    """
+    length, encoding = config["hyperparameters"]["length"], config["encoding"]
+    step = columns["time"] // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
+    used = step < length  # events after the last bin are dropped
+    if encoding == "max":
+        used &= columns["first"]
+    place = columns["place"].view(np.int16)
+    return partial(
+        EventSplit, torch.from_numpy(step[used]).to(device), torch.from_numpy(place[used]).to(device),
+        np.concatenate([[0], used.cumsum()])[offsets], labels,
+        bin_events=partial(
+            bin_max if encoding == "max" else bin_or, length=length, shape=dataset.shape
+        ),
+    )  # fmt: skip
 
 
 def _print_count(part, count, dataset, settings):

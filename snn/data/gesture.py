@@ -141,10 +141,16 @@ def _clips(name, data, tables):
             continue
         first, last = np.searchsorted(time, (start, end))
         word = words[first:last]
-        yield Recording(
-            f"{name} {row:02d}", label - 1, time[first:last], word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1,
-            *match.groups(),
-        )  # fmt: skip
+        yield _recording(f"{name} {row:02d}", label - 1, time[first:last], word, *match.groups())
+
+
+def _recording(name, label, time, word, *whose):
+    return Recording(name, label, time, word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1, *whose)
+
+
+def decode(data, name, label):
+    """Return all events in the bytes of an .aedat file as one Recording; raise UserError if it is broken."""
+    return _recording(name, label, *aedat.decode(data, name))
 
 
 def _label_file(name):

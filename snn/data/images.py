@@ -28,10 +28,10 @@ KEYS = {
 
 
 class ImageSplit(Split):
-    """Labelled images, uint8 `[N, 28, 28]`, that come in batches of encoded sequences.
+    """Labelled images that come in batches of encoded sequences.
 
     Args:
-        images, labels: `[N, 28, 28]` uint8 and `[N]` int64, on the device for the batches.
+        images, labels: `[N, 28, 28]`, uint8 or from 0 to 1, and `[N]` int64, on the device for the batches.
         encode: from images `[B, *shape]` (0 to 1) and a generator to `[T, B, *shape]`.
         shape: one image's shape as the network takes it.
         augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None for no augmentation.
@@ -52,7 +52,7 @@ class ImageSplit(Split):
             images = self.images[block].float()
             if self.augment:
                 images = self.augment(images, generator)
-            images = images.div_(255).view(-1, *self.shape)
+            images = images.div_(255 if self.images.dtype == torch.uint8 else 1).view(-1, *self.shape)
             for batch, labels in zip(images.split(sizes), self.labels[block].split(sizes)):
                 yield self.encode(batch, generator), labels
 
@@ -76,6 +76,18 @@ def load(config, device, shape):
         sizes, note = mnist.TRAIN_DEV, ""
     train, dev = same_order(len(images)).split(sizes)
     parts = {"train": (images[train], labels[train]), "dev": (images[dev], labels[dev]), "test": test}
+    augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
+    splits = {}
+    for name, (images, labels) in parts.items():
+        size = dataset[f"{name}_size"] or len(images)
+        images, labels = images[:size].to(device), labels[:size].to(device)
+        augmented = None if name == "test" else augment
+        splits[name] = ImageSplit(images, labels, encoding(config), shape or (1, 28, 28), augmented)
+    return splits, note
+
+
+def encoding(config):
+    """Return the function that encodes images, as ImageSplit takes it."""
     length, max_rate = config["hyperparameters"]["length"], config["mnist_config"]["max_rate"]
 
     def encode(images, generator):
@@ -83,13 +95,7 @@ def load(config, device, shape):
             return poisson(images, length, max_rate, generator)
         return copy(images, length)
 
-    augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
-    splits = {}
-    for name, (images, labels) in parts.items():
-        size = dataset[f"{name}_size"] or len(images)
-        images, labels = images[:size].to(device), labels[:size].to(device)
-        splits[name] = ImageSplit(images, labels, encode, shape or (1, 28, 28), None if name == "test" else augment)
-    return splits, note
+    return encode
 
 
 def copy(images, length):

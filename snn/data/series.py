@@ -110,7 +110,7 @@ def measure(config, read=series_files.read_part):
     `read` gives the Series of a part, "TRAIN" or "TEST".
     """
     dataset = config["dataset"]
-    given = _with_differences(read(dataset, "TRAIN"), dataset)
+    given = with_differences(read(dataset, "TRAIN"), dataset)
     in_train, in_dev, _ = series_parts.places(given, config)
     learned = np.union1d(in_train, in_dev)
     first, *others = set(given.labels[learned])
@@ -139,7 +139,7 @@ def load(config, device, shape, read=series_files.read_part):
     test = given if given.is_whole else read(dataset, "TEST")
     _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
     labels, test_labels = (_labels(file, measured, dataset) for file in (given, test))
-    given, test = (_with_differences(file, dataset) for file in (given, test))
+    given, test = (with_differences(file, dataset) for file in (given, test))
     in_train, in_dev, in_test = series_parts.places(given, config)
     if not len(in_dev):
         one = "one group to learn from" if given.groups is not None else "one series of each class"
@@ -151,25 +151,30 @@ def load(config, device, shape, read=series_files.read_part):
         "dev": (given, in_dev, labels),
         "test": (test, in_test if given.is_whole else np.arange(len(test_labels)), test_labels),
     }
-    scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
-    mean, std = scaling.numpy()
-    p, n_pool = config["hyperparameters"], pool(config["hyperparameters"], measured)
-    longest, n_hold = -(-max(map(len, given.values + test.values)) // n_pool), hold(p, measured)
+    p, longest = config["hyperparameters"], max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
         places = places[: dataset[f"{name}_size"] or None]
-        padded = np.zeros((len(places), longest, len(mean)), np.float32)
-        lengths = torch.tensor([-(-len(file.values[place]) // n_pool) for place in places])
-        for row, place, length in zip(padded, places, lengths):
-            row[:length] = _pooled(_scaled(file, place, mean, std), n_pool)
-        tensors = torch.from_numpy(padded), torch.from_numpy(labels[places]), lengths
-        with np.errstate(over="ignore"):  # two values that overflow are told apart no more
-            in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
-        in_files = torch.from_numpy(in_files).view(torch.int32)
         repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
-        tensors = (tensor.to(device) for tensor in tensors)
-        splits[name] = SeriesSplit(*tensors, n_hold, repeats, *scaling.to(device), in_files)
+        splits[name] = split_of(file, places, labels, p, measured, device, longest, repeats)
     return splits, dataset["name"]
+
+
+def split_of(file, places, labels, hyperparameters, measured, device, longest, repeats=1):
+    """Return the series at these places of a file as a split, padded to as many steps as the longest one has."""
+    scaling = torch.tensor(measured["scaling"], dtype=torch.float64).T
+    mean, std = scaling.numpy()
+    n_pool, n_hold = pool(hyperparameters, measured), hold(hyperparameters, measured)
+    padded = np.zeros((len(places), -(-longest // n_pool), len(mean)), np.float32)
+    lengths = torch.tensor([-(-len(file.values[place]) // n_pool) for place in places])
+    for row, place, length in zip(padded, places, lengths):
+        row[:length] = pooled(scaled(file, place, mean, std), n_pool)
+    tensors = torch.from_numpy(padded), torch.from_numpy(labels[places]), lengths
+    with np.errstate(over="ignore"):  # two values that overflow are told apart no more
+        in_files = np.concatenate([file.values[place] for place in places]).astype(np.float32)
+    in_files = torch.from_numpy(in_files).view(torch.int32)
+    tensors = (tensor.to(device) for tensor in tensors)
+    return SeriesSplit(*tensors, n_hold, repeats, *scaling.to(device), in_files)
 
 
 class Arrays:
@@ -226,7 +231,7 @@ def steps(config):
     return -(-measured["longest"] // pool(p, measured)) * hold(p, measured)
 
 
-def _with_differences(file, dataset):
+def with_differences(file, dataset):
     """Return a file whose series have their differences from step to step as more channels, if that is asked for."""
     if not dataset["differences"]:
         return file
@@ -237,6 +242,12 @@ def _with_differences(file, dataset):
 
 def _labels(file, measured, dataset):
     """Return each series' label, its place among the measured classes."""
+    check_fits(file, measured, dataset)
+    return np.array([measured["classes"].index(name) for name in file.classes])[file.labels]
+
+
+def check_fits(file, measured, dataset):
+    """Raise UserError if a file has other channels or classes than were measured."""
     channels, classes = len(measured["scaling"]) // (1 + dataset["differences"]), measured["classes"]
     if file.values[0].shape[1] != channels:
         raise UserError(f"{file.path} has {file.values[0].shape[1]} channels, the network takes {channels}")
@@ -246,7 +257,6 @@ def _labels(file, measured, dataset):
             f"{file.path} has classes that the network does not know: {', '.join(unknown)}; it knows "
             f"{', '.join(classes)}"
         )
-    return np.array([classes.index(name) for name in file.classes])[file.labels]
 
 
 def _note_what_is_not_read(files, name):
@@ -278,7 +288,7 @@ def _scaling(file, places):
     return np.stack([mean, np.where(constant | (std == 0), 1, std)], 1)
 
 
-def _scaled(file, place, mean, std):
+def scaled(file, place, mean, std):
     """Return a series' scaled values `[steps, C]`, float32."""
     with np.errstate(over="ignore"):  # infinite is too large too
         scaled = _held((file.values[place] - mean) / std)
@@ -292,7 +302,7 @@ def _scaled(file, place, mean, std):
     return scaled.astype(np.float32)
 
 
-def _pooled(values, number):
+def pooled(values, number):
     """Return the means of each `number` values `[steps, C]`, the last one of what is left."""
     starts = np.arange(0, len(values), number)
     return np.add.reduceat(values, starts, dtype=np.float64) / np.diff(starts, append=len(values))[:, None]

@@ -60,14 +60,25 @@ def read(path, labels="labels", groups=""):
     Args:
         labels: the array in an .npz with each series' label.
         groups: the array in an .npz, or the column of a .csv, with each series' group; empty: there are no groups.
-    Raises UserError that names the file and the line, or the array, if it is not what its suffix says.
+    Raises UserError that names the file and the line, or the array, if it is not what its suffix says, or lacks labels
+    or groups.
     """
+    if groups and path.suffix not in (".npz", ".csv"):
+        raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
+    file = read_unlabelled(path, labels, groups)
+    if groups and file.groups is None:
+        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
+    if file.lacks:
+        raise UserError(file.lacks)
+    return file
+
+
+def read_unlabelled(path, labels="labels", groups=""):
+    """Return the Series of a file as `read` does, where labels may be missing, and the column of groups in a .csv."""
     if path.suffix == ".npz":
         return _npz(path, labels, groups)
     if path.suffix == ".csv":
         return _csv(path, groups)
-    if groups:
-        raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
     return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path)
 
 
@@ -83,20 +94,18 @@ def _csv(path, groups):
     lines, whose = lines_of(path), []
     header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
     has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header))
-    if groups and not (has_header and groups in header[1:]):
-        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
-    column = header.index(groups) if groups else None
+    column = header.index(groups) if groups and has_header and groups in header[1:] else None
 
     def parse(where, line):
         cells = _cells(where, line)
         if len(cells) > len(header) and has_header:
             raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
-        if groups:
+        if column:
             whose.append(name_of(where, "group", cells.pop(column) if column < len(cells) else ""))
         label, *words = cells or [""]
         return [[word.strip(" \t") or "?" for word in words]], label
 
-    return in_lines(path, lines, parse, first=int(has_header))._replace(groups=np.array(whose) if groups else None)
+    return in_lines(path, lines, parse, first=int(has_header))._replace(groups=np.array(whose) if column else None)
 
 
 def _cells(where, line):
@@ -144,21 +153,29 @@ def _unquoted(text):
 def _npz(path, labels, groups):
     content = io.BytesIO(read_bytes(path))
     with reading(f"{path} can't be read: {{reason}}"), zipfile.ZipFile(content) as archive:
-        values, ends, y = (_array(archive, name) for name in ("values", "ends", labels))
+        values, ends = (_array(archive, name) for name in ("values", "ends"))
         whose = _array(archive, groups) if groups else None
         bounds = [0, *np.ravel(ends).tolist()] if ends.dtype.kind in "iu" else []
         if not bounds or bounds[-1] != len(values) or any(end <= start for start, end in itertools.pairwise(bounds)):
             raise ValueError("its array ends must be the places in values where each series ends, the last len(values)")
         one_each = values[:, None] if values.ndim == 1 else values
         X = [steps.T for steps in np.split(one_each, bounds[1:-1])]
-        return of_arrays(path, X, y, whose, (f"{path}: {labels}", f"{path}: {groups}"))
+        if lacks := _lacks(archive, labels):
+            return labelled(path, values_of(path, X), [None] * len(X), lacks=f"{path} can't be read: {lacks}")
+        return of_arrays(path, X, _array(archive, labels), whose, (f"{path}: {labels}", f"{path}: {groups}"))
+
+
+def _lacks(archive, name):
+    """Return that an archive has no array of this name; empty if it has one."""
+    there = [other.removesuffix(".npy") for other in sorted(archive.namelist())]
+    names = "dataset.labels and dataset.groups name arrays"
+    return "" if name in there else f"it has no array {name!r:.40}: {names}; it has {', '.join(there)}"
 
 
 def _array(archive, name):
+    if lacks := _lacks(archive, name):
+        raise ValueError(lacks)
     entry = f"{name}.npy"
-    if entry not in archive.namelist():
-        there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
-        raise ValueError(f"it has no array {name!r:.40}: dataset.labels and dataset.groups name arrays; it has {there}")
     check_size(archive.getinfo(entry).file_size)
     return np.atleast_1d(np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False))
 
@@ -169,6 +186,13 @@ def of_arrays(path, X, y, groups=None, names=("y", "groups")):
     Args:
         path: what errors call X; `names` what they call the others.
     """
+    values = values_of(path, X)
+    whose = None if groups is None else _names(names[1], groups, len(values))
+    return labelled(path, values, _names(names[0], y, len(values)), groups=whose)
+
+
+def values_of(path, X):
+    """Return the values `[steps, C]` of each series in arrays, as `of_arrays` takes them."""
     try:
         X = X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
     except (TypeError, ValueError, RuntimeError):
@@ -182,12 +206,19 @@ def of_arrays(path, X, y, groups=None, names=("y", "groups")):
                 f"{path}: series {number} has {series.shape[1]} channels, the first {values[0].shape[1]}: [channels, "
                 "steps] is needed"
             )
-    whose = None if groups is None else _names(names[1], groups, len(values))
-    return labelled(path, values, _names(names[0], y, len(values)), groups=whose)
+    return values
 
 
 def _series(where, x):
     """Return a series `[steps, C]` of an array `[C, steps]` or `[steps]`."""
+    x = numbers(where, x)
+    if x.ndim not in (1, 2) or not x.size:
+        raise UserError(f"{where} has the shape {list(x.shape)}: [channels, steps] is needed, or [steps]")
+    return known(where, np.ascontiguousarray(np.atleast_2d(x).T, dtype=np.float64))
+
+
+def numbers(where, x):
+    """Return an array of finite numbers, or NaN."""
     try:
         x = np.asanyarray(x)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -195,12 +226,9 @@ def _series(where, x):
     if x.dtype.kind not in "fiub" or np.ma.is_masked(x):
         found = "masked values" if np.ma.is_masked(x) else x.dtype
         raise UserError(f"{where} holds {found}: numbers are needed, NaN for a missing one")
-    if x.ndim not in (1, 2) or not x.size:
-        raise UserError(f"{where} has the shape {list(x.shape)}: [channels, steps] is needed, or [steps]")
-    steps = np.ascontiguousarray(np.atleast_2d(x).T, dtype=np.float64)
-    if np.isinf(steps).any():
+    if np.isinf(x).any():
         raise UserError(f"{where} holds an infinite value: NaN is for missing ones")
-    return known(where, steps)
+    return x
 
 
 def _names(what, labels, number):

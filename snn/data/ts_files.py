@@ -24,22 +24,25 @@ class Series(NamedTuple):
 
     path: Path | str  # or what errors call the arrays
     values: list  # of each series, float64 `[steps, channels]`; NaN where a value is missing
-    labels: np.ndarray  # `[N]` int64, places in `classes`
+    labels: np.ndarray  # `[N]` int64, places in `classes`; -1 where a label is missing
     classes: list  # names, in the order of the output neurons
     groups: np.ndarray | None = None  # `[N]` names, such as whose series they are
     is_whole: bool = False  # no test set is beside it
+    lacks: str = ""  # which label is missing, for the error where all are needed
 
 
 def read(path):
     """Return the Series of a .ts file. Raises UserError that names the file and the line if it is not such a file."""
     lines = lines_of(path)
-    classes, first = _header(path, lines)
-    return in_lines(path, lines, _parsed, classes, first)
+    classes, first, lacks = _header(path, lines)
 
+    def parse(where, line):
+        *channels, label = line.split(":")
+        if "," in label and label.strip() not in classes:  # it is a channel: a series has two steps or more
+            channels, label = [*channels, label], ""
+        return [channel.split(",") for channel in channels], label
 
-def _parsed(where, line):
-    *channels, label = line.split(":")
-    return [channel.split(",") for channel in channels], label
+    return in_lines(path, lines, parse, classes, first, lacks)
 
 
 def lines_of(path):
@@ -50,12 +53,14 @@ def lines_of(path):
     return re.split(r"\r?\n", text)
 
 
-def in_lines(path, lines, parse, classes=None, first=0):
+def in_lines(path, lines, parse, classes=None, first=0, lacks=""):
     """Return the Series of the lines from `first` on; empty ones count for nothing.
 
     Args:
-        parse: from where a line is, for errors, and the line to the words of each channel, and the label.
+        parse: from where a line is, for errors, and the line to the words of each channel, and the label; an empty one
+            and ? are missing.
         classes: names that the labels must be among; None: those that there are.
+        lacks: what the header lacks of the labels.
     """
     values, names = [], []
     for number, line in enumerate(lines[first:], first + 1):
@@ -63,18 +68,20 @@ def in_lines(path, lines, parse, classes=None, first=0):
             where = f"{path}, line {number}"
             channels, label = parse(where, line)
             values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            names.append(name_of(where, "label", label, classes))
+            is_missing = label.strip() in ("", "?")
+            lacks = lacks or (f"{where}: its label is missing" if is_missing else "")
+            names.append(None if is_missing else name_of(where, "label", label, classes))
     if not values:
         raise UserError(f"{path} has no series: get the dataset again")
-    return labelled(path, values, names, classes)
+    return labelled(path, values, names, classes, lacks=lacks)
 
 
-def labelled(path, values, names, classes=None, groups=None):
-    """Return the Series of values, with the name of each one's class, and of its group if there are groups."""
-    classes = classes or in_order(names)
-    places = {name: place for place, name in enumerate(classes)}
+def labelled(path, values, names, classes=None, groups=None, lacks=""):
+    """Return the Series of values, with the name of each one's class or None, and of its group if there are groups."""
+    classes = classes or in_order(name for name in names if name is not None)
+    places = {name: place for place, name in enumerate(classes)} | {None: -1}
     groups = None if groups is None else np.array(groups)
-    return Series(path, values, np.array([places[name] for name in names]), classes, groups)
+    return Series(path, values, np.array([places[name] for name in names]), classes, groups, lacks=lacks)
 
 
 def in_order(names):
@@ -96,8 +103,8 @@ def known(where, values):
 
 
 def _header(path, lines):
-    """Return the names of the classes, and the place of the first line after @data."""
-    classes = None
+    """Return the names of the classes, the place of the first line after @data, and what is missing of the names."""
+    classes, lacks = [], None
     for place, line in enumerate(lines):
         word, *others = line.split() or [""]
         is_true, is_false = (others[:1] and others[0].lower() == value for value in ("true", "false"))
@@ -105,15 +112,15 @@ def _header(path, lines):
         if word.lower() == "@timestamps" and not is_false:
             raise UserError(f"{where}: series with timestamps are not read: get one with @timeStamps false")
         if word.lower() == "@classlabel":
-            if not is_true or len(set(others[1:])) < 2:
-                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed")
-            classes = others[1:]
+            classes, lacks = others[1:] if is_true else [], ""
+            if len(set(classes)) < 2:
+                classes, lacks = [], f"{where}: @classLabel true and the names of two classes or more are needed"
             if not all(map(str.isprintable, classes)):
                 raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
         if word.lower() == "@data":
-            if not classes:
-                raise UserError(f"{where}: there is no line @classLabel before @data: add it, with the classes' names")
-            return classes, place + 1
+            if lacks is None:
+                lacks = f"{where}: there is no line @classLabel before @data: add it, with the classes' names"
+            return classes, place + 1, lacks
         if word and word[0] not in "#@":
             raise UserError(f"{where}: neither a line with @ nor a comment with #, and no line @data is above it")
     raise UserError(f"{path} has no line @data, after which the series begin: get the dataset again")

@@ -83,10 +83,11 @@ class Sequential(nn.Sequential):
         Raises ValueError if a layer over time returns None as its state: it can't go on from there.
         """
         y, state = self(x[None], state)
-        self._check_goes_on(state)
+        self.check_goes_on(state)
         return y[0], state
 
-    def _check_goes_on(self, state):
+    def check_goes_on(self, state):
+        """Raise ValueError if one of the layers can't go on from its entry of a state."""
         for n, (layer, end) in enumerate(zip(self, state)):
             if is_stateful(layer) and end is None:
                 raise ValueError(
@@ -94,7 +95,7 @@ class Sequential(nn.Sequential):
                     "network instead of its step (a layer that needs no state returns (), not None)"
                 )
             if isinstance(layer, Sequential):
-                layer._check_goes_on(end)
+                layer.check_goes_on(end)
 
 
 def _channels_last(tensor):

@@ -4,6 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 from torch import nn
 
+from snn.base.errors import UserError
 from snn.kernels.products import matrix_products
 from snn.layers.layer import hooked, is_stateful, output_name
 
@@ -48,6 +49,8 @@ def of_output(net, currents, y):
 def less_than_a_spike(drive):
     """Return values `[*, classes]` in the order of `drive`, below what spike counts, also averaged ones, differ by.
 
-    They are float64: added to thousands of spikes they must not get lost.
+    They are float64: added to thousands of spikes they must not get lost. Raises UserError if `drive` is None.
     """
+    if drive is None:
+        raise UserError("ties: potential needs a network whose last layer over time is one of neurons; use first")
     return drive.argsort(-1).argsort(-1).double() / drive.shape[-1] / 1000

@@ -13,7 +13,9 @@ from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
 from snn.base.output import lasting, note
+from snn.checkpoint.trained import trained_network
 from snn.data import datasets
+from snn.run import predict
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
 from snn.tasks.classification import Classification
@@ -90,8 +92,12 @@ def _run(own_config, network, task, args):
     if args.show:
         print(config.as_yaml(settings, sources), end="")
         return
-    if ranks.ranks() > 1 and args.inspect:
-        raise UserError("--inspect runs in one process: leave out torchrun")
+    if ranks.ranks() > 1 and (args.inspect or args.predict):
+        raise UserError("--inspect and --predict run in one process: leave out torchrun")
+    if args.predict:
+        net = trained_network(saved, settings, source, network)
+        print(predict.write(predict.Predictor(net, task=task, device=settings["device"]), args.predict, args.out))
+        return
     ready = Experiment(network, settings, task, saved=saved, source=source)
     words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
@@ -116,7 +122,7 @@ def _settings(own_config, args):
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, note)
         settings = config.check_resumed(settings, saved["config"], len(saved["history"]), note)
-    elif args.test_only:
+    elif args.test_only or args.predict:
         source = args.checkpoint or settings["test_checkpoint_path"] or _own_or_shipped(folder)
         saved = checkpoint.load(source, name)
         if "config" in saved:
@@ -167,8 +173,10 @@ def _parse(experiment, own_config, argv):
     )
     add = parser.add_argument
     add("--train", action="store_true", help="train, keep the best epoch, and test it")
-    add("--test", action="store_true", help="evaluate a checkpoint on the test set")
+    add("--test", action="store_true", help="evaluate a checkpoint on the test set; answers go to its run folder")
     add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
+    add("--predict", metavar="F", nargs="+", help="write a checkpoint's answers to the samples in files to --out")
+    add("--out", metavar="F", help="the CSV file for --predict; a file that is there is replaced")
     add("--demo", action="store_true", help="embedded data, a few epochs; trains, unless --test evaluates an old demo")
     add("--show", action="store_true", help="print every config key with its value, help and source")
     add("--config_file", metavar="F", help=f"a YAML overlay: its keys override those of {own_config.name}")
@@ -177,21 +185,25 @@ def _parse(experiment, own_config, argv):
     add(
         "--checkpoint",
         metavar="F",
-        help="checkpoint for --test and --inspect, instead of this experiment's best epoch",
+        help="checkpoint for --test, --inspect and --predict, instead of this experiment's best epoch",
     )
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
     args.words = sys.argv[1:] if argv is None else argv
-    if args.demo and not (args.test or args.show or (args.inspect and args.checkpoint)):
+    if args.demo and not (args.test or args.show or args.predict or (args.inspect and args.checkpoint)):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
-    if args.checkpoint == "" or args.config_file == "" or args.device == "":
+    if "" in (args.checkpoint, args.config_file, args.device, args.out):
         parser.error("an option has an empty value: give it one, or leave it out")
     if args.resume and not args.train:
         parser.error("--resume continues a run: add --train")
-    if not (args.train or args.test or args.inspect or args.show):
+    if bool(args.predict) != bool(args.out):
+        parser.error("--predict takes the files to predict, and --out the file for the answers: give both, or none")
+    if args.predict and (args.train or args.test or args.inspect):
+        parser.error("--predict needs a trained network, and tests none: leave out --train, --test and --inspect")
+    if not (args.train or args.test or args.inspect or args.predict or args.show):
         parser.print_help(sys.stderr)
-        parser.error("nothing to do: add --train, --test, --inspect, --show or --demo")
+        parser.error("nothing to do: add --train, --test, --inspect, --predict, --show or --demo")
     if args.checkpoint and args.train:
         parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args

@@ -6,7 +6,6 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from snn.base.errors import UserError
 from snn.data import datasets
 from snn.look.drive import less_than_a_spike
 from snn.tasks.answers import Answers, confusion, tied
@@ -52,10 +51,8 @@ class Classification(Task):
 
     def settled(self, y, drive, targets):
         """Return the output with less than a spike more in its first step for classes that were driven more."""
-        if drive is None:
-            raise UserError("ties: potential needs a network whose last layer over time is one of neurons; use first")
-        drive, _ = self.counted(drive, targets)
-        return torch.cat([y[:1] + less_than_a_spike(drive.sum(0)), y[1:]])
+        driven = None if drive is None else self.counted(drive, targets)[0].sum(0)
+        return torch.cat([y[:1] + less_than_a_spike(driven), y[1:]])
 
     def answers(self, y, settled, targets):
         scores, labels = self.counted(y, targets)

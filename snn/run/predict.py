@@ -1,0 +1,129 @@
+"""Answers out of a trained network: in Python, in files, and a step at a time."""
+
+import os
+
+import torch
+
+from snn import experiments
+from snn.base.errors import UserError
+from snn.base.files import check_writable, user_path, write_csv
+from snn.base.output import quiet
+from snn.checkpoint.trained import load_trained
+from snn.data import datasets, series, unlabelled
+from snn.layers.sequential import Sequential
+from snn.look import drive
+from snn.run.step import evaluate
+from snn.run.train import find_device
+from snn.tasks import answers
+from snn.tasks.classification import Classification
+from snn.tasks.series import SeriesClassification
+
+
+class Predictor:
+    """A trained network with all that lies between samples and answers: `names, scores = snn.Predictor(path)(X)`.
+
+    The checkpoint alone says how samples become the network's input, and what the classes are called.
+
+    Args:
+        path: of a checkpoint, or weights that ship, as `snn.load` takes it; or a network that `snn.load` returned.
+        network: as for `snn.load`.
+        task: what it was trained for, a `snn.tasks.base.Task`; None: what its experiment, or its kind of data, needs.
+        device: auto, cpu, cuda or cuda:1.
+    Raises UserError (`snn.UserError`) as `snn.load` does, and for a network that does not classify.
+    """
+
+    def __init__(self, path, network=None, task=None, device="auto"):
+        net = path if isinstance(path, torch.nn.Module) else load_trained(path, network)
+        self.config, self.device = net.config, find_device(device)
+        self.net = net.to(self.device).eval()
+        name = self.config["experiment_name"]
+        script = None if task or network else experiments.find(name.removesuffix("-demo"))
+        is_series = datasets.module_of(self.config["dataset"]["name"]) is series
+        task = task or getattr(script, "task", None) or (SeriesClassification() if is_series else Classification())
+        self.task = task.of(self.config)
+        if not self.task.classifies:
+            raise UserError(f"{name} answers with no classes, so there is nothing to predict; --test measures its loss")
+        self.samples = unlabelled.of(self.config, getattr(net, "input_shape", None))
+
+    def __call__(self, X):
+        """Return the answers to N samples: a list of names of classes, and scores `[N, classes]` on the CPU.
+
+        The scores are the output spikes that count; ties are decided as the config says (`ties`).
+
+        Args:
+            X: series `[N, C, T]`, `[N, T]` or a list of `[C, T_i]`, raw, NaN where a value is missing; images
+                `[N, 28, 28]`, integers from 0 to 255 or numbers from 0 to 1; or a list of recordings, each `[E, 4]`
+                integers: microseconds, x, y, polarity.
+        Raises UserError for anything else.
+        """
+        with quiet():
+            found = self.answers(X)
+        classes = self.classes(found.scores)
+        return [classes[n] for n in found.answers.tolist()], found.scores
+
+    def answers(self, X):
+        """Return the `snn.tasks.answers.Answers` to samples; their labels are all 0."""
+        return evaluate(self.net, self.samples.split(X, self.device), self.config, self.task).answers
+
+    def classes(self, scores):
+        """Return the names of the classes of scores `[N, classes]`, a list."""
+        return datasets.class_names(self.config, scores.shape[1])
+
+    def stream(self):
+        """Return a Stream, for one sample that comes a step at a time."""
+        return Stream(self)
+
+
+class Stream:
+    """The answer to one sample so far, a step at a time: `name, scores = stream(values)`, scores `[classes]`.
+
+    After its last step it is that of the whole sample, up to rounding; for Poisson spikes, which are drawn, a similar
+    one. A step is a value of each channel of a series, raw, NaN if it is missing; or a frame: an image `[28, 28]`, or
+    the events of a time step of a camera, `[2, X, Y]` from 0 to 1.
+
+    Raises UserError for anything else, and ValueError for a network that needs the whole sample.
+    """
+
+    def __init__(self, predictor):
+        self.predictor, self.step = predictor, predictor.samples.steps(predictor.device)
+        self.kept = None, 0, 0  # after the last complete step: state, output spikes, and what drove the output neurons
+
+    @torch.no_grad()
+    def __call__(self, values):
+        predictor = self.predictor
+        x, is_complete = self.step(values)
+        state, counts, driven = self.kept
+        y, state, of_output = drive.run(predictor.net, predictor.config, x, state)
+        if isinstance(predictor.net, Sequential):
+            predictor.net.check_goes_on(state)
+        counts = counts + y.sum(0)
+        driven = None if of_output is None else driven + of_output.sum(0)
+        if is_complete:
+            self.kept = state, counts, driven
+        decided = counts + drive.less_than_a_spike(driven) if predictor.config["ties"] == "potential" else counts
+        return predictor.classes(counts)[decided[0].argmax()], counts[0].cpu()
+
+
+def write(predictor, paths, out):
+    """Write the answers to the samples in files to a CSV file; return what was written, as a line.
+
+    Raises UserError for a file that can't be read or does not fit, or if `out` is one of them, or can't be written.
+    """
+    out, X, labels, files = user_path(out), [], [], []
+    replaced = os.path.lexists(out)
+    if replaced and not out.is_file():
+        raise UserError(f"--out {out} is not an ordinary file: name another")
+    check_writable(out)
+    for path in map(user_path, paths):
+        samples, names = predictor.samples.read(path)
+        if replaced and os.path.samefile(path, out):
+            raise UserError(f"--out {out} is also a file to predict, which would be lost: name another")
+        X += samples
+        labels += names
+        files += [str(path)] * len(samples)
+    found = predictor.answers(X)
+    columns = ({"file": files} if len(paths) > 1 else {}) | ({"true": labels} if any(labels) else {})
+    known = [{name: values[n] for name, values in columns.items()} for n in range(len(X))]
+    rows = answers.table(found, predictor.classes(found.scores), known)
+    write_csv(out, rows)
+    return f"{out}: answers to {len(rows)} samples{', in place of what was there' if replaced else ''}"
