@@ -1,0 +1,367 @@
+"""Answers out of a trained network: files of a test, predictions in Python and in files, and streams."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from recordings import HEADER as AEDAT
+from recordings import nmnist_bytes, polarity_packet
+from scripts import ROOT, TINY, files_in, words_of
+
+import snn
+from snn import checkpoint, config, experiments
+from snn.data import datasets, digits
+from snn.layers.start import initialize
+from snn.run.step import evaluate
+from snn.tasks import answers
+from snn.tasks.classification import Classification
+
+NAN = float("nan")
+DRAW = np.random.default_rng(3)
+STEPS, SHIFTS = (29, 34, 15, 60, 44, 21), (0, 2, -3, 0, 2, -3)
+X = [DRAW.normal([[5 + by], [40 * by - 300]], [[1.0], [40.0]], (2, steps)) for steps, by in zip(STEPS, SHIFTS)]
+Y = ["up", "down", "still"] * 2
+LENGTH = {"hyperparameters.length": TINY["hyperparameters.length"]}  # that `run` sets
+TOY = LENGTH | {"dataset.name": "Toy", "hyperparameters.hidden": "[20]", "hyperparameters.init": "diverse"}
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def saved(folder, experiment, data=None, **overrides):
+    """Save an experiment's network as it is before training, all awake; return its path."""
+    words = words_of({"hyperparameters.init": "kaiming", "hyperparameters.threshold": 0.5, "device": "cpu"} | overrides)[1::2]
+    settings = datasets.measured(config.resolve(ROOT / f"configs/{experiment}.yaml", overrides=words), data)
+    torch.manual_seed(1)
+    net = experiments.find(experiment).network(settings)
+    initialize(net, settings["hyperparameters"])
+    [*_, weight, _] = net.parameters()
+    weight.data *= 3  # of the last layer: it answers
+    path = folder / "own.pt"
+    checkpoint.save(path, {"config": settings, "epoch": 3, "model": net.state_dict()})
+    return path
+
+
+def of_series(folder, **overrides):
+    given = {f"dataset.{key}" if key == "differences" else f"hyperparameters.{key}": v for key, v in overrides.items()}
+    given = {"ties" if key.endswith(".ties") else key: value for key, value in given.items()}
+    data = snn.data.series.from_arrays(X, Y, X, Y, name="Toy")
+    return saved(folder, "time_series", data, **TOY | given)
+
+
+class TestTest:
+    @pytest.mark.parametrize("ties", ["first", "potential"])
+    def test_the_answers_are_those_that_the_score_counts(self, run, trained, ties):
+        best = trained / "checkpoint/snn_mlp_1/best.pt"
+        lines = run("snn_mlp_1", "--test", "--checkpoint", str(best), settings={"ties": ties})
+        (folder,) = run.folder.glob("runs/snn_mlp_1/*")
+        assert f"run folder: {folder.relative_to(run.folder)}" in lines
+        rows, right = rows_of(folder / "predictions.csv"), int(re.search(r"\((\d+)/24\)", lines[-1])[1])
+        assert [row["sample"] for row in rows] == [str(n) for n in range(24)]
+        assert sum(row["true"] == row["answer"] for row in rows) == right
+        _, (_, labels) = digits.read()
+        assert [int(row["true"]) for row in rows] == labels[:24].tolist()
+        for row in rows:
+            scores = sorted((float(row[f"score {n}"]) for n in range(10)), reverse=True)
+            assert float(row[f"score {row['answer']}"]) == scores[0]
+            assert float(row["margin"]) == scores[0] - scores[1]
+            assert row["tie"] == ("yes" if scores[0] == scores[1] else "no")
+        ties = [line for line in lines if line.startswith("ties: ")]
+        assert sum(row["tie"] == "yes" for row in rows) == (int(ties[0].split()[2]) if ties else 0)
+
+    def test_each_class_has_its_precision_and_recall(self, folder, capsys):
+        found = answers.Answers(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 0]), torch.tensor([0, 1, 1, 1]))
+        answers.write(found, ["true", "tie", "c"], folder)
+        assert rows_of("classes.csv") == [
+            {"class": "true", "precision": "0.3333", "recall": "1.0000", "support": "1"},
+            {"class": "tie", "precision": "1.0000", "recall": "0.3333", "support": "3"},
+            {"class": "c", "precision": "", "recall": "", "support": "0"},
+        ]
+        assert [list(row.values()) for row in rows_of("confusion.csv")] == [
+            ["true", "1", "0", "0"], ["tie", "2", "1", "0"], ["c", "0", "0", "0"]
+        ]  # fmt: skip
+        assert len(rows_of("predictions.csv")[0]) == 8  # no column is lost to a class of the same name
+        assert capsys.readouterr().out.splitlines()[1].split() == ["true", "0.3333", "1.0000", "1"]
+
+    def test_samples_with_a_rule_of_ones_own(self, folder):
+        """The table and the score go by the same answer: the class with the most spikes, by `counted`."""
+
+        class Late(Classification):
+            def counted(self, y, targets):
+                return y[1:], targets
+
+        y = torch.tensor([[[5.0, 0, 0]], [[0, 1, 1]], [[0, 1, 1]]])
+        drive = torch.tensor([[[9.0, 0, 0]], [[0, 1, 2]], [[0, 1, 2]]])
+        settled = Late().settled(y, drive, torch.tensor([2]))
+        assert Late().answers(y, y, torch.tensor([1])).answers == 1
+        assert Late().answers(y, y, torch.tensor([1])).scores.tolist() == [[0, 2, 2]]
+        assert Late().score(y, torch.tensor([1])) == 1 and Late().ties(y, torch.tensor([1])) == 1
+        assert settled.dtype == torch.float64
+
+
+class TestPredictor:
+    @pytest.mark.parametrize("ties", ["first", "potential"])
+    @pytest.mark.parametrize("hold, pool, differences", [(1, 1, True), (3, 1, False), (0, 3, True), (2, 0, True)])
+    def test_series(self, folder, hold, pool, differences, ties):
+        """The whole is as the test of the same series, and as the last of a stream; missing values too."""
+        path = of_series(folder, hold=hold, pool=pool, differences=differences, ties=ties)
+        predictor = snn.Predictor(path, device="cpu")
+        given = [x.copy() for x in X]
+        given[1][0, 3:6], given[2][:, 0], given[3][1, :] = NAN, NAN, NAN
+        names, scores = predictor(given)
+        data = snn.data.series.from_arrays(X, Y, given, Y, name="Toy")
+        test = data.load(predictor.config, torch.device("cpu"), None)[0]["test"]
+        result = evaluate(predictor.net, test, predictor.config, predictor.task)
+        assert torch.equal(scores, result.answers.scores) and scores.sum() > 20
+        assert sum(name == y for name, y in zip(names, Y)) == result.score
+        assert len(set(names)) > 1 and set(names) <= set(Y)
+        for x, name, score in zip(given, names, scores):
+            stream = predictor.stream()
+            *_, last = [stream(values) for values in x.T]
+            assert last[0] == name and torch.equal(last[1], score)
+
+    def test_a_stream_has_an_answer_at_every_step(self, folder):
+        predictor = snn.Predictor(of_series(folder, pool=3), device="cpu")
+        stream = predictor.stream()
+        for n, values in enumerate(X[3].T, 1):
+            name, scores = stream(values)
+            if n > 1:
+                whole, of_whole = predictor([X[3][:, :n]])
+                assert name == whole[0] and torch.equal(scores, of_whole[0]), n
+        assert torch.equal(predictor.stream()(X[0][:, 0])[1], predictor.stream()(list(X[0][:, 0]))[1])
+
+    def test_series_longer_and_in_other_forms(self, folder):
+        predictor = snn.Predictor(of_series(folder), device="cpu")
+        long = DRAW.normal(5, 1, (3, 2, 50))
+        scores = predictor(long)[1]
+        assert torch.equal(predictor(list(long))[1], scores) and scores.shape == (3, 3)
+        assert torch.equal(predictor(torch.tensor(long))[1], scores)
+
+    def test_images(self, folder):
+        predictor = snn.Predictor(saved(folder, "snn_mlp_1", **{"hyperparameters.length": 8}), device="cpu")
+        images = digits.read()[1][0][:70]  # more than a batch
+        names, scores = predictor(images)
+        assert set(names) <= set("0123456789") and scores.shape == (70, 10) and scores.sum() > 100
+        as_floats = (images.float() / 255).numpy()
+        for form in images.numpy().astype(np.int64), images.view(70, 1, 784), as_floats, list(as_floats):
+            assert torch.equal(predictor(form)[1], scores)
+        stream = predictor.stream()
+        *_, last = [stream(images[5]) for _ in range(8)]
+        assert last[0] == names[5] and torch.equal(last[1], scores[5])
+
+    def test_poisson_spikes_are_drawn_as_in_a_test(self, folder):
+        path = saved(folder, "snn_mlp_2_poisson_input", **{"dataset.name": "digits", "hyperparameters.length": 8})
+        predictor = snn.Predictor(path, device="cpu")
+        splits, _ = datasets.load(predictor.config, torch.device("cpu"), (784,))
+        tested = evaluate(predictor.net, splits["test"], predictor.config, predictor.task).answers
+        assert torch.equal(predictor(digits.read()[1][0])[1], tested.scores)
+        assert predictor.stream()(digits.read()[1][0][0])[1].shape == (10,)
+
+    def test_recordings(self, folder):
+        path = saved(folder, "snn_conv_1_nmnist", **{"hyperparameters.length": 4, "dataset.name": "nmnist"})
+        predictor = snn.Predictor(path, device="cpu")
+        events = [
+            np.stack([np.sort(DRAW.integers(0, 300_000, n)), *DRAW.integers(0, 34, (2, n)), DRAW.integers(0, 2, n)], 1)
+            for n in (3000, 2000)
+        ]
+        for row in events:
+            row[0, 0] = 0  # so that bins begin there
+        names, scores = predictor(events)
+        assert scores.shape == (2, 10) and not torch.equal(scores[0], scores[1])
+        stream = predictor.stream()
+        for n in range(4):
+            frame = np.zeros((2, 34, 34))
+            of_bin = events[1][events[1][:, 0] // 75_000 == n]
+            frame[of_bin[:, 3], of_bin[:, 1], of_bin[:, 2]] = 1
+            last = stream(frame)
+        assert last[0] == names[1] and torch.allclose(last[1], scores[1])
+
+    def test_a_run_of_another_name_needs_its_network_alone(self, folder):
+        path = of_series(folder)
+        before = snn.Predictor(path, device="cpu")(X)
+        whole = torch.load(path, weights_only=True)
+        whole["config"]["experiment_name"] = "wrist"
+        torch.save(whole, path)
+        with pytest.raises(snn.UserError, match="'wrist', which is not an experiment that ships"):
+            snn.Predictor(path)
+        names, scores = snn.Predictor(path, network=experiments.find("time_series").network, device="cpu")(X)
+        assert names == before[0] and torch.equal(scores, before[1])
+        assert snn.Predictor(snn.load(path, experiments.find("time_series").network), device="cpu")(X)[0] == names
+
+    def test_a_network_without_classes_is_refused(self):
+        with pytest.raises(snn.UserError, match="associative_memory answers with no classes"):
+            snn.Predictor("associative_memory")
+
+    def test_a_dataset_of_ones_own_has_its_samples(self, folder, monkeypatch):
+        path = saved(folder, "snn_mlp_1", **{"hyperparameters.length": 4})
+        predictor = snn.Predictor(path, device="cpu")
+        module = type("bursts", (), {"NAMES": ("bursts",), "KEYS": {"dataset": {}}, "load": print})
+        monkeypatch.setitem(datasets.TABLE, "bursts", module)
+        predictor.net.config["dataset"]["name"] = "bursts"
+        with pytest.raises(snn.UserError, match="dataset bursts .* its module needs a class Unlabelled"):
+            snn.Predictor(predictor.net)
+        module.Unlabelled = type(predictor.samples)
+        assert snn.Predictor(predictor.net, device="cpu")(np.ones((1, 28, 28)))[1].shape == (1, 10)
+
+
+WRONG = {
+    "a string": "abc", "none": None, "a number": 3, "nothing": [], "no samples": np.zeros((0, 2, 5)), "a set": {1, 2},
+    "strings": np.array([["a", "b"]]), "objects": np.array([None, 1]), "complex": np.ones((1, 2, 5), complex),
+    "too many dimensions": np.ones((1, 2, 2, 5, 5)), "a scalar": np.array(1.0), "infinite": np.full((1, 2, 5), np.inf),
+    "ragged": [np.ones((2, 5)), np.ones((3, 5))], "ragged steps": [[[1, 2, 3], [1, 2]]], "other channels": np.ones((1, 7, 5)),
+    "dates": np.zeros((1, 2, 5), "M8[s]"), "masked": np.ma.masked_all((1, 2, 5)), "empty series": [np.zeros((2, 0))],
+    "negative": np.full((1, 28, 28), -1), "above white": np.full((1, 28, 28), 256), "too bright": np.full((1, 28, 28), 2.0),
+    "no number": np.full((1, 28, 28), NAN), "meta": torch.empty((1, 2, 5), device="meta"), "a dict": {"a": 1},
+    "events of floats": [np.ones((5, 4))], "three columns": [np.ones((5, 3), int)], "no events": [np.ones((0, 4), int)],
+    "outside": [np.full((5, 4), 99)], "before": [np.full((5, 4), -1)], "bytes": b"abc", "far": [np.full((2, 9), 1e300)],
+    "long": [np.array([[0, 1, 1, 1], [2**40, 1, 1, 1]])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["series", "images", "recordings"])
+def test_wrong_samples_are_one_line(folder, of):
+    kind = {"series": "time_series", "images": "snn_mlp_1", "recordings": "snn_conv_1_nmnist"}[of]
+    predictor = snn.Predictor(of_series(folder) if of == "series" else saved(folder, kind), device="cpu")
+    for name, wrong in WRONG.items():
+        if of == "series" and name == "long":
+            continue  # two channels of four steps
+        for predict in predictor, predictor.stream():
+            with pytest.raises(snn.UserError) as raised:
+                predict(wrong)
+                pytest.fail(name)
+            assert len(str(raised.value)) < 400, name
+
+
+ONE = [x[:1].round(3) for x in X]
+LINES = [",".join(map(str, x[0].tolist())) for x in ONE]
+TABS = [line.replace(",", "\t") for line in LINES]
+ARRAYS = {"values": np.concatenate([x[0] for x in ONE]), "ends": np.cumsum([x.shape[1] for x in ONE])}
+FILES = {  # name: its lines, or arrays; whether it has labels
+    "a.ts": (["@classLabel true up down still", "@data", *map("{}:{}".format, LINES, Y)], True),
+    "false.ts": (["@classLabel false", "@data", *LINES], False),
+    "question.ts": (["@classLabel true up down still", "@data", *(f"{line}:?" for line in LINES)], False),
+    "empty.ts": (["@classLabel true up down still", "@data", *(f"{line}:" for line in LINES)], False),
+    "none.ts": (["@classLabel true up down still", "@data", *LINES], False),
+    "no_line.ts": (["@data", *LINES], False),
+    "a.tsv": (list(map("{}\t{}".format, Y, TABS)), True),
+    "question.tsv": ([f"?\t{line}" for line in TABS], False),
+    "a.csv": (list(map("{},{}".format, Y, LINES)), True),
+    "empty.csv": (["label", *(f",{line}" for line in LINES)], False),
+    "a.arff": (["@attribute class {up,down,still}", "@data", *map("{},{}".format, LINES, Y)], True),
+    "question.arff": (["@attribute class {up,down,still}", "@data", *(f"{line},?" for line in LINES)], False),
+    "a.npz": (ARRAYS | {"labels": Y}, True),
+    "none.npz": (ARRAYS, False),
+}
+
+
+def write(path, content):
+    if isinstance(content, dict):
+        np.savez(path, **content)
+    elif path.name == "empty.csv":  # the header has as many cells as the longest line
+        path.write_text("\n".join(["label" + 60 * ",t", *content[1:]]))
+    else:
+        path.write_text("\n".join(content))
+    return path
+
+
+class TestFiles:
+    """--predict and --out."""
+
+    @pytest.fixture
+    def predict(self, run):
+        def predict(*files, script="time_series", out="answers.csv"):
+            words = "--predict", *map(str, files), "--checkpoint", "own.pt", "--out", out
+            return run(script, *words, settings={"dataset.name": "Toy" if script == "time_series" else "digits"})
+
+        return predict
+
+    def test_series(self, run, predict):
+        data = snn.data.series.from_arrays(ONE, Y, ONE, Y, name="Toy")
+        names, scores = snn.Predictor(saved(run.folder, "time_series", data, **TOY), device="cpu")(ONE)
+        for name, (content, labelled) in FILES.items():
+            lines = predict(write(run.folder / name, content), out=f"{name}.answers.csv")
+            assert run.status == 0 and lines == [f"{name}.answers.csv: answers to 6 samples"], run.err
+            rows = rows_of(run.folder / f"{name}.answers.csv")
+            assert [row["answer"] for row in rows] == names, name
+            assert [[float(row[f"score {of}"]) for of in ("down", "still", "up")] for row in rows] == scores.tolist()
+            assert [row.get("true") for row in rows] == (Y if labelled else [None] * 6), name
+        assert sorted(rows[0]) == sorted(
+            ["sample", "answer", "score down", "score still", "score up", "margin", "tie"]
+        )
+
+    def test_several_files_and_arrays(self, run, predict):
+        names, _ = snn.Predictor(of_series(run.folder), device="cpu")(X)
+        short = [x[:, :5] for x in X]
+        np.save(run.folder / "a.npy", short)
+        (run.folder / "b.ts").write_text("@data\n" + "\n".join(":".join(",".join(map(str, c)) for c in x) for x in X))
+        (run.folder / "answers.csv").write_text("older")
+        lines = predict("a.npy", "b.ts")
+        assert lines == ["answers.csv: answers to 12 samples, in place of what was there"], run.err
+        rows = rows_of(run.folder / "answers.csv")
+        assert [row["file"] for row in rows] == ["a.npy"] * 6 + ["b.ts"] * 6
+        assert [row["answer"] for row in rows[6:]] == names
+
+    def test_images(self, run, predict):
+        images, _ = digits.read()[1]
+        names, _ = snn.Predictor(saved(run.folder, "snn_mlp_1", **LENGTH), device="cpu")(images[:3])
+        np.save(run.folder / "a.npy", images[:2].numpy())
+        Image.fromarray(images[2].numpy()).save(run.folder / "b.png")
+        predict("a.npy", "b.png", script="snn_mlp_1")
+        assert [row["answer"] for row in rows_of(run.folder / "answers.csv")] == names, run.err
+
+    @pytest.mark.parametrize("script", ["snn_conv_1_nmnist", "snn_conv_1_gesture"])
+    def test_recordings(self, run, predict, script):
+        path, settings = saved(run.folder, script, **{"hyperparameters.length": 2}), {"dataset.name": script[11:]}
+        rows = [(n % 30, 3 * n % 30, n % 2, 10 * n) for n in range(200)]
+        events = np.array(rows)[:, [3, 0, 1, 2]]
+        np.save(run.folder / "a.npy", events)
+        (run.folder / "b.bin").write_bytes(nmnist_bytes(rows))
+        (run.folder / "b.aedat").write_bytes(AEDAT + polarity_packet(rows))
+        file = "b.bin" if script.endswith("nmnist") else "b.aedat"
+        words = "--predict", "a.npy", file, "--checkpoint", str(path), "--out", "answers.csv"
+        run(script, *words, settings=settings | {"hyperparameters.length": 2})
+        (name,), scores = snn.Predictor(path, device="cpu")([events])
+        first, second = rows_of(run.folder / "answers.csv")
+        assert first["answer"] == second["answer"] == name, run.err
+        assert first | {"sample": "1", "file": file} == second
+
+    @pytest.mark.parametrize("script", ["time_series", "snn_mlp_1", "snn_conv_1_nmnist"])
+    def test_what_does_not_fit_is_one_line_and_nothing_is_lost(self, run, script):
+        path = of_series(run.folder) if script == "time_series" else saved(run.folder, script)
+        (run.folder / "new.ts").write_text("@data\n1,2,3:1,2,3:1,2,3\n")
+        (run.folder / "class.ts").write_text("@classLabel true up down\n@data\n1,2,3:1,2,3:down\n")
+        (run.folder / "class.csv").write_text("0.5,0.1,0.2\n")
+        (run.folder / "folder.ts").mkdir()
+        (run.folder / "text.png").write_text("abc")
+        (run.folder / "cut.bin").write_bytes(b"abc")
+        (run.folder / "empty.bin").write_bytes(b"")
+        Image.new("L", (20, 20)).save(run.folder / "small.png")
+        np.save(run.folder / "objects.npy", np.array([None, {}]), allow_pickle=True)
+        np.save(run.folder / "scalar.npy", 3)
+        np.save(run.folder / "strings.npy", ["a"])
+        (run.folder / "text.npy").write_text("abc")
+        (run.folder / "answers.csv").write_text("older")
+        (run.folder / "folder").mkdir()
+        before = files_in(run.folder)
+        names = ["missing.ts", "missing", *(file.name for file in run.folder.iterdir() if file.name != "answers.csv")]
+        names.remove("class.ts")
+        for name, out in [*((name, "answers.csv") for name in names), ("class.ts", "class.ts"), ("class.ts", "folder")]:
+            run(script, "--predict", name, "--checkpoint", str(path), "--out", out, settings={"dataset.name": {
+                "time_series": "Toy", "snn_mlp_1": "digits"}.get(script, "nmnist_simulated")})
+            lines = [line for line in run.err.splitlines() if not line.startswith("note: ")]
+            lines = [line for line in lines if "from the checkpoint, not" not in line]
+            assert run.status == 2 and len(lines) == 1 and lines[0].startswith("error: "), (name, run.err)
+            assert files_in(run.folder) == before, name
+
+    def test_words(self, run):
+        for words in (
+            ["--predict", "a.ts"], ["--out", "a.csv"], ["--predict", "a.ts", "--out", ""],
+            ["--predict", "a.ts", "--out", "b.csv", "--train"], ["--predict", "a.ts", "--out", "b.csv", "--test"],
+        ):  # fmt: skip
+            run("time_series", *words)
+            assert run.status == 2 and len(run.err.splitlines()) == 1, words
