@@ -35,7 +35,8 @@ def rows_of(path):
 
 def saved(folder, experiment, data=None, **overrides):
     """Save an experiment's network as it is before training, all awake; return its path."""
-    words = words_of({"hyperparameters.init": "kaiming", "hyperparameters.threshold": 0.5, "device": "cpu"} | overrides)[1::2]
+    awake = {"hyperparameters.init": "kaiming", "hyperparameters.threshold": 0.5, "device": "cpu"}
+    words = words_of(awake | overrides)[1::2]
     settings = datasets.measured(config.resolve(ROOT / f"configs/{experiment}.yaml", overrides=words), data)
     torch.manual_seed(1)
     net = experiments.find(experiment).network(settings)
@@ -74,7 +75,7 @@ class TestTest:
         ties = [line for line in lines if line.startswith("ties: ")]
         assert sum(row["tie"] == "yes" for row in rows) == (int(ties[0].split()[2]) if ties else 0)
 
-    def test_each_class_has_its_precision_and_recall(self, folder, capsys):
+    def test_each_class_has_its_precision_and_recall(self, folder):
         found = answers.Answers(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 0]), torch.tensor([0, 1, 1, 1]))
         answers.write(found, ["true", "tie", "c"], folder)
         assert rows_of("classes.csv") == [
@@ -86,7 +87,6 @@ class TestTest:
             ["true", "1", "0", "0"], ["tie", "2", "1", "0"], ["c", "0", "0", "0"]
         ]  # fmt: skip
         assert len(rows_of("predictions.csv")[0]) == 8  # no column is lost to a class of the same name
-        assert capsys.readouterr().out.splitlines()[1].split() == ["true", "0.3333", "1.0000", "1"]
 
     def test_samples_with_a_rule_of_ones_own(self, folder):
         """The table and the score go by the same answer: the class with the most spikes, by `counted`."""
@@ -194,7 +194,7 @@ class TestPredictor:
         assert snn.Predictor(snn.load(path, experiments.find("time_series").network), device="cpu")(X)[0] == names
 
     def test_a_network_without_classes_is_refused(self):
-        with pytest.raises(snn.UserError, match="associative_memory answers with no classes"):
+        with pytest.raises(snn.UserError, match="associative_memory has no classes to answer with"):
             snn.Predictor("associative_memory")
 
     def test_a_dataset_of_ones_own_has_its_samples(self, folder, monkeypatch):
@@ -213,9 +213,11 @@ WRONG = {
     "a string": "abc", "none": None, "a number": 3, "nothing": [], "no samples": np.zeros((0, 2, 5)), "a set": {1, 2},
     "strings": np.array([["a", "b"]]), "objects": np.array([None, 1]), "complex": np.ones((1, 2, 5), complex),
     "too many dimensions": np.ones((1, 2, 2, 5, 5)), "a scalar": np.array(1.0), "infinite": np.full((1, 2, 5), np.inf),
-    "ragged": [np.ones((2, 5)), np.ones((3, 5))], "ragged steps": [[[1, 2, 3], [1, 2]]], "other channels": np.ones((1, 7, 5)),
+    "ragged": [np.ones((2, 5)), np.ones((3, 5))], "ragged steps": [[[1, 2, 3], [1, 2]]],
+    "other channels": np.ones((1, 7, 5)),
     "dates": np.zeros((1, 2, 5), "M8[s]"), "masked": np.ma.masked_all((1, 2, 5)), "empty series": [np.zeros((2, 0))],
-    "negative": np.full((1, 28, 28), -1), "above white": np.full((1, 28, 28), 256), "too bright": np.full((1, 28, 28), 2.0),
+    "negative": np.full((1, 28, 28), -1), "above white": np.full((1, 28, 28), 256),
+    "too bright": np.full((1, 28, 28), 2.0),
     "no number": np.full((1, 28, 28), NAN), "meta": torch.empty((1, 2, 5), device="meta"), "a dict": {"a": 1},
     "events of floats": [np.ones((5, 4))], "three columns": [np.ones((5, 3), int)], "no events": [np.ones((0, 4), int)],
     "outside": [np.full((5, 4), 99)], "before": [np.full((5, 4), -1)], "bytes": b"abc", "far": [np.full((2, 9), 1e300)],

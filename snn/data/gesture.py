@@ -34,6 +34,7 @@ KEYS = {
 }  # fmt: skip
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"
+SUFFIX = ".aedat"  # of a recording
 SHAPE = (2, 128, 128)  # polarity, x, y
 CLASS_NAMES = (
     "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",

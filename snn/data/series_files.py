@@ -193,13 +193,8 @@ def of_arrays(path, X, y, groups=None, names=("y", "groups")):
 
 def values_of(path, X):
     """Return the values `[steps, C]` of each series in arrays, as `of_arrays` takes them."""
-    try:
-        X = X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{path} is {type(X).__name__}: an array [N, C, T] or [N, T], or a list of [C, T]") from None
+    X = listed(path, X, "an array [N, C, T] or [N, T], or a list of [C, T]")
     values = [_series(f"{path}: series {number}", x) for number, x in enumerate(X, 1)]
-    if not values:
-        raise UserError(f"{path} holds no series")
     for number, series in enumerate(values, 1):
         if series.shape[1] != values[0].shape[1]:
             raise UserError(
@@ -207,6 +202,17 @@ def values_of(path, X):
                 "steps] is needed"
             )
     return values
+
+
+def listed(path, X, allowed):
+    """Return samples in an array or a list, one or more, as a list."""
+    try:
+        X = X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{path} is {type(X).__name__}: {allowed} is needed") from None
+    if not X:
+        raise UserError(f"{path} holds nothing: {allowed} is needed")
+    return X
 
 
 def _series(where, x):

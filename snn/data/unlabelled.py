@@ -1,12 +1,11 @@
-"""Samples without labels, as a trained network takes them: in arrays, in files, or a step at a time.
+"""Samples without labels, as a trained network takes them: a class for each kind of data.
 
-Each kind of data has a class. A module with a dataset of your own may have one too, as `Unlabelled`:
+    split(X, device)   -> a `snn.data.base.Split` of the samples X, whose labels are all 0
+    read(path)         -> the samples in a file, a list, and the names of their classes, "" where there is none, or None
+    steps(device)      -> a function from a step of one sample to x `[steps, 1, *features]`, and whether x is complete:
+                          otherwise the next step changes it
 
-    __init__(config, shape)   config is a checkpoint's, shape the network's input shape at one step
-    split(X, device)          -> a `snn.data.base.Split` of the samples X, whose labels are all 0
-    read(path)                -> the samples in a file, a list, and the name of each one's class, "" if that is missing
-    steps(device)             -> a function from a step of one sample to x `[steps, 1, *features]`, and whether x is
-                                 complete; otherwise the next call returns it with more in it
+The module of a dataset of your own may have one, `Unlabelled`; it gets the config and the network's input shape.
 """
 
 import math
@@ -23,124 +22,118 @@ from snn.data.ts_files import Series
 
 
 def of(config, shape):
-    """Return samples as the network with this config takes them. Raises UserError if its dataset has none."""
+    """Return samples as a checkpoint's network takes them. Raises UserError if its dataset knows only labelled ones."""
     name = config["dataset"]["name"]
-    module = datasets.module_of(name)
-    kind = KINDS.get(module) or getattr(module, "Unlabelled", None)
+    kind = KINDS.get(datasets.module_of(name)) or getattr(datasets.module_of(name), "Unlabelled", None)
     if not kind:
-        raise UserError(f"dataset {name} says nothing of samples without labels: its module needs a class Unlabelled")
+        raise UserError(f"dataset {name} takes no samples without labels: its module needs a class Unlabelled")
     return kind(config, shape)
 
 
-class Images:
-    """Images `[N, 28, 28]`, or flat: integers from 0 to 255, or numbers from 0 to 1; one step is an image too."""
+class Frames:
+    """Samples of which a step is a frame of the network's input shape: numbers from 0 to 1, or integers up to white."""
+
+    white = 1
 
     def __init__(self, config, shape):
-        self.config, self.shape = config, shape or (1, 28, 28)
+        self.config, self.shape = config, shape
+
+    def brightness(self, where, x):
+        """Return an array of numbers from 0 to 1, float32."""
+        x = numbers(where, x)
+        white = self.white if x.dtype.kind in "iu" else 1
+        if not x.size or not (x.min() >= 0 and x.max() <= white):
+            raise UserError(f"{where} holds other values than integers from 0 to {self.white}, or numbers from 0 to 1")
+        return x.astype(np.float32) / np.float32(white)
+
+    def steps(self, device):
+        def step(frame):
+            frame = self.brightness("frame", frame)
+            if frame.size != math.prod(self.shape):
+                raise UserError(f"frame has the shape {list(frame.shape)}: {list(self.shape)} is needed")
+            return torch.from_numpy(frame).reshape(1, 1, *self.shape).to(device), True
+
+        return step
+
+
+class Images(Frames):
+    """Images `[N, 28, 28]`, or flat."""
+
+    white = 255
+
+    def __init__(self, config, shape):
+        super().__init__(config, shape or (1, 28, 28))
 
     def split(self, X, device):
-        X = numbers("X", X)
-        white, dtype = (255, np.uint8) if X.dtype.kind in "iu" else (1, np.float32)
-        if not X.size or X.ndim < 2 or math.prod(X.shape[1:]) != 28 * 28:
+        X = self.brightness("X", X)
+        if X.ndim < 2 or math.prod(X.shape[1:]) != 28 * 28:
             raise UserError(f"X has the shape {list(X.shape)}: images [N, 28, 28] are needed")
-        if not (X.min() >= 0 and X.max() <= white):
-            raise UserError(f"X has values from {X.min()} to {X.max()}: integers from 0 to 255, or numbers from 0 to 1")
-        X = torch.from_numpy(np.ascontiguousarray(X.reshape(-1, 28, 28), dtype)).to(device)
+        X = torch.from_numpy(X).view(-1, 28, 28).to(device)
         labels = torch.zeros(len(X), dtype=torch.int64, device=device)
         return images.ImageSplit(X, labels, images.encoding(self.config), self.shape)
 
     def read(self, path):
         if path.suffix == ".npy":
-            found = list(np.atleast_1d(read_array(path)))
-        elif path.suffix == ".png":
-            with reading(f"{path} is not a readable PNG picture: {{reason}}", path):
-                with Image.open(path, formats=["PNG"]) as image:  # never a decoder that the content chooses
-                    if image.size != (28, 28):
-                        raise ValueError(f"it has {image.width} x {image.height} pixels, not 28 x 28")
-                    found = [np.asarray(image.convert("L"))]
-        else:
-            raise UserError(f"{path}: images are read from .npy, [N, 28, 28], and .png")
-        return found, [""] * len(found)
-
-    def steps(self, device):
-        config = self.config | {"hyperparameters": self.config["hyperparameters"] | {"length": 1}}
-        one, generator = Images(config, self.shape), torch.Generator(device).manual_seed(config["pytorch_seed"])
-
-        def step(frame):
-            (batch,) = one.split(numbers("frame", frame)[None], device).batches(1, generator)
-            return batch[0], True
-
-        return step
+            return list(np.atleast_1d(read_array(path))), None
+        with reading(f"{path} is not a .npy file, nor a .png of 28 x 28 pixels: {{reason}}", path):
+            with Image.open(path, formats=["PNG"]) as image:  # never a decoder that the content chooses
+                if image.size != (28, 28):
+                    raise ValueError(f"it has {image.width} x {image.height} pixels")
+                return [np.asarray(image.convert("L"))], None
 
 
-class Recordings:
-    """Recordings of an event camera, each `[E, 4]` integers: microseconds, x, y, polarity; one step is a frame."""
+class Recordings(Frames):
+    """Recordings of an event camera, each `[E, 4]` integers: microseconds, x, y, polarity."""
 
     def __init__(self, config, shape):
-        self.config, self.module = config, datasets.module_of(config["dataset"]["name"])
-        self.format = self.module.FORMAT
+        self.module = datasets.module_of(config["dataset"]["name"])
+        super().__init__(config, self.module.SHAPE)
 
     def split(self, X, device):
-        try:
-            recordings = [self._recording(f"recording {number}", of) for number, of in enumerate(X, 1)]
-        except TypeError:
-            recordings = []
-        if not recordings:
-            raise UserError("X holds no recordings: a list of arrays [E, 4] is needed")
-        columns = [event_cache.columns_of(recording, self.format.shape) for recording in recordings]
+        X = series_files.listed("X", X, "a list of arrays [E, 4]")
+        X = [self._recording(f"recording {number}", of) for number, of in enumerate(X, 1)]
+        columns = [event_cache.columns_of(recording, self.shape) for recording in X]
         offsets = np.cumsum([0, *(len(of["time"]) for of in columns)])
         columns = {key: np.concatenate([of[key] for of in columns]) for key in event_cache.COLUMNS}
-        length, labels = self.config["hyperparameters"]["length"], np.zeros(len(recordings), np.int64)
-        widths = self.format.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
+        length, labels = self.config["hyperparameters"]["length"], np.zeros(len(X), np.int64)
+        widths = self.module.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
         if not widths.all():
-            raise UserError(f"{recordings[widths.argmin()].name} is too short for {length} bins")
-        make = events.binned(columns, offsets, labels, widths, self.config, self.format, device)
-        return make(indices=range(len(recordings)))
+            raise UserError(f"{X[widths.argmin()].name} is too short for {length} bins")
+        make = events.binned(columns, offsets, labels, widths, self.config, self.module.FORMAT, device)
+        return make(indices=range(len(X)))
 
     def _recording(self, name, of):
         if isinstance(of, event_cache.Recording):  # from a file
             return of
         of = numbers(name, of)
-        if of.dtype.kind not in "iu" or of.ndim != 2 or of.shape[1] != 4 or of.size and (of.min() < 0):
-            raise UserError(f"{name} holds {of.dtype} {list(of.shape)}: [E, 4] integers: microseconds, x, y, polarity")
-        time, x, y, polarity = of.astype(np.int64).T
-        return event_cache.Recording(name, 0, time, x, y, polarity.clip(0, 1))
+        if of.dtype.kind not in "iu" or of.shape[1:] != (4,) or (of < 0).any() or (of[:, 3] > 1).any():
+            raise UserError(f"{name} is not [E, 4] integers: microseconds, x, y, polarity (0 or 1)")
+        return event_cache.Recording(name, 0, *of.astype(np.int64).T)
 
     def read(self, path):
-        suffix = {nmnist: ".bin", gesture: ".aedat"}[self.module]
         if path.suffix == ".npy":
-            return [self._recording(str(path), read_array(path))], [""]
-        if path.suffix != suffix:
-            raise UserError(f"{path}: recordings are read from {suffix} and from .npy, [E, 4]")
-        return [self.module.decode(read_bytes(path), str(path), 0)], [""]
-
-    def steps(self, device):
-        def step(frame):
-            frame = numbers("frame", frame)
-            if frame.shape != self.format.shape or not (frame.min() >= 0 and frame.max() <= 1):
-                raise UserError(f"a frame is {list(self.format.shape)}, polarity, x and y, of numbers from 0 to 1")
-            return torch.from_numpy(frame.astype(np.float32))[None, None].to(device), True
-
-        return step
+            return [self._recording(str(path), read_array(path))], None
+        if path.suffix != self.module.SUFFIX:
+            raise UserError(f"{path}: recordings are read from {self.module.SUFFIX} and .npy")
+        return [self.module.decode(read_bytes(path), str(path), 0)], None
 
 
 class TimeSeries:
-    """Series as `snn.data.series.from_arrays` takes them; one step is a value of each channel, NaN if it is missing."""
+    """Series as `snn.data.series.from_arrays` takes them; a step is a value of each channel, NaN if it is missing."""
 
     def __init__(self, config, shape):
         self.dataset, self.p, self.measured = config["dataset"], config["hyperparameters"], config["measured"]
 
     def split(self, X, device):
-        values, measured = series_files.values_of("X", X), self.measured
-        file = _file("X", *values)
-        series.check_fits(file, measured, self.dataset)
-        file, longest = series.with_differences(file, self.dataset), max(map(len, values))
-        return series.split_of(file, np.arange(len(values)), file.labels, self.p, measured, device, longest)
+        values = series_files.values_of("X", X)
+        series.check_fits(_file("X", values), self.measured, self.dataset)
+        file = series.with_differences(_file("X", values), self.dataset)
+        places, longest = np.arange(len(values)), max(map(len, values))
+        return series.split_of(file, places, file.labels, self.p, self.measured, device, longest)
 
     def read(self, path):
         if path.suffix == ".npy":
-            found = list(np.atleast_1d(read_array(path)))
-            return found, [""] * len(found)
+            return list(np.atleast_1d(read_array(path))), None
         if path.suffix not in series_files.SUFFIXES:
             raise UserError(f"{path}: series are read from {', '.join(series_files.SUFFIXES)} and .npy")
         groups = self.dataset["groups"] if path.suffix == ".csv" else ""  # a column that is no value
@@ -161,9 +154,9 @@ class TimeSeries:
                 raise UserError(f"the step has {values.size} values, the network takes {channels} channels")
             both = np.concatenate([before, values.reshape(1, -1)])
             before = both[-1:]
-            value = series.with_differences(_file("the step", both), self.dataset).values[0][-1:]
+            value = series.with_differences(_file("the step", [both]), self.dataset).values[0][-1:]
             known = np.where(np.isnan(value), known, value)
-            pooled.append(series.scaled(_file("the step", known), 0, mean, std))
+            pooled.append(series.scaled(_file("the step", [known]), 0, mean, std))
             x = torch.from_numpy(series.pooled(np.concatenate(pooled), pool)).float().to(device)
             is_complete = len(pooled) == pool
             if is_complete:
@@ -173,9 +166,9 @@ class TimeSeries:
         return step
 
 
-def _file(path, *values):
+def _file(path, values):
     """Return series `[steps, C]` as if they came from a file, with labels that are all 0."""
-    return Series(path, list(values), np.zeros(len(values), np.int64), [])
+    return Series(path, values, np.zeros(len(values), np.int64), [])
 
 
 KINDS = {images: Images, nmnist: Recordings, gesture: Recordings, series: TimeSeries}

@@ -1,4 +1,4 @@
-"""Answers out of a trained network: in Python, in files, and a step at a time."""
+"""Answers out of a trained network: in Python, a step at a time, and in files."""
 
 import os
 
@@ -22,7 +22,7 @@ from snn.tasks.series import SeriesClassification
 class Predictor:
     """A trained network with all that lies between samples and answers: `names, scores = snn.Predictor(path)(X)`.
 
-    The checkpoint alone says how samples become the network's input, and what the classes are called.
+    The checkpoint alone says how samples become the network's input, and what classes are called.
 
     Args:
         path: of a checkpoint, or weights that ship, as `snn.load` takes it; or a network that `snn.load` returned.
@@ -35,15 +35,13 @@ class Predictor:
     def __init__(self, path, network=None, task=None, device="auto"):
         net = path if isinstance(path, torch.nn.Module) else load_trained(path, network)
         self.config, self.device = net.config, find_device(device)
-        self.net = net.to(self.device).eval()
-        name = self.config["experiment_name"]
+        self.net, name = net.to(self.device).eval(), self.config["experiment_name"]
         script = None if task or network else experiments.find(name.removesuffix("-demo"))
         is_series = datasets.module_of(self.config["dataset"]["name"]) is series
         task = task or getattr(script, "task", None) or (SeriesClassification() if is_series else Classification())
-        self.task = task.of(self.config)
-        if not self.task.classifies:
-            raise UserError(f"{name} answers with no classes, so there is nothing to predict; --test measures its loss")
-        self.samples = unlabelled.of(self.config, getattr(net, "input_shape", None))
+        if not task.classifies:
+            raise UserError(f"{name} has no classes to answer with, so there is nothing to predict")
+        self.task, self.samples = task.of(self.config), unlabelled.of(self.config, getattr(net, "input_shape", None))
 
     def __call__(self, X):
         """Return the answers to N samples: a list of names of classes, and scores `[N, classes]` on the CPU.
@@ -70,44 +68,38 @@ class Predictor:
         return datasets.class_names(self.config, scores.shape[1])
 
     def stream(self):
-        """Return a Stream, for one sample that comes a step at a time."""
-        return Stream(self)
+        """Return a function for one sample that comes a step at a time: `name, scores = stream(values)`.
 
+        Each call returns the answer so far, and its scores `[classes]`; after the last step they are those of the whole
+        sample, up to rounding. A step is a value of each channel of a series, raw, NaN if it is missing; or a frame of
+        the network's input shape, from 0 to 1 (images also from 0 to 255): an image at each step, or a bin's events.
 
-class Stream:
-    """The answer to one sample so far, a step at a time: `name, scores = stream(values)`, scores `[classes]`.
+        It raises UserError for anything else, and ValueError if the network needs all steps at once.
+        """
+        net, config, encode = self.net, self.config, self.samples.steps(self.device)
+        kept = None, 0, 0  # after the last complete step: the state, output spikes, and what drove the output neurons
 
-    After its last step it is that of the whole sample, up to rounding; for Poisson spikes, which are drawn, a similar
-    one. A step is a value of each channel of a series, raw, NaN if it is missing; or a frame: an image `[28, 28]`, or
-    the events of a time step of a camera, `[2, X, Y]` from 0 to 1.
+        @torch.no_grad()
+        def stream(values):
+            nonlocal kept
+            (x, is_complete), (state, counts, driven) = encode(values), kept
+            y, state, of_output = drive.run(net, config, x, state)
+            if isinstance(net, Sequential):
+                net.check_goes_on(state)
+            counts = counts + y.sum(0)
+            driven = None if of_output is None else driven + of_output.sum(0)
+            if is_complete:
+                kept = state, counts, driven
+            decided = counts + drive.less_than_a_spike(driven) if config["ties"] == "potential" else counts
+            return self.classes(counts)[decided[0].argmax()], counts[0].cpu()
 
-    Raises UserError for anything else, and ValueError for a network that needs the whole sample.
-    """
-
-    def __init__(self, predictor):
-        self.predictor, self.step = predictor, predictor.samples.steps(predictor.device)
-        self.kept = None, 0, 0  # after the last complete step: state, output spikes, and what drove the output neurons
-
-    @torch.no_grad()
-    def __call__(self, values):
-        predictor = self.predictor
-        x, is_complete = self.step(values)
-        state, counts, driven = self.kept
-        y, state, of_output = drive.run(predictor.net, predictor.config, x, state)
-        if isinstance(predictor.net, Sequential):
-            predictor.net.check_goes_on(state)
-        counts = counts + y.sum(0)
-        driven = None if of_output is None else driven + of_output.sum(0)
-        if is_complete:
-            self.kept = state, counts, driven
-        decided = counts + drive.less_than_a_spike(driven) if predictor.config["ties"] == "potential" else counts
-        return predictor.classes(counts)[decided[0].argmax()], counts[0].cpu()
+        return stream
 
 
 def write(predictor, paths, out):
     """Write the answers to the samples in files to a CSV file; return what was written, as a line.
 
-    Raises UserError for a file that can't be read or does not fit, or if `out` is one of them, or can't be written.
+    Raises UserError for a file that can't be read or does not fit, and if `out` is one of them or can't be written.
     """
     out, X, labels, files = user_path(out), [], [], []
     replaced = os.path.lexists(out)
@@ -119,11 +111,10 @@ def write(predictor, paths, out):
         if replaced and os.path.samefile(path, out):
             raise UserError(f"--out {out} is also a file to predict, which would be lost: name another")
         X += samples
-        labels += names
+        labels += names or [""] * len(samples)
         files += [str(path)] * len(samples)
     found = predictor.answers(X)
     columns = ({"file": files} if len(paths) > 1 else {}) | ({"true": labels} if any(labels) else {})
     known = [{name: values[n] for name, values in columns.items()} for n in range(len(X))]
-    rows = answers.table(found, predictor.classes(found.scores), known)
-    write_csv(out, rows)
-    return f"{out}: answers to {len(rows)} samples{', in place of what was there' if replaced else ''}"
+    write_csv(out, answers.table(found, predictor.classes(found.scores), known))
+    return f"{out}: answers to {len(X)} samples{', in place of what was there' if replaced else ''}"

@@ -177,8 +177,8 @@ class Experiment:
             return test(task), run_folder
         run_folder = run_folder or folders.new_run_folder(self.config["experiment_name"])
         result = self._reported(test, inspect, run_folder) if inspect or task.reports else test(task)
-        if result.answers:
-            answers.write(result.answers, datasets.class_names(self.config, result.answers.scores.shape[1]), run_folder)
+        if found := result.answers:
+            answers.write(found, datasets.class_names(self.config, found.scores.shape[1]), run_folder)
         return result, run_folder
 
     def _reported(self, test, inspect, run_folder):

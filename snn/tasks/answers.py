@@ -6,10 +6,8 @@ from typing import NamedTuple
 import torch
 
 from snn.base.files import write_csv
-from snn.base.output import say
 
 EQUAL = 0.001  # scores that differ by less are equal: averages of counts are rounded
-PRINTED = 12  # classes at most, for which precision and recall are printed
 
 
 class Answers(NamedTuple):
@@ -26,21 +24,20 @@ def tied(scores):
 
 
 def table(found, classes, known):
-    """Return a row for each sample, a dict: what is known of it, the answer, and how clear it is.
+    """Return a row for each sample, a dict: its number, what is known of it, the answer, and how clear it is.
 
     Args:
         found: Answers.
         classes: their names.
-        known: of each sample, the columns that come first, a dict.
+        known: of each sample, a dict.
     """
     best = found.scores.sort(1, descending=True)[0]
-    margins, ties = best[:, 0] - best[:, :2][:, -1], tied(found.scores)
-    values = zip(known, *(column.tolist() for column in (found.answers, found.scores, margins, ties)))
+    columns = found.answers, found.scores, best[:, 0] - best[:, :2][:, -1], tied(found.scores)
     return [
         {"sample": n, **columns, "answer": classes[answer]}
         | {f"score {name}": f"{score:.7g}" for name, score in zip(classes, scores)}
         | {"margin": f"{margin:.7g}", "tie": "yes" if tie else "no"}
-        for n, (columns, answer, scores, margin, tie) in enumerate(values)
+        for n, (columns, answer, scores, margin, tie) in enumerate(zip(known, *(of.tolist() for of in columns)))
     ]
 
 
@@ -52,28 +49,22 @@ def confusion(found):
 
 
 def write(found, classes, folder):
-    """Write a test's Answers to a run's folder, and print precision and recall if there are few classes.
+    """Write a test's Answers to a run's folder: predictions.csv, confusion.csv, and classes.csv.
 
-    predictions.csv has a row for each sample; classes.csv has precision, recall and support, the number of samples,
-    of each class, empty where there is no such answer or sample; confusion.csv has how often samples of a class (rows)
-    get an answer (columns).
+    The last has each class's precision, recall, and support, its number of samples; where none has it, or is answered
+    with it, there is no share.
     """
-    folder, counts = Path(folder), confusion(found)
-    write_csv(folder / "predictions.csv", table(found, classes, [{"true": classes[n]} for n in found.labels.tolist()]))
+    known, counts = [{"true": classes[label]} for label in found.labels.tolist()], confusion(found)
+    write_csv(Path(folder) / "predictions.csv", table(found, classes, known))
+    rows = zip(classes, counts.tolist())
+    by_answer = [{"true": name} | {f"answer {other}": n for other, n in zip(classes, row)} for name, row in rows]
+    write_csv(Path(folder) / "confusion.csv", by_answer)
+    sums = zip(classes, *(of.tolist() for of in (counts.diagonal(), counts.sum(0), counts.sum(1))))
     by_class = [
-        {"class": name, "precision": _share(right, answers), "recall": _share(right, support), "support": support}
-        for name, right, answers, support in zip(
-            classes, counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist()
-        )
+        {"class": name, "precision": _share(right, answered), "recall": _share(right, support), "support": support}
+        for name, right, answered, support in sums
     ]
-    write_csv(folder / "classes.csv", by_class)
-    rows, answered = zip(classes, counts.tolist()), [f"answer {name}" for name in classes]
-    write_csv(folder / "confusion.csv", [{"true": name} | dict(zip(answered, row)) for name, row in rows])
-    if len(classes) <= PRINTED:
-        width = max(map(len, ("class", *classes)))
-        say(f"{'class':{width}}  precision  recall  samples")
-        for row in by_class:
-            say("{class:{width}}  {precision:>9}  {recall:>6}  {support:7}".format(width=width, **row))
+    write_csv(Path(folder) / "classes.csv", by_class)
 
 
 def _share(part, whole):
