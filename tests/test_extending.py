@@ -98,9 +98,11 @@ def test_recipe(recipe, scripts_folder, monkeypatch, capsys, drawn):
         assert "no picture" not in err
 
 
-def test_the_readmes_layers_run():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    names = {}
+def test_the_readmes_code_runs():
+    predict, code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {"X": torch.zeros(3, 12, 20).numpy()}
+    exec(predict, names)
+    assert names["name"] == names["names"][0] and names["scores"].shape == (9,) and len(predict.splitlines()) == 6
     exec(code, names)
     assert names["trace"].v["2"].shape == (25, 4, 500) and names["y"].shape == (64, 10)
 
