@@ -13,8 +13,10 @@ from scripts import ROOT, TINY, files_in, words_of
 
 import snn
 from snn import checkpoint, config, experiments
+from snn.base import ranks
 from snn.data import datasets, digits
 from snn.layers.start import initialize
+from snn.run import step
 from snn.run.step import evaluate
 from snn.tasks import answers
 from snn.tasks.classification import Classification
@@ -88,7 +90,15 @@ class TestTest:
         ]  # fmt: skip
         assert len(rows_of("predictions.csv")[0]) == 8  # no column is lost to a class of the same name
 
-    def test_samples_with_a_rule_of_ones_own(self, folder):
+    def test_shares_of_ranks_come_in_the_order_of_the_samples(self, monkeypatch):
+        """Each batch is shared by the ranks in turn; the last may leave one without a sample."""
+        parts = [answers.Answers(torch.full((n, 3), n), torch.full((n,), n), torch.zeros(n)) for n in (3, 2, 1, 0)]
+        monkeypatch.setattr(ranks, "gathered", lambda own: [own, [parts[1], parts[3]]])
+        assert step._of_all_ranks([parts[0], parts[2]]).answers.tolist() == [3, 3, 3, 2, 2, 1]
+        monkeypatch.setattr(ranks, "gathered", lambda own: None)  # on the other ranks
+        assert step._of_all_ranks([parts[1], parts[3]]) is None
+
+    def test_samples_with_a_rule_of_ones_own(self):
         """The table and the score go by the same answer: the class with the most spikes, by `counted`."""
 
         class Late(Classification):
@@ -121,9 +131,12 @@ class TestPredictor:
         assert sum(name == y for name, y in zip(names, Y)) == result.score
         assert len(set(names)) > 1 and set(names) <= set(Y)
         for x, name, score in zip(given, names, scores):
-            stream = predictor.stream()
+            stream, encode = predictor.stream(), predictor.samples.steps(torch.device("cpu"))
             *_, last = [stream(values) for values in x.T]
             assert last[0] == name and torch.equal(last[1], score)
+            *steps, (end, _) = map(encode, x.T)
+            whole = predictor.samples.split([x], "cpu").batch(torch.tensor([0]), None)[0]
+            assert torch.equal(torch.cat([part for part, is_complete in steps if is_complete] + [end]), whole)
 
     def test_a_stream_has_an_answer_at_every_step(self, folder):
         predictor = snn.Predictor(of_series(folder, pool=3), device="cpu")
@@ -337,7 +350,8 @@ class TestFiles:
         path = of_series(run.folder) if script == "time_series" else saved(run.folder, script)
         (run.folder / "new.ts").write_text("@data\n1,2,3:1,2,3:1,2,3\n")
         (run.folder / "class.ts").write_text("@classLabel true up down\n@data\n1,2,3:1,2,3:down\n")
-        (run.folder / "class.csv").write_text("0.5,0.1,0.2\n")
+        (run.folder / "unlabelled.csv").write_text("0.5,0.1,0.2\n")  # without a place for the label
+        (run.folder / "left.ts").write_text("@classLabel true up left\n@data\n1,2,3:1,2,3:left\n")
         (run.folder / "folder.ts").mkdir()
         (run.folder / "text.png").write_text("abc")
         (run.folder / "cut.bin").write_bytes(b"abc")

@@ -66,10 +66,10 @@ def read(path, labels="labels", groups=""):
     if groups and path.suffix not in (".npz", ".csv"):
         raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
     file = read_unlabelled(path, labels, groups)
-    if groups and file.groups is None:
-        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
     if file.lacks:
         raise UserError(file.lacks)
+    if groups and file.groups is None:
+        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
     return file
 
 
@@ -195,6 +195,8 @@ def values_of(path, X):
     """Return the values `[steps, C]` of each series in arrays, as `of_arrays` takes them."""
     X = listed(path, X, "an array [N, C, T] or [N, T], or a list of [C, T]")
     values = [_series(f"{path}: series {number}", x) for number, x in enumerate(X, 1)]
+    if not values:
+        raise UserError(f"{path} holds no series")
     for number, series in enumerate(values, 1):
         if series.shape[1] != values[0].shape[1]:
             raise UserError(
@@ -205,14 +207,11 @@ def values_of(path, X):
 
 
 def listed(path, X, allowed):
-    """Return samples in an array or a list, one or more, as a list."""
+    """Return samples in an array or a list as a list."""
     try:
-        X = X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
+        return X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{path} is {type(X).__name__}: {allowed} is needed") from None
-    if not X:
-        raise UserError(f"{path} holds nothing: {allowed} is needed")
-    return X
+        raise UserError(f"{path} is {type(X).__name__}: {allowed}") from None
 
 
 def _series(where, x):

@@ -92,6 +92,8 @@ class Recordings(Frames):
     def split(self, X, device):
         X = series_files.listed("X", X, "a list of arrays [E, 4]")
         X = [self._recording(f"recording {number}", of) for number, of in enumerate(X, 1)]
+        if not X:
+            raise UserError("X holds no recordings")
         columns = [event_cache.columns_of(recording, self.shape) for recording in X]
         offsets = np.cumsum([0, *(len(of["time"]) for of in columns)])
         columns = {key: np.concatenate([of[key] for of in columns]) for key in event_cache.COLUMNS}
@@ -106,7 +108,8 @@ class Recordings(Frames):
         if isinstance(of, event_cache.Recording):  # from a file
             return of
         of = numbers(name, of)
-        if of.dtype.kind not in "iu" or of.shape[1:] != (4,) or (of < 0).any() or (of[:, 3] > 1).any():
+        is_events = of.dtype.kind in "iu" and of.shape[1:] == (4,)
+        if not is_events or ((of < 0) | (of > 2**62)).any() or (of[:, 3] > 1).any():
             raise UserError(f"{name} is not [E, 4] integers: microseconds, x, y, polarity (0 or 1)")
         return event_cache.Recording(name, 0, *of.astype(np.int64).T)
 
