@@ -148,6 +148,16 @@ class TestPredictor:
                 assert name == whole[0] and torch.equal(scores, of_whole[0]), n
         assert torch.equal(predictor.stream()(X[0][:, 0])[1], predictor.stream()(list(X[0][:, 0]))[1])
 
+    def test_a_step_that_is_refused_changes_nothing(self, folder):
+        predictor = snn.Predictor(of_series(folder), device="cpu")
+        stream, disturbed = predictor.stream(), predictor.stream()
+        for values in X[3].T:
+            for wrong in "abc", [1, 2, 3], [np.inf, 0], [1e300, 0]:
+                with pytest.raises(snn.UserError, match="step"):
+                    disturbed(wrong)
+            one, other = stream(values), disturbed(values)
+            assert one[0] == other[0] and torch.equal(one[1], other[1])
+
     def test_series_longer_and_in_other_forms(self, folder):
         predictor = snn.Predictor(of_series(folder), device="cpu")
         long = DRAW.normal(5, 1, (3, 2, 50))

@@ -119,18 +119,7 @@ def _clips(name, data, tables):
     match = re.fullmatch(r"(user\d+)_(.+)\.aedat", name)
     if not match:
         raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
-    time, words = aedat.decode(_needed(data), name)
-    back = np.diff(time)
-    reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
-    reset[:10] = False  # the first packets may come in another order
-    if reset.any():
-        n = int(reset.argmax())
-        raise UserError(
-            f"{name}: event {n + 1} is at {time[n + 1]} us, after {time[n]} us: the camera's clock was reset"
-        )
-    if (back < 0).any():
-        order = time.argsort(kind="stable")
-        time, words = time[order], words[order]
+    time, words = _events(_needed(data), name)
     rows = _rows(tables[label_file])
     if not rows:
         raise UserError(f"{label_file}: it has no row; {ROWS} are expected")
@@ -145,13 +134,30 @@ def _clips(name, data, tables):
         yield _recording(f"{name} {row:02d}", label - 1, time[first:last], word, *match.groups())
 
 
-def _recording(name, label, time, word, *whose):
-    return Recording(name, label, time, word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1, *whose)
-
-
 def decode(data, name, label):
     """Return all events in the bytes of an .aedat file as one Recording; raise UserError if it is broken."""
-    return _recording(name, label, *aedat.decode(data, name))
+    return _recording(name, label, *_events(data, name))
+
+
+def _events(data, name):
+    """Return the events in the bytes of an .aedat file, in the order of time: times and data words."""
+    time, words = aedat.decode(data, name)
+    back = np.diff(time)
+    reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
+    reset[:10] = False  # the first packets may come in another order
+    if reset.any():
+        n = int(reset.argmax())
+        raise UserError(
+            f"{name}: event {n + 1} is at {time[n + 1]} us, after {time[n]} us: the camera's clock was reset"
+        )
+    if (back < 0).any():
+        order = time.argsort(kind="stable")
+        time, words = time[order], words[order]
+    return time, words
+
+
+def _recording(name, label, time, word, *whose):
+    return Recording(name, label, time, word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1, *whose)
 
 
 def _label_file(name):

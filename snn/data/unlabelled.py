@@ -156,10 +156,10 @@ class TimeSeries:
             if values.size != channels:
                 raise UserError(f"the step has {values.size} values, the network takes {channels} channels")
             both = np.concatenate([before, values.reshape(1, -1)])
-            before = both[-1:]
             value = series.with_differences(_file("the step", [both]), self.dataset).values[0][-1:]
-            known = np.where(np.isnan(value), known, value)
-            pooled.append(series.scaled(_file("the step", [known]), 0, mean, std))
+            value = np.where(np.isnan(value), known, value)
+            pooled.append(series.scaled(_file("the step", [value]), 0, mean, std))
+            before, known = both[-1:], value  # a step that is refused changes nothing
             x = torch.from_numpy(series.pooled(np.concatenate(pooled), pool)).float().to(device)
             is_complete = len(pooled) == pool
             if is_complete:
