@@ -178,13 +178,7 @@ def _splits_of(part, file, dataset, config, device):
 
 
 def binned(columns, offsets, labels, widths, config, dataset, device):
-    """Return what makes an EventSplit of some of these recordings, from their `indices`.
-
-    Args:
-        columns: "time", "place" and, for the encoding "max", "first", as in the cache.
-        offsets, labels: as there.
-        widths: microseconds of a bin, of each recording.
-    """
+    """Return what makes an EventSplit of `indices` of recordings; all but `widths`, of a bin of each, as in a cache."""
     length, encoding = config["hyperparameters"]["length"], config["encoding"]
     step = columns["time"] // np.maximum(widths, 1).astype(np.int32).repeat(np.diff(offsets))
     used = step < length  # events after the last bin are dropped

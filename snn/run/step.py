@@ -31,10 +31,7 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
 
 
 def evaluate_step(net, task, config, x, targets, state=None, note=None):
-    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer.
-
-    `note` is called with what the task answers, if it classifies.
-    """
+    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
     spikes = {}
     with health.spikes_counted(net, spikes):
         _, sums, end = forward(net, task, config, x, targets, state, note)
@@ -42,7 +39,10 @@ def evaluate_step(net, task, config, x, targets, state=None, note=None):
 
 
 def forward(net, task, config, x, targets, state=None, note=None):
-    """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with."""
+    """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with.
+
+    `note` is called with the task's answers, if it classifies.
+    """
     samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
     y, end, of_output = drive.run(net, config, x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
