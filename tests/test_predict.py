@@ -319,6 +319,17 @@ class TestFiles:
             ["sample", "answer", "score down", "score still", "score up", "margin", "tie"]
         )
 
+    def test_a_column_of_groups_is_no_value(self, run, predict):
+        """Numbers of people, whom a checkpoint's training files name, are left out where they are there."""
+        data = snn.data.series.from_arrays(ONE, Y, ONE, Y, name="Toy")
+        path = saved(run.folder, "time_series", data, **TOY | {"dataset.groups": "person"})
+        names, _ = snn.Predictor(path, device="cpu")(ONE)
+        for column in "person,", "":
+            lines = [f"?,{'7,' if column else ''}{line}" for line in LINES]
+            (run.folder / "new.csv").write_text("\n".join([f"label,{column}" + 60 * "t,", *lines]))
+            predict("new.csv")
+            assert [row["answer"] for row in rows_of(run.folder / "answers.csv")] == names, run.err
+
     def test_several_files_and_arrays(self, run, predict):
         names, _ = snn.Predictor(of_series(run.folder), device="cpu")(X)
         short = [x[:, :5] for x in X]
