@@ -9,6 +9,7 @@ from snn.layers.linear import Conv2d, Linear
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.sequential import Sequential
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
+from snn.look.cost import cost
 from snn.look.recorder import record
 from snn.run.predict import Predictor
 from snn.run.signals import Stopped
@@ -16,6 +17,6 @@ from snn.run.train import train
 
 __all__ = [
     "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Predictor",
-    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "load", "record", "stabilize", "surrogates",
-    "train",
+    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "cost", "load", "record", "stabilize",
+    "surrogates", "train",
 ]  # fmt: skip

@@ -128,6 +128,7 @@ def _row(runs):
     best, results = [run.best for run in runs], [run.result for run in runs]
     samples = (" / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results)
     ties = sum(result.get("ties", 0) for result in results)
+    rates = [entry.get("hidden_rate") for entry in best]
     return {
         "Run": f"{name}, n = {len(runs)}" if runs[1:] else f"{name} {runs[0].folder.name}",
         "Samples train / dev / test": _joined(samples),
@@ -141,7 +142,7 @@ def _row(runs):
         "On": _joined(result.get("on", "") for result in results),
         "Commit": _joined(result.get("commit", "") for result in results),
         "Overrides": ", ".join(f"`{setting}`" for setting in config.changed(settings, _own(name, settings))),
-    }
+    } | ({} if None in rates else {"Hidden rate": _figures(rates, "rate")})
 
 
 def _own(name, settings):
@@ -208,7 +209,7 @@ def table(runs, by_seed=False, everything=False):
     """
     groups = _by_seed(runs) if by_seed else [[run] for run in runs]
     lines = [(group[0].name, group[0].folder.name, _row(group)) for group in groups]
-    columns = list(lines[0][2])
+    columns = list(dict.fromkeys(column for _, _, line in lines for column in line))
     for name in PUBLISHED.keys() - {run.name for run in runs} if everything else ():
         lines.append((name, "", {"Run": name, "Test": "not run", "Published dev / test": _published(name)}))
     order = list(PUBLISHED)

@@ -22,7 +22,7 @@ TINY_MEMORY = {
     "hyperparameters.length": 300, "hyperparameters.batch_size": 5,
 }  # fmt: skip
 TINY_SERIES = {"dataset.name": "JapaneseVowels", "hyperparameters.batch_size": 8, "hyperparameters.batches": 0}
-HEALTH = ["unstable_filters", "silent_layers"]
+HEALTH = ["unstable_filters", "silent_layers", "hidden_rate"]
 
 
 def words_of(settings):

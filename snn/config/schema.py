@@ -104,6 +104,9 @@ EVERYWHERE = {
         "stable_filters": Key(
             False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK
         ),
+        "rate_loss": Key(
+            0, not_negative, "for fewer spikes: weight in the loss of hidden neurons' squared firing rates, their mean"
+        ),
         "train_bias": Key(True, boolean, "train the biases", NETWORK),
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),
     },

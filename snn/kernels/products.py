@@ -34,12 +34,13 @@ def linear(x, weight, bias=None):
 
 
 def _are_plain(*tensors):
-    """Whether these are dense tensors of the CPU with values, and nothing traces or transforms what is computed."""
+    """Whether these are dense tensors of the CPU with values, and nothing traces, transforms or watches products."""
     dense = all(
         tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_nested
         and tensor.dim() and tensor.numel() for tensor in tensors
     )  # fmt: skip
-    return dense and not (operators.are_needed() or torch.jit.is_tracing())
+    is_seen = torch._C._len_torch_dispatch_stack()  # such as by torch's FlopCounterMode, which knows torch's products
+    return dense and not (operators.are_needed() or torch.jit.is_tracing() or is_seen)
 
 
 class _Linear(Function):

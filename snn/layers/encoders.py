@@ -56,6 +56,7 @@ class Population(SpikingNeuron):
     """
 
     on_kernels = False
+    multiply_adds = 2  # also of the gain
 
     def __init__(self, channels, neurons, tau_m):
         super().__init__(tau_m)
@@ -82,6 +83,7 @@ class Delta(Layer):
     """
 
     output, states = "spikes", ("followed",)
+    multiply_adds = 0.5  # of the gain, for each of two lines
 
     def __init__(self, channels, threshold):
         super().__init__()

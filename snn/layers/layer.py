@@ -19,6 +19,7 @@ class Layer(nn.Module):
         output: name of its output: "spikes" of a neuron, "psp" of a synapse. Layers that output spikes are counted,
             drawn as rasters, and reported when silent.
         states: names of its state's tensors, in order, such as ("v", "reset").
+        multiply_adds: of each element of its output at a step, besides matrix products; for `snn.cost`.
         optimizer_options: a dict from a parameter's name to its options: {"lr_factor": 10, "weight_decay": 0}.
             The learning rate is the config's times `lr_factor`; schedulers keep the ratio.
 
@@ -30,6 +31,7 @@ class Layer(nn.Module):
     stateful = True
     output = "y"
     states = ()
+    multiply_adds = 0
     optimizer_options = {}
     on_kernels = False  # whether this class's `forward` hands its input to a kernel as it is: then bfloat16 may stay so
 
@@ -99,6 +101,15 @@ def is_stateful(layer):
 def output_name(layer):
     """Return the name of a layer's output; empty for a module without state and for a container of layers."""
     return getattr(type(layer), "output", "y") if is_stateful(layer) else ""
+
+
+def spiking_layers(net):
+    """Return a network's layers of neurons by name, in order, without those within one; the last one is its output."""
+    found = {}
+    for name, layer in net.named_modules():
+        if output_name(layer) == "spikes" and not name.startswith(tuple(f"{other}." for other in found)):
+            found[name] = layer
+    return found
 
 
 def state_names(layer):

@@ -28,6 +28,7 @@ class SpikingNeuron(Layer):
 
     output = "spikes"
     states = ("v", "reset")
+    multiply_adds = 1
     on_kernels = True
 
     def __init__(self, tau_m, membrane_filter=False, threshold=1.0, surrogate=surrogates.Gaussian(0.4)):
@@ -39,6 +40,7 @@ class SpikingNeuron(Layer):
         self.tau_m, self.membrane_filter, self.threshold = tau_m, membrane_filter, threshold
         self.surrogate = surrogates.checked(surrogate)
         self.decay = math.exp(-1 / tau_m)
+        self.multiply_adds += membrane_filter
 
     @classmethod
     def from_config(cls, hyperparameters):

@@ -81,7 +81,7 @@ class DualExpIIR(Synapse):
     Raises ValueError for other time constants, and for an input of another shape, without steps or of integers.
     """
 
-    states = ("psp", "psp_before")
+    states, multiply_adds = ("psp", "psp_before"), 3
     on_kernels = True
     coefficients = ("a1", "a2", "b1")
 
@@ -169,7 +169,7 @@ class FirstOrderLowPass(Synapse):
     Raises ValueError for any other time constant, and for an input of another shape, without steps or of integers.
     """
 
-    states = ("psp",)
+    states, multiply_adds = ("psp",), 1
     on_kernels = True
     coefficients = ("a1",)
 
@@ -239,7 +239,7 @@ class DualExpFilter(Layer):
     """
 
     output = "psp"
-    states = ("m", "s")
+    states, multiply_adds = ("m", "s"), 3
 
     def __init__(self, tau_m, tau_s):
         super().__init__()

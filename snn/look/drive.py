@@ -6,7 +6,7 @@ from torch import nn
 
 from snn.base.errors import UserError
 from snn.kernels.products import matrix_products
-from snn.layers.layer import hooked, is_stateful, output_name
+from snn.layers.layer import hooked, is_stateful, output_name, spiking_layers
 
 
 def run(net, config, x, state=None):
@@ -23,9 +23,8 @@ def run(net, config, x, state=None):
 @contextmanager
 def recorded(net):
     """In the block, each call of `net` appends the input current of its last layer of neurons to the yielded list."""
-    spiking = {name: layer for name, layer in net.named_modules() if output_name(layer) == "spikes"}
-    found = []
-    with hooked(dict(list(spiking.items())[-1:]), lambda _, __, arguments, ___: found.append(arguments[0].detach())):
+    found, output = [], dict(list(spiking_layers(net).items())[-1:])
+    with hooked(output, lambda _, __, arguments, ___: found.append(arguments[0].detach())):
         yield found
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.utils import get_total_norm
 
-from snn.layers.layer import hooked, output_name
+from snn.layers.layer import hooked, spiking_layers
 from snn.layers.synapses import Synapse
 
 
@@ -20,8 +20,16 @@ def spikes_counted(net, counts):
             spikes += of_step
         counts[name] = counts.get(name, 0) + spikes.sum(0)
 
-    with hooked({name: layer for name, layer in net.named_modules() if output_name(layer) == "spikes"}, add):
+    with hooked(spiking_layers(net), add):
         yield
+
+
+@contextmanager
+def hidden_spikes(net):
+    """In the block, each call of a layer of hidden neurons appends its spikes, with gradients, to the yielded list."""
+    found, hidden = [], dict(list(spiking_layers(net).items())[:-1])
+    with hooked(hidden, lambda _, __, ___, output: found.append(output[0])):
+        yield found
 
 
 def gradient_norms(gradients):

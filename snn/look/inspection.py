@@ -14,16 +14,23 @@ from snn.base.files import write_picture, write_text
 from snn.base.output import note
 from snn.kernels.products import matrix_products
 from snn.look.board import Board
+from snn.look.cost import cost
 from snn.look.health import gradient_norms
 from snn.look.recorder import record
 
 SAMPLES = 4  # number of test samples to look at
+COST = (
+    "What each layer computes, on the samples shown: spikes of a sample; spikes per neuron and step; multiply-adds of "
+    "a step, zeros included; share of the values entering it that are not 0. Spikes don't measure energy here: filters "
+    "stand before the weights, and a psp lasts longer than its spike, so products are not driven by events."
+)
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}: {of}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }}
 figure {{ margin: 2.5em 0 }} img {{ width: 100% }} figcaption, dt {{ color: #444 }}
+table {{ border-spacing: 1em 0; text-align: right }} caption {{ text-align: left; color: #444 }}
 dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1em }} dd {{ margin: 0; overflow-wrap: anywhere }}
 </style>
 <h1>{title}</h1>
@@ -31,6 +38,10 @@ dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1em }} dd {
 {facts}
 </dl>
 {figures}
+<table>
+<caption>{caption}</caption>
+{table}
+</table>
 </html>
 """
 
@@ -86,7 +97,7 @@ def inspect(seen, task, folder, origin=None):
     _add_to_board(folder, [name for name in reported if name in captions])
     facts = {"dataset": f"{seen.config['dataset']['name']}, {len(seen.split):,} test samples"}
     facts = (origin or {}) | facts | {"on the test set": task.summary(result)}
-    _write_page(folder, seen.config["experiment_name"], facts, captions)
+    _write_page(folder, seen.config["experiment_name"], facts, captions, cost(seen.net, seen.x))
     return result
 
 
@@ -196,8 +207,8 @@ def _samples(split, batch_size, generator, wanted):
     return torch.stack(x, 1), torch.stack(targets, min(1, targets[0].dim()))
 
 
-def _write_page(folder, title, facts, captions):
-    """Write index.html: a dict of strings, then every picture with its caption, embedded."""
+def _write_page(folder, title, facts, captions, computed):
+    """Write index.html: a dict of strings, every picture with its caption, embedded, and a `snn.cost`."""
     figures = "\n".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
         f'{base64.b64encode((Path(folder) / f"{name}.png").read_bytes()).decode()}">'
@@ -206,5 +217,8 @@ def _write_page(folder, title, facts, captions):
     )
     facts = {name: html.escape(printable(text)) for name, text in facts.items()}
     lines = "\n".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
-    page = PAGE.format(title=html.escape(title), of="; ".join(facts.values()), facts=lines, figures=figures)
+    table = "\n".join(f"<tr><td>{'<td>'.join(html.escape(cell) for cell in row)}" for row in computed.cells())
+    page = PAGE.format(
+        title=html.escape(title), of="; ".join(facts.values()), facts=lines, figures=figures, caption=COST, table=table
+    )  # fmt: skip
     write_text(Path(folder) / "index.html", page)

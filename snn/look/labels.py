@@ -1,7 +1,7 @@
 """What pictures, TensorBoard and a run's lines call the layers of a network."""
 
 from snn.layers.encoders import ENCODERS
-from snn.layers.layer import output_name
+from snn.layers.layer import spiking_layers
 from snn.layers.synapses import Synapse
 
 
@@ -10,14 +10,12 @@ def layer_labels(net):
 
     Layers of a kind are counted from the input on; the last one that spikes is the output.
     """
-    labels, numbers, output = {}, {}, []
+    labels, numbers, spiking = {}, {}, list(spiking_layers(net))
     for name, layer in net.named_modules():
-        kind = "synapses" if isinstance(layer, Synapse) else type(layer).__name__
         if isinstance(layer, ENCODERS):
             labels[name] = "encoder"
             continue
-        if output_name(layer) == "spikes":
-            kind, output = "hidden", [name]
+        kind = "synapses" if isinstance(layer, Synapse) else "hidden" if name in spiking else type(layer).__name__
         numbers[kind] = numbers.get(kind, 0) + 1
         labels[name] = f"{kind} {numbers[kind]}"
-    return labels | dict.fromkeys(output, "output")
+    return labels | dict.fromkeys(spiking[-1:], "output")

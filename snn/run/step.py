@@ -18,7 +18,12 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
         x, targets, state, share: of a `snn.run.passes.Batch`.
     """
     optimizer.zero_grad()
-    loss, sums, end = forward(net, task, config, x, targets, state)
+    weight = config["hyperparameters"]["rate_loss"]
+    with health.hidden_spikes(net) if weight else nullcontext() as spikes:
+        loss, sums, end = forward(net, task, config, x, targets, state)
+    if weight:
+        rates = [of_layer.mean(0, dtype=torch.float32) for of_layer in spikes]  # [B, *features]
+        loss = loss + weight * sum(rate.square().sum() for rate in rates) / max(sum(map(torch.numel, rates)), 1)
     (loss * share).backward()
     watch.guard(loss)
     if config["optimizer"]["clip"]:

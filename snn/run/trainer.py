@@ -15,6 +15,7 @@ from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
 from snn.base.owner import owned
 from snn.kernels.products import matrix_products
+from snn.layers.layer import spiking_layers
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
@@ -51,6 +52,8 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
+        if config["hyperparameters"]["rate_loss"] and len(spiking_layers(net)) < 2:
+            raise UserError("hyperparameters.rate_loss: the network has no hidden neurons; set it to 0")
         self.watch = FiniteWatch(self.optimizer, shared=ranks.ranks() > 1)
         self.generator = data_generator(self.device, config)
         self.preserved = preserved_state(config)
@@ -190,6 +193,9 @@ class Trainer:
             "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
         }  # fmt: skip
+        steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
+        if hidden := [spikes.flatten() for spikes in list(dev.spikes.values())[:-1]]:
+            entry["hidden_rate"] = torch.cat(hidden).double().mean().item() / dev.total / steps
         self.history.append(entry)
         self.passes, self.lr, self.seconds = {}, None, 0
         is_best = self.best is entry
@@ -209,7 +215,6 @@ class Trainer:
             self.warned = True
             self._warn(entry, dev)
         if board:
-            steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
             board.write(entry, train.total + dev.total, dev, steps, self.net, self.config, self._picture)
 
     def _warn(self, entry, dev):
