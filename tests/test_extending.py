@@ -24,6 +24,7 @@ LAST_LINES = {
     "A surrogate gradient": r"test accuracy: [6-9]\d\.\d\d % .*embedded digits",
     "A dataset": r"test accuracy: ([6-9]\d|100)\.\d\d % \(\d+/200\), made-up bursts",
     "Modules of torch.nn, and torch's tools": r"the last step is that of the whole: True",
+    "Recurrence, residual blocks, LayerNorm, delays, attention": r"dev accuracy ([5-9]\d|100)\.\d %",
     "The layers in a loop of your own": r"loss 0\.[0-4]\d+",
     "Search": r"best: \d\d\.\d\d % on dev with {'tau_m': .*, 'lr': .*}",
     "Load a trained network and stream events through it": r"290 ms: \d",

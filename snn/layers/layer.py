@@ -14,7 +14,8 @@ from snn.kernels import kernels_for
 class Layer(nn.Module):
     """A layer over time: `y, state = layer(x, state=None)`, x `[T, B, *features]`; None starts from zero.
 
-    A subclass declares in its class body what `snn.record`, pictures and optimizers may ask for:
+    A subclass has a `forward` like that, or a `step` for one time step. It declares in its class body what
+    `snn.record`, pictures and optimizers may ask for:
 
         output: name of its output: "spikes" of a neuron, "psp" of a synapse. Layers that output spikes are counted,
             drawn as rasters, and reported when silent.
@@ -34,6 +35,25 @@ class Layer(nn.Module):
     multiply_adds = 0
     optimizer_options = {}
     on_kernels = False  # whether this class's `forward` hands its input to a kernel as it is: then bfloat16 may stay so
+
+    def forward(self, x, state=None):
+        if type(self).step is Layer.step:
+            raise NotImplementedError(f"{type(self).__name__} needs a forward, or a step")
+        steps = []
+        for of_step in self.checked(x):
+            y, state = self.step(of_step, state)
+            steps.append(y)
+        return torch.stack(steps), state
+
+    def step(self, x, state=None):
+        """Run one time step: x `[B, *features]` -> y `[B, *]`, and the state for the next step.
+
+        Raises ValueError if `forward` returns None as its state: it can't go on from there.
+        """
+        y, state = self(x[None], state)
+        if state is None:
+            raise ValueError(f"{type(self).__name__} returns no state to go on from, so it needs the whole sequence")
+        return y[0], state
 
     def _apply(self, function, recurse=True):  # of `to`, `half` and the like
         refuse_half(function)
