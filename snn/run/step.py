@@ -1,5 +1,7 @@
 """One batch: forward, a step of training, an evaluation. Nothing here waits for the device."""
 
+from contextlib import nullcontext
+
 import torch
 from torch.nn.utils import clip_grad_norm_
 
