@@ -12,16 +12,18 @@ from snn import checkpoint, config
 from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
-from snn.base.output import lasting, note
+from snn.base.keys import integer
+from snn.base.output import lasting, note, say
 from snn.checkpoint.trained import trained_network
 from snn.data import datasets
-from snn.run import predict
+from snn.run import folders, predict, seeds
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
 from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("weights")
+SAME = "train", "inspect", "resume", "seeds"  # options that all ranks must have alike
 
 
 def main(experiment, network, task=None, dataset=None, config_file=None, argv=None):
@@ -50,7 +52,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
             if dataset:
                 datasets.add(dataset)
             with ranks.started():
-                _run(own_config, network, task or Classification(), args)
+                run = _run_seeds if args.seeds and not args.show else _run
+                run(own_config, network, task or Classification(), args)
             output.flush()
             if output.lost and not args.train:  # a training's result is in its run folder too
                 _complain(f"the result can't be written to standard output: {output.lost}")
@@ -87,25 +90,47 @@ def _how_to_go_on(args):
     return f"to resume: {started} {shlex.join([sys.argv[0], *words])}"
 
 
+def _run_seeds(own_config, network, task, args):
+    """Train or test once for each seed, and print mean and deviation."""
+    settings = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None)
+    runs = seeds.configs(settings, args.seeds)
+    kept, results = [folders.checkpoints(run) for run in runs], []
+    later = kept[1:] if settings["save_checkpoint"] and not args.resume else []
+    for n, (run, folder) in enumerate(zip(runs, kept)):
+        own = {
+            "set": [*args.set, *(f"{key}={run[key]}" for key in ("pytorch_seed", "checkpoint_base_path"))],
+            "resume": args.resume and (n == 0 or any(folder.glob("*.pt"))),  # later ones may not have begun
+            "later": [] if n else later,
+            "checkpoint": folder / "best.pt" if args.test_only else None,
+        }
+        say(f"seed {run['pytorch_seed']}, {n + 1} of {args.seeds}")
+        results.append(_run(own_config, network, task, argparse.Namespace(**vars(args) | own)))
+    tasks, figures, notes = zip(*results)
+    print(", ".join(filter(None, [seeds.summary(tasks[0], figures), notes[0]])))
+
+
 def _run(own_config, network, task, args):
+    """Train or test; return the task, its metric by part of the data, and a note on the data; nothing with --show."""
     settings, sources, saved, source = _settings(own_config, args)
     if args.show:
         print(config.as_yaml(settings, sources), end="")
-        return
+        return None
     if ranks.ranks() > 1 and (args.inspect or args.predict):
         raise UserError("--inspect and --predict run in one process: leave out torchrun")
     if args.predict:
         net = trained_network(saved, settings, source, network)
         print(predict.write(predict.Predictor(net, task=task, device=settings["device"]), args.predict, args.out))
-        return
+        return None
     ready = Experiment(network, settings, task, saved=saved, source=source)
-    words = {f"--{word}": value for word, value in vars(args).items() if word in ("train", "inspect", "resume")}
+    words = {f"--{word}": value for word, value in vars(args).items() if word in SAME}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        _print_training(ready, ready.train(saved, inspect=command))
-    else:
-        _print_test(ready, *ready.test(command))
+        seeds.move_older_aside(args.later)
+        return ready.task, _print_training(ready, ready.train(saved, inspect=command)), ready.note
+    result, run_folder = ready.test(command)
+    _print_test(ready, result, run_folder)
+    return ready.task, {"test": ready.task.value(result)}, ready.note
 
 
 def _settings(own_config, args):
@@ -117,8 +142,7 @@ def _settings(own_config, args):
     settings = config.resolve(own_config, args.config_file, args.demo, args.set, note, sources)
     if args.device:
         settings["device"], sources["device"] = args.device, "--device"
-    name = settings["experiment_name"]
-    folder = Path(settings["checkpoint_base_path"]) / name
+    name, folder = settings["experiment_name"], folders.checkpoints(settings)
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, note)
         settings = config.check_resumed(settings, saved["config"], len(saved["history"]), note)
@@ -132,11 +156,13 @@ def _settings(own_config, args):
 
 
 def _print_training(ready, run):
+    """Print a training's result; return its figures by part of the data."""
     figures = {part: run.best[f"{part}_{ready.task.metric}"] for part in ("train", "dev")}
     figures["test"] = ready.task.value(run.test)
     scores = ", ".join(f"{part} {ready.task.text(value)}" for part, value in figures.items())
     best = f"best epoch {run.best['epoch']}: {scores}\ncheckpoint: {ready.source}\n"
     _print_test(ready, run.test, run.folder, best, "" if run.learns else "no better than without spikes")
+    return figures
 
 
 def _print_test(ready, result, run_folder, best="", blame=""):
@@ -187,9 +213,10 @@ def _parse(experiment, own_config, argv):
         metavar="F",
         help="checkpoint for --test, --inspect and --predict, instead of this experiment's best epoch",
     )
+    add("--seeds", metavar="N", type=_count, help="a run for each of N seeds, from pytorch_seed on; mean and deviation")
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
-    args.words = sys.argv[1:] if argv is None else argv
+    args.words, args.later = sys.argv[1:] if argv is None else argv, []
     if args.demo and not (args.test or args.show or args.predict or (args.inspect and args.checkpoint)):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
@@ -204,9 +231,18 @@ def _parse(experiment, own_config, argv):
     if not (args.train or args.test or args.inspect or args.predict or args.show):
         parser.print_help(sys.stderr)
         parser.error("nothing to do: add --train, --test, --inspect, --predict, --show or --demo")
+    if args.checkpoint and args.seeds:
+        parser.error("--seeds tests the checkpoints of its own runs: leave out --checkpoint, or --seeds")
     if args.checkpoint and args.train:
         parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args
+
+
+def _count(text):
+    try:
+        return integer(2, 1001)(int(text) if text.isdecimal() else text)
+    except ValueError as allowed:
+        raise argparse.ArgumentTypeError(f"{text!r:.50}; use {allowed}") from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,6 +16,7 @@ import yaml
 from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
 from snn.base.keys import file_name
+from snn.base.owner import owned
 
 SUFFIXES = ["", *(f"_{n}" for n in range(2, 1000))]  # of folders made within the same second
 
@@ -43,6 +44,16 @@ def own_run_folder(saved, experiment):
     except ValueError:
         return None
     return folder if parents == ["runs", experiment] and not folder.is_symlink() else None
+
+
+def checkpoints(config):
+    """Return the folder of a run's checkpoints."""
+    return Path(config["checkpoint_base_path"]) / config["experiment_name"]
+
+
+def owned_by_a_run(folder):
+    """Own a folder of checkpoints in the block, as `snn.base.owner.owned` does."""
+    return owned(folder, "or set another experiment_name (--set experiment_name=NAME)")
 
 
 def move_aside(folder):

@@ -13,7 +13,6 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
-from snn.base.owner import owned
 from snn.kernels.products import matrix_products
 from snn.layers.layer import spiking_layers
 from snn.layers.synapses import check_stabilizes, unstable_filters
@@ -46,7 +45,7 @@ class Trainer:
         self.silence = None  # the loss of an output without spikes
         self.data = {name: split.fingerprint() for name, split in splits.items()}
         ranks.check_same(self.data)
-        self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
+        self.folder = folders.checkpoints(config)
         self.run_folder = None
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
@@ -252,7 +251,7 @@ class Trainer:
         if ranks.rank() or not self.config["save_checkpoint"]:
             yield
             return
-        with owned(self.folder, "or set another experiment_name (--set experiment_name=NAME)"):
+        with folders.owned_by_a_run(self.folder):
             check_writable(self.folder / "last.pt")
             yield
 
