@@ -27,6 +27,7 @@ LAST_LINES = {
     "Recurrence, residual blocks, LayerNorm, delays, attention": r"dev accuracy ([5-9]\d|100)\.\d %",
     "The layers in a loop of your own": r"loss 0\.[0-4]\d+",
     "Search": r"[1-9] of 10 pruned; best: \d\d\.\d\d % on dev with {'tau_m': .*, 'lr': .*}",
+    "Start from a trained network": r"all layers: [89]\d\.\d % on dev, [89]\d\.\d % of the test",
     "Load a trained network and stream events through it": r"290 ms: \d",
     "Stream a time series": r"after (\d+) of \1 samples: speaker 1, true is 1",
 }

@@ -125,6 +125,14 @@ def list_of(check_item, allowed, test=lambda values: True):
     return check
 
 
+def names(value):
+    """A list of names; a text holds them between commas."""
+    listed = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value or []
+    if isinstance(value, bool) or not isinstance(listed, (list, tuple)) or not {*map(type, listed)} <= {str, int}:
+        raise ValueError("names, such as 0,1 or [0, 'Linear 1', '2.0'] (a name with a dot needs quotes)")
+    return [name for name in (str(item).strip() for item in listed) if name]
+
+
 def mapping(value):
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError("a mapping, such as {sigma: 0.5}")

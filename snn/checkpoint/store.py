@@ -48,7 +48,7 @@ def load(path, experiment=None):
         raise UserError(
             f"no checkpoint at {path}: train first, or correct the path (--checkpoint, test_checkpoint_path)"
         )
-    with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another with --checkpoint", path):
+    with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another", path):
         digest = Path(f"{path}.sha256")
         if digest.exists() and read_bytes(digest).split()[:1] != [sha256(path).encode()]:
             raise ValueError(f"its SHA-256 is not the one in {digest.name}")
@@ -57,14 +57,13 @@ def load(path, experiment=None):
         return checkpoint
     if not _is_ours(checkpoint):
         raise UserError(
-            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict, of tensors: name another with "
-            "--checkpoint"
+            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict, of tensors: name another"
         )
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
         raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
     if not _is_history(checkpoint.get("history", [])):
-        raise UserError(f"checkpoint {path}: its history is no list of epochs: name another with --checkpoint")
+        raise UserError(f"checkpoint {path}: its history is no list of epochs: name another")
     try:
         return checkpoint | {"config": config.of_checkpoint(checkpoint["config"])}
     except UserError as error:
@@ -174,6 +173,11 @@ def _load_whole(path, experiment):
 
 def load_model(net, checkpoint, path):
     """Put the weights of a checkpoint, read from `path`, into a network; raise UserError as `check_tensors` does."""
-    model = published.to_model(checkpoint, net, path) if published.is_published(checkpoint) else checkpoint["model"]
+    model = model_of(checkpoint, net, path)
     check_tensors(model, net.state_dict(), path)
     net.load_state_dict(model)
+
+
+def model_of(checkpoint, net, path):
+    """Return the tensors of a checkpoint by their names in a network; the public code's must be those of `net`."""
+    return published.to_model(checkpoint, net, path) if published.is_published(checkpoint) else checkpoint["model"]

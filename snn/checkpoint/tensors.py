@@ -17,6 +17,12 @@ def check_tensors(found, own, path):
             raise UserError(f"checkpoint {path}: {problem}: use the config it was trained with, or another checkpoint")
 
 
+def same_shapes(found, own):
+    """Whether tensors from a checkpoint have the names and shapes of one's own; both are dicts by name."""
+    shapes = {name: None if value.is_nested else value.shape for name, value in found.items()}  # nested ones have none
+    return shapes == {name: value.shape for name, value in own.items()}
+
+
 def _problem(name, found, own):
     """Return what is wrong with a tensor; None if nothing is."""
     if name not in found:

@@ -25,7 +25,7 @@ def load_trained(path, network=None):
         network: from a config to the network; None takes that of the checkpoint's experiment, if it is one that ships.
     Raises UserError (`snn.UserError`) if it is not such a checkpoint, or is of another network.
     """
-    path = _found(user_path(path))
+    path = found(path)
     checkpoint = load(path)
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {path} is of the public code: convert it with python -m snn.checkpoint convert")
@@ -72,8 +72,9 @@ def network_of(experiment, path):
     return script.network
 
 
-def _found(path):
+def found(path):
     """Return the path of a checkpoint, or of weights that ship under this name. Raises UserError if there is none."""
+    path = user_path(path)
     weights = sorted(shipped("weights").glob("*.pt"))
     if not path.is_file():
         path = next((file for file in weights if path in (Path(file.stem), Path("weights", file.name))), path)

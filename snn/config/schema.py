@@ -15,6 +15,7 @@ from snn.base.keys import (
     integer,
     list_of,
     mapping,
+    names,
     not_negative,
     number,
     positive,
@@ -53,6 +54,10 @@ _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _
 EVERYWHERE = {
     "experiment_name": Key(REQUIRED, file_name, "name of the folders in checkpoint/ and runs/"),
     "pytorch_seed": Key(2, integer(0, 2**63), "seed of all random numbers"),
+    "init_from": Key(
+        "", typed_path, "checkpoint, or name of weights that ship: layers that fit by name and shape start from it"
+    ),
+    "freeze": Key([], names, "layers that are not trained, such as 0,1 or [synapses 1, Linear 1]"),
     "device": Key("auto", string, "auto, cpu, cuda or cuda:1", PLACE),
     "precision": Key(
         "float32", choice("float32", "tf32", "bf16"), "of products: tf32 is for CUDA; filters compute in float32"

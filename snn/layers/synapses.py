@@ -261,11 +261,12 @@ class DualExpFilter(Layer):
 
 
 def stabilize(net):
-    """Move the filters of all synapses of a network back to where impulse responses decay, e.g. after a step.
+    """Move the filters of a network's trained synapses back to where impulse responses decay, e.g. after a step.
 
     If coefficients are pruned or parametrized, what they are computed from moves. Raises UserError if it can't.
     """
-    for layer in _synapses(net):
+    trained = (layer for layer in _synapses(net) if any(value.requires_grad for value in layer.parameters()))
+    for layer in trained:
         with parametrize.cached():
             layer.stabilize()
             computed = [name for name in layer.coefficients if name not in layer._parameters]

@@ -140,8 +140,10 @@ def _settings(own_config, args):
     """
     sources, saved, source = {}, None, None
     settings = config.resolve(own_config, args.config_file, args.demo, args.set, note, sources)
-    if args.device:
-        settings["device"], sources["device"] = args.device, "--device"
+    for option in ("device", "init_from", "freeze"):
+        if value := getattr(args, option):
+            settings[option], sources[option] = value, f"--{option}"
+    settings = config.check(settings, sources=sources)
     name, folder = settings["experiment_name"], folders.checkpoints(settings)
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, note)
@@ -214,13 +216,15 @@ def _parse(experiment, own_config, argv):
         help="checkpoint for --test, --inspect and --predict, instead of this experiment's best epoch",
     )
     add("--seeds", metavar="N", type=_count, help="a run for each of N seeds, from pytorch_seed on; mean and deviation")
+    add("--init_from", metavar="F", help="a checkpoint, or weights that ship: layers that fit start from it")
+    add("--freeze", metavar="A,B", help="layers that are not trained, such as 0,1 or 'synapses 1,Linear 1'")
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
     args.words, args.later = sys.argv[1:] if argv is None else argv, []
     if args.demo and not (args.test or args.show or args.predict or (args.inspect and args.checkpoint)):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
-    if "" in (args.checkpoint, args.config_file, args.device, args.out):
+    if "" in (args.checkpoint, args.config_file, args.device, args.out, args.init_from, args.freeze):
         parser.error("an option has an empty value: give it one, or leave it out")
     if args.resume and not args.train:
         parser.error("--resume continues a run: add --train")
@@ -231,6 +235,10 @@ def _parse(experiment, own_config, argv):
     if not (args.train or args.test or args.inspect or args.predict or args.show):
         parser.print_help(sys.stderr)
         parser.error("nothing to do: add --train, --test, --inspect, --predict, --show or --demo")
+    if (args.test_only or args.predict) and (args.init_from or args.freeze):
+        parser.error("--init_from and --freeze are for a training: add --train, or leave them out")
+    if args.predict and args.seeds:
+        parser.error("--predict takes one checkpoint: leave out --seeds")
     if args.checkpoint and args.seeds:
         parser.error("--seeds tests the checkpoints of its own runs: leave out --checkpoint, or --seeds")
     if args.checkpoint and args.train:

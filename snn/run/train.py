@@ -14,6 +14,7 @@ from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
 from snn.base.output import note, quiet, say
+from snn.checkpoint import transfer
 from snn.config import check, resolve, shared
 from snn.config.sources import settings_in
 from snn.data import datasets
@@ -116,6 +117,8 @@ class Experiment:
         if saved:
             checkpoint.load_model(self.net, saved, source)
             self.epoch = saved.get("epoch", "unknown")
+        elif config["init_from"]:
+            transfer.start_from(self.net, config["init_from"])
         if ranks.rank():  # the ranks share the network, but not its dropout
             torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
         if splits:
@@ -136,6 +139,8 @@ class Experiment:
         initialize(net, p)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
+        for layer in transfer.frozen(net, self.config["freeze"]):
+            layer.requires_grad_(False)
         return net
 
     def train(self, resume_from=None, on_epoch=None, test=True, inspect=None):

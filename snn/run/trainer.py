@@ -13,6 +13,7 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
+from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
 from snn.layers.layer import spiking_layers
 from snn.layers.synapses import check_stabilizes, unstable_filters
@@ -47,6 +48,7 @@ class Trainer:
         ranks.check_same(self.data)
         self.folder = folders.checkpoints(config)
         self.run_folder = None
+        self.frozen = transfer.frozen(net, config["freeze"])
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
@@ -117,6 +119,8 @@ class Trainer:
         train = self.pass_over("train")
         if "dev" not in self.passes:  # else this run was stopped on dev, and resumes there
             self.parallel.train()
+            for layer in self.frozen:
+                layer.eval()  # else a normalization's statistics would change
             with self._finite(epoch):
                 for batch in train:
                     train.add(batch, *self._train(batch))

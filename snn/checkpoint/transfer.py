@@ -1,0 +1,61 @@
+"""Transfer: a network starts from the layers of a checkpoint that fit, and some of its layers are not trained."""
+
+from snn.base.errors import UserError
+from snn.base.output import note
+from snn.checkpoint.store import load, model_of
+from snn.checkpoint.tensors import check_tensors, same_shapes
+from snn.checkpoint.trained import found
+from snn.look.labels import layer_labels
+
+
+def start_from(net, path):
+    """Give a network's layers the values of a checkpoint's layers that fit, and say which did.
+
+    Those fit whose tensors have the same names and shapes; other layers stay as they are.
+
+    Args:
+        path: of a checkpoint of any experiment, or the name of weights that ship, as `snn.load` takes it.
+    Raises UserError if no layer fits, and as `load` and `check_tensors` do.
+    """
+    path = found(path)
+    own, theirs, labels = _by_layer(net.state_dict()), _by_layer(model_of(load(path), net, path)), layer_labels(net)
+    fitting = [layer for layer in own if same_shapes(theirs.get(layer, {}), own[layer])]
+    if not fitting:
+        raise UserError(f"init_from: no layer of {path} fits one here by name and shape: name another checkpoint")
+    for layer in fitting:
+        check_tensors(theirs[layer], own[layer], path)
+        net.load_state_dict(theirs[layer], strict=False)
+    new = ", ".join(labels[layer] for layer in own if layer not in fitting)
+    unused = ", ".join(layer for layer in theirs if layer not in own)
+    note(
+        f"init_from: {', '.join(labels[layer] for layer in fitting)} start from {path}"
+        + (f"; {new} start{'' if ',' in new else 's'} anew" if new else "")
+        + (f"; this network has no place for its layers {unused}" if unused else "")
+    )
+
+
+def _by_layer(model):
+    """Return a state dict's tensors by layer, each layer's a dict by their names in the whole."""
+    layers = {}
+    for name, value in model.items():
+        layers.setdefault(name.rpartition(".")[0], {})[name] = value
+    return layers
+
+
+def frozen(net, names):
+    """Return the layers of a network that are not trained, by their names or by what pictures call them.
+
+    Raises UserError for one that the network lacks, or that has no parameters, and if no parameter is left to train.
+    """
+    labels = layer_labels(net)
+    there = {name: layer for name, layer in net.named_modules() if name and any(True for _ in layer.parameters())}
+    known = {labels[name]: layer for name, layer in there.items()} | there
+    for name in names:
+        if name not in known:
+            listed = ", ".join(f"{name} ({labels[name]})" for name in there)
+            raise UserError(f"freeze: no layer {name!r:.50} with parameters; there are {listed}")
+    layers = [known[name] for name in names]
+    fixed = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    if names and not any(parameter.requires_grad and id(parameter) not in fixed for parameter in net.parameters()):
+        raise UserError(f"freeze: {', '.join(names)} are all that is trained here: leave out one")
+    return layers
