@@ -138,10 +138,11 @@ def test_older_checkpoints_stay_where_none_are_saved(run, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--train", "--seeds", "0"], "argument --seeds: '0'; use an integer, at least 2, below 1001"),
-        (["--train", "--seeds", "x"], "argument --seeds: 'x'; use"),
-        (["--train", "--seeds", "²"], "argument --seeds: '²'; use"),
-        (["--train", "--seeds", ""], "argument --seeds: ''; use"),
+        (["--train", "--seeds", "0"], "--seeds 0: use a number from 2 to 1000"),
+        (["--train", "--seeds", "9" * 30], "--seeds 999999999999999999999999999999: use"),
+        (["--train", "--seeds", "x"], "argument --seeds: invalid int value: 'x'"),
+        (["--train", "--seeds", "²"], "argument --seeds: invalid int value: '²'"),
+        (["--train", "--seeds", ""], "argument --seeds: invalid int value: ''"),
         (["--train", "--resume", "--seeds", "2"], "no checkpoint at checkpoint/seed_2/snn_mlp_1/last.pt: there is no"),
         (["--test", "--seeds", "2"], "no checkpoint at checkpoint/seed_2/snn_mlp_1/best.pt"),
         (["--test", "--seeds", "2", "--checkpoint", "a.pt"], "leave out --checkpoint, or --seeds"),

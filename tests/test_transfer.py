@@ -13,7 +13,7 @@ from torch import nn
 import snn
 from snn.base.keys import names
 from snn.checkpoint import save
-from snn.checkpoint.transfer import frozen, start_from
+from snn.checkpoint.transfer import freeze, start_from
 from snn.layers.sequential import neuron, synapse
 
 LOWER = ["0.a1", "0.a2", "0.b1", "1.weight", "1.bias", "4.a1", "4.a2", "4.b1", "5.weight", "5.bias"]
@@ -80,7 +80,7 @@ def test_layers_that_do_not_fit_start_anew(source, capsys):
     run = snn.train(classes_and_more(4), CONFIG | {"init_from": "source.pt", "freeze": [0, 1]}, splits=splits(4))
     assert capsys.readouterr().err == (
         "note: init_from: synapses 1, Linear 1, synapses 2, Linear 2, synapses 3 start from source.pt; "
-        "Linear 3, synapses 4 start anew\n"
+        "anew: Linear 3, synapses 4\n"
     )
     assert all(torch.equal(value, source[name]) for name, value in run.net.state_dict().items() if name in LOWER[:5])
     torch.manual_seed(5)
@@ -123,14 +123,14 @@ def test_what_is_no_ordinary_tensor_does_not_fit(source, capsys):
     saved["model"]["20.weight"] = torch.zeros(1)
     save("source.pt", saved)
     start_from(net, "source.pt")
-    assert "; Linear 1, synapses 4 start anew; this network has no place for its layers 20\n" in capsys.readouterr().err
+    assert "; anew: Linear 1, synapses 4; its layers without a place here: 20\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--train", "--freeze", "0,2"], "freeze: no layer '2' with parameters; there are 0 (synapses 1), 1 (Lin"),
-        (["--train", "--freeze", "0,1,4,5,8,9"], "freeze: 0, 1, 4, 5, 8, 9 are all that is trained"),
+        (["--train", "--freeze", "0,1,4,5,8,9"], "freeze: nothing is left to train without 0, 1, 4, 5, 8, 9"),
         (["--train", "--freeze", ""], "an option has an empty value"),
         (["--train", "--set", "freeze=1.5"], "--set: freeze: 1.5 is not allowed; use names, such as 0,1"),
         (["--train", "--init_from", ""], "an option has an empty value"),
@@ -172,13 +172,12 @@ def test_blocks_and_normalizations_are_frozen_whole(folder):
     def network(config):
         return snn.Sequential(nn.Flatten(), Block(), snn.Linear(12, 10), snn.SpikingNeuron(4))
 
-    starts = []
-    for freeze in (["Block 1"], ["1"], ["1.0", "1.1", "1.2"], ["1.1"]):
-        made = snn.train(lambda config: starts.append(network(config)) or starts[-1], CONFIG | {"freeze": freeze})
+    for layers in (["Block 1"], ["1"], ["1.0", "1.1", "1.2"], ["1.1"]):
+        made = snn.train(network, CONFIG | {"freeze": layers})
         torch.manual_seed(made.config["pytorch_seed"])
         before, after = network(made.config).state_dict(), made.net.state_dict()
         changed = {name for name in after if not torch.equal(before[name], after[name])}
-        if freeze == ["1.1"]:
+        if layers == ["1.1"]:
             assert {"1.0.a1", "1.2.running_mean", "2.weight"} <= changed and "1.1.weight" not in changed
         else:
             assert changed == {"2.weight", "2.bias"}
@@ -187,8 +186,8 @@ def test_blocks_and_normalizations_are_frozen_whole(folder):
 def test_a_layer_that_shares_a_parameter_is_not_all_that_is_left():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight, net[1].bias = net[0].weight, net[0].bias
-    with pytest.raises(snn.UserError, match="freeze: 0 are all that is trained"):
-        frozen(net, ["0"])
+    with pytest.raises(snn.UserError, match="freeze: nothing is left to train without 0"):
+        freeze(net, ["0"])
 
 
 def test_stabilize_leaves_untrained_filters():

@@ -29,8 +29,8 @@ def start_from(net, path):
     unused = ", ".join(layer for layer in theirs if layer not in own)
     note(
         f"init_from: {', '.join(labels[layer] for layer in fitting)} start from {path}"
-        + (f"; {new} start{'' if ',' in new else 's'} anew" if new else "")
-        + (f"; this network has no place for its layers {unused}" if unused else "")
+        + (f"; anew: {new}" if new else "")
+        + (f"; its layers without a place here: {unused}" if unused else "")
     )
 
 
@@ -42,8 +42,8 @@ def _by_layer(model):
     return layers
 
 
-def frozen(net, names):
-    """Return the layers of a network that are not trained, by their names or by what pictures call them.
+def freeze(net, names):
+    """Let layers of a network, by their names or by what pictures call them, not be trained; return them.
 
     Raises UserError for one that the network lacks, or that has no parameters, and if no parameter is left to train.
     """
@@ -54,8 +54,7 @@ def frozen(net, names):
         if name not in known:
             listed = ", ".join(f"{name} ({labels[name]})" for name in there)
             raise UserError(f"freeze: no layer {name!r:.50} with parameters; there are {listed}")
-    layers = [known[name] for name in names]
-    fixed = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    if names and not any(parameter.requires_grad and id(parameter) not in fixed for parameter in net.parameters()):
-        raise UserError(f"freeze: {', '.join(names)} are all that is trained here: leave out one")
-    return layers
+        known[name].requires_grad_(False)
+    if names and not any(parameter.requires_grad for parameter in net.parameters()):
+        raise UserError(f"freeze: nothing is left to train without {', '.join(names)}: leave out one")
+    return [known[name] for name in names]

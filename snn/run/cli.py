@@ -12,7 +12,6 @@ from snn import checkpoint, config
 from snn.base import process, ranks
 from snn.base.errors import UserError
 from snn.base.files import shipped
-from snn.base.keys import integer
 from snn.base.output import lasting, note, say
 from snn.checkpoint.trained import trained_network
 from snn.data import datasets
@@ -23,7 +22,6 @@ from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("weights")
-SAME = "train", "inspect", "resume", "seeds"  # options that all ranks must have alike
 
 
 def main(experiment, network, task=None, dataset=None, config_file=None, argv=None):
@@ -95,7 +93,7 @@ def _run_seeds(own_config, network, task, args):
     settings = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None)
     runs = seeds.configs(settings, args.seeds)
     kept, results = [folders.checkpoints(run) for run in runs], []
-    later = kept[1:] if settings["save_checkpoint"] and not args.resume else []
+    later = kept[1:] if settings["save_checkpoint"] and not (args.resume or ranks.rank()) else []
     for n, (run, folder) in enumerate(zip(runs, kept)):
         own = {
             "set": [*args.set, *(f"{key}={run[key]}" for key in ("pytorch_seed", "checkpoint_base_path"))],
@@ -122,7 +120,7 @@ def _run(own_config, network, task, args):
         print(predict.write(predict.Predictor(net, task=task, device=settings["device"]), args.predict, args.out))
         return None
     ready = Experiment(network, settings, task, saved=saved, source=source)
-    words = {f"--{word}": value for word, value in vars(args).items() if word in SAME}
+    words = {f"--{word}": vars(args)[word] for word in ("train", "inspect", "resume", "seeds")}
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
@@ -215,7 +213,7 @@ def _parse(experiment, own_config, argv):
         metavar="F",
         help="checkpoint for --test, --inspect and --predict, instead of this experiment's best epoch",
     )
-    add("--seeds", metavar="N", type=_count, help="a run for each of N seeds, from pytorch_seed on; mean and deviation")
+    add("--seeds", metavar="N", type=int, help="a run for each of N seeds, from pytorch_seed on; mean and deviation")
     add("--init_from", metavar="F", help="a checkpoint, or weights that ship: layers that fit start from it")
     add("--freeze", metavar="A,B", help="layers that are not trained, such as 0,1 or 'synapses 1,Linear 1'")
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
@@ -239,18 +237,13 @@ def _parse(experiment, own_config, argv):
         parser.error("--init_from and --freeze are for a training: add --train, or leave them out")
     if args.predict and args.seeds:
         parser.error("--predict takes one checkpoint: leave out --seeds")
+    if args.seeds is not None and args.seeds not in range(2, 1001):
+        parser.error(f"--seeds {args.seeds}: use a number from 2 to 1000")
     if args.checkpoint and args.seeds:
         parser.error("--seeds tests the checkpoints of its own runs: leave out --checkpoint, or --seeds")
     if args.checkpoint and args.train:
         parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args
-
-
-def _count(text):
-    try:
-        return integer(2, 1001)(int(text) if text.isdecimal() else text)
-    except ValueError as allowed:
-        raise argparse.ArgumentTypeError(f"{text!r:.50}; use {allowed}") from None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,6 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from snn import config
-from snn.base import ranks
 from snn.run import folders
 
 
@@ -19,13 +18,12 @@ def configs(settings, number):
     return [config.check(settings | of_seed) for of_seed in own]
 
 
-def move_older_aside(of_runs):
-    """Move what older runs left in folders of checkpoints aside, so that --resume takes it for none of these runs."""
-    of_runs = [] if ranks.rank() else of_runs
+def move_older_aside(later):
+    """Move what older runs left in the folders of later ones aside, so that --resume does not take it for theirs."""
     with ExitStack() as stack:
-        for folder in of_runs:
+        for folder in later:
             stack.enter_context(folders.owned_by_a_run(folder))
-        for folder in of_runs:
+        for folder in later:
             folders.move_aside(folder)
 
 

@@ -48,7 +48,7 @@ class Trainer:
         ranks.check_same(self.data)
         self.folder = folders.checkpoints(config)
         self.run_folder = None
-        self.frozen = transfer.frozen(net, config["freeze"])
+        self.frozen = transfer.freeze(net, config["freeze"])
         self.optimizer = make_optimizer(config, net)
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
