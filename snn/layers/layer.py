@@ -64,7 +64,7 @@ class Layer(nn.Module):
 
         Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step.
         """
-        if x.dim() < 2 or not len(x):
+        if x.dim() < 2 or not x.shape[0]:  # len(x) would be a constant to torch.export
             raise ValueError(
                 f"{type(self).__name__} takes [T, B, *features] with at least one step, got {list(x.shape)}"
             )

@@ -57,7 +57,7 @@ class Sequential(nn.Sequential):
         return tuple(first.shape) if isinstance(first, Synapse) else None
 
     def forward(self, x, state=None):
-        if x.dim() < 2 or not len(x):
+        if x.dim() < 2 or not x.shape[0]:  # len(x) would be a constant to torch.export
             raise ValueError(f"a network takes [T, B, *features] with at least one step, got {list(x.shape)}")
         if state is None:
             state = (None,) * len(self)
@@ -91,7 +91,7 @@ class Sequential(nn.Sequential):
         for n, (layer, end) in enumerate(zip(self, state)):
             if is_stateful(layer) and end is None:
                 raise ValueError(
-                    f"{_named(n, layer)} returns no state to go on from, so it needs the whole sequence: call the "
+                    f"{named(n, layer)} returns no state to go on from, so it needs the whole sequence: call the "
                     "network instead of its step (a layer that needs no state returns (), not None)"
                 )
             if isinstance(layer, Sequential):
@@ -104,7 +104,7 @@ def _channels_last(tensor):
     return tensor.to(memory_format=torch.channels_last) if is_weight else tensor
 
 
-def _named(n, layer):
+def named(n, layer):
     return f"layer {n} ({type(layer).__name__})"
 
 
@@ -114,7 +114,7 @@ def _all_steps(n, layer, x, state):
         result = layer(as_taken(x, layer), state)
         if not (isinstance(result, (tuple, list)) and len(result) == 2):
             raise ValueError(
-                f"{_named(n, layer)} is a layer over time: it must return (y, state) to unpack, not "
+                f"{named(n, layer)} is a layer over time: it must return (y, state) to unpack, not "
                 f"{type(result).__name__}"
             )
         return result
@@ -122,12 +122,12 @@ def _all_steps(n, layer, x, state):
         rows_are_time = x.dim() == 3 or not getattr(part, "batch_first", True)
         if is_stateful(part) or (isinstance(part, ALONG_TIME) and rows_are_time):
             raise TypeError(
-                f"{_named(n, layer)} gets all steps of all samples as rows of one batch, in which "
+                f"{named(n, layer)} gets all steps of all samples as rows of one batch, in which "
                 f"{type(part).__name__} can't tell them apart: {TO_LAYER}"
             )
     y = layer(x.flatten(0, 1))
     if not torch.is_tensor(y):
-        raise TypeError(f"{_named(n, layer)} returns {type(y).__name__}, not a tensor: {TO_LAYER}")
+        raise TypeError(f"{named(n, layer)} returns {type(y).__name__}, not a tensor: {TO_LAYER}")
     return y.unflatten(0, x.shape[:2]), () if torch.jit.is_tracing() else None  # a traced result can't hold None
 
 
@@ -137,7 +137,7 @@ def _in_one_loop(x, layers):
     Dropout only of `[T, B, N]`: elsewhere its mask follows the order of dimensions, and the loop's that of memory.
     """
     types = tuple(type(layer) for layer in layers)
-    together = next((layers[: len(kinds)] for kinds in IN_ONE_LOOP if types[: len(kinds)] == kinds), [])
+    together = [layer for kinds in IN_ONE_LOOP if types[: len(kinds)] == kinds for layer in layers[: len(kinds)]]
     if not together or not kernels_for(x).fuses or any(map(is_watched, together)):
         return []
     return [] if len(together) == 3 and (x.dim() != 3 or together[1].p == 1) else together
