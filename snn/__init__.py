@@ -1,6 +1,7 @@
 """Spiking networks whose synapses are trainable IIR filters (Fang et al., IJCAI 2020, arXiv 2003.02944)."""
 
 from snn.base.errors import UserError
+from snn.checkpoint.onnx import export_onnx
 from snn.checkpoint.trained import load_trained as load
 from snn.kernels import surrogates
 from snn.layers.dropout import Dropout
@@ -17,6 +18,6 @@ from snn.run.train import train
 
 __all__ = [
     "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Predictor",
-    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "cost", "load", "record", "stabilize",
-    "surrogates", "train",
+    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "cost", "export_onnx", "load", "record",
+    "stabilize", "surrogates", "train",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ of torch, for torch.compile, torch.export and torch.vmap, which can't look into 
 by the input tensor; layers don't know which kernels they run.
 """
 
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -27,9 +28,24 @@ from snn.kernels import operators, reference
 from snn.kernels.autograd import CompiledKernels
 from snn.kernels.surrogates import Gaussian
 
+_plain = False  # set by `in_plain_torch`
+
+
+@contextmanager
+def in_plain_torch():
+    """Run layers on the reference in the block: torch.export then sees its formulas in place of operators."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
 
 def kernels_for(x):
     """Return the fastest kernels that work on tensor `x`."""
+    if _plain:
+        return reference
     if operators.are_needed():
         return operators
     return eager_kernels_for(x)

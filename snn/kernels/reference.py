@@ -25,13 +25,13 @@ class _DualExpIIR(Function):
 
     @staticmethod
     def forward(ctx, x, psp_1, psp_2, a1, a2, b1):
-        psp = torch.mul(x, b1, out=x.new_empty(x.shape))
-        last, before = psp_1, psp_2
-        for psp_t in psp.unbind(0):
-            psp_t.addcmul_(a1, last).addcmul_(a2, before)
-            last, before = psp_t, last
+        last, before, psp = psp_1, psp_2, []
+        for x_t in x.unbind(0):
+            last, before = (b1 * x_t).addcmul_(a1, last).addcmul_(a2, before), last
+            psp.append(last)
+        psp = torch.stack(psp)
         ctx.save_for_backward(x, psp_1, psp_2, a1, a2, b1, psp)
-        return psp, last.clone(), before.clone()
+        return psp, last, before.clone()
 
     @staticmethod
     @once_differentiable
@@ -69,12 +69,13 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, x, psp_1, a1):
-        psp = x.clone(memory_format=torch.contiguous_format)
-        last = psp_1
-        for psp_t in psp.unbind(0):
-            last = psp_t.addcmul_(a1, last)
+        last, psp = psp_1, []
+        for x_t in x.unbind(0):
+            last = torch.addcmul(x_t, a1, last)
+            psp.append(last)
+        psp = torch.stack(psp)
         ctx.save_for_backward(psp_1, a1, psp)
-        return psp, last.clone()
+        return psp, last
 
     @staticmethod
     @once_differentiable
@@ -98,19 +99,15 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, current, v, r, decay, membrane_filter, threshold, surrogate):
-        potential = current.new_empty(current.shape)
-        spikes = torch.empty_like(potential)
-        r = r.clone()
-        for current_t, v_t, s_t in zip(current.unbind(0), potential.unbind(0), spikes.unbind(0)):
-            torch.sub(current_t, r, out=v_t)
-            if membrane_filter:
-                v_t.add_(v, alpha=decay)
-            torch.gt(v_t, threshold, out=s_t)
-            r.mul_(decay).add_(s_t)
-            v = v_t
-        ctx.save_for_backward(potential)
+        potential, spikes = [], []
+        for current_t in current.unbind(0):
+            v = torch.add(current_t - r, v, alpha=decay) if membrane_filter else current_t - r
+            potential.append(v)
+            spikes.append((v > threshold).to(v.dtype))
+            r = decay * r + spikes[-1]
+        ctx.save_for_backward(torch.stack(potential))
         ctx.constants = decay, membrane_filter, threshold, surrogate
-        return spikes, v.clone(), r
+        return torch.stack(spikes), v, r
 
     @staticmethod
     @once_differentiable
@@ -136,13 +133,11 @@ class _DualExpFilter(Function):
     @staticmethod
     def forward(ctx, x, m, s, decay_m, decay_s, gain):
         ctx.constants = decay_m, decay_s, gain
-        y = x.new_empty(x.shape)
-        m, s = m.clone(), s.clone()
-        for x_t, y_t in zip(x.unbind(0), y.unbind(0)):
-            m.mul_(decay_m).add_(x_t)
-            s.mul_(decay_s).add_(x_t)
-            torch.sub(m, s, out=y_t)
-        return y.mul_(gain), m, s
+        y = []
+        for x_t in x.unbind(0):
+            m, s = decay_m * m + x_t, decay_s * s + x_t
+            y.append(gain * (m - s))
+        return torch.stack(y), m, s
 
     @staticmethod
     @once_differentiable
