@@ -30,6 +30,7 @@ LAST_LINES = {
     "Start from a trained network": r"all layers: [89]\d\.\d % on dev, [89]\d\.\d % of the test",
     "Load a trained network and stream events through it": r"290 ms: \d",
     "Stream a time series": r"after (\d+) of \1 samples: speaker 1, true is 1",
+    "Run a network without torch": r"answer (\d), true is \1",
 }
 
 
@@ -91,6 +92,9 @@ def in_this_process(command, monkeypatch, capsys):
 @pytest.mark.parametrize("recipe", LAST_LINES)
 def test_recipe(recipe, scripts_folder, monkeypatch, capsys, drawn):
     """One with a script, a module and a YAML of its own in a shell, the others without starting Python anew."""
+    if recipe == "Run a network without torch":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
     if recipe == "Search":
         pytest.importorskip("optuna")
     if "snn.train(" in RECIPES[recipe]:

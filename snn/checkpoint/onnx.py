@@ -36,35 +36,55 @@ def export_onnx(net, path, shape=None):
         raise UserError(f"export_onnx takes a snn.Sequential, not {type(net).__name__}: put layers into one")
     path, config = user_path(path), getattr(net, "config", {})
     check_writable(path)  # now, since what follows takes seconds
-    shape = shape or net.input_shape or _measured_shape(config)
+    scaling = config.get("measured", {}).get("scaling", ())  # of each channel of a time series
+    shape = shape or net.input_shape or len(scaling)
     if not shape:
         raise UserError("export_onnx: the first layer does not say the input's shape: pass shape=, without the batch")
-    net = copy.deepcopy(net).cpu().float().eval()
-    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        try:
-            model = _model(net, x)
-        except UserError:
-            raise
-        except Exception as error:  # torch's exporter raises anything
-            raise _refused(net, x, error) from None
+    try:
+        net = copy.deepcopy(net).cpu().float().eval()
+    except RuntimeError:
+        raise UserError("export_onnx: torch.nn.utils computes a parameter: end that, as by prune.remove") from None
+    with torch.no_grad(), torch.random.fork_rng([]):
+        model = _exported(net, [shape] if isinstance(shape, int) else shape)
     if config:
         model.metadata_props.add(key="config", value=json.dumps(config))
     with written_beside(path) as file:
         file.write(model.SerializeToString())
 
 
-def _measured_shape(config):
-    scaling = config.get("measured", {}).get("scaling")  # of each channel of a time series
-    return (len(scaling),) if scaling else None
-
-
-def _model(net, x):
-    """Return the ONNX model of a network's step, for inputs like x."""
+def _exported(net, shape):
+    """Return the ONNX model of a network's step; raise UserError that names a layer that torch can't export."""
     try:
+        return _model(net, shape)
+    except UserError:
+        raise
+    except Exception as error:  # torch's exporter raises anything
+        while error.__cause__:  # what it says itself is where in the exporter that was
+            error = error.__cause__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"export_onnx: {_culprit(net, shape)} can't be exported: {reason}") from None
+
+
+def _culprit(net, shape):
+    """Name the first layer of a network that can't be exported alone."""
+    x = torch.rand(3, *shape)
+    for n, layer in enumerate(net):
+        alone = Sequential(layer)
+        try:
+            _model(alone, x.shape[1:])
+        except Exception:
+            return named(n, layer)
+        x, _ = alone.step(x)
+    return "the network"
+
+
+def _model(net, shape):
+    """Return the ONNX model of a network's step."""
+    try:
+        x = torch.rand(3, *shape)
         (y, state), (_, smaller) = net.step(x), net.step(x[:2])
     except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"export_onnx: no step of [B, {', '.join(map(str, x.shape[1:]))}]: {error}") from None
+        raise UserError(f"export_onnx: no step of [B, {', '.join(map(str, shape))}]: {error}") from None
     names, ends = list(_names(net, state)), _tensors(state)
     step, inputs = _Step(net, state), (x, tuple(torch.zeros(end.shape, dtype=end.dtype) for end in ends))
     again, ends_again = step(*inputs)
@@ -116,20 +136,3 @@ def _names(net, state, prefix=""):
         else:
             own, number = state_names(layer), len(_tensors(entry))
             yield from (f"{prefix}{n}.{name}" for name in (own if len(own) == number else range(number)))
-
-
-def _refused(net, x, error):
-    """Return the UserError for an error of torch's exporter: of the first layer that can't be exported alone."""
-    which = "the network"
-    for n, layer in enumerate(net):
-        alone = Sequential(layer)
-        try:
-            _model(alone, x)
-        except Exception as its_own:
-            which, error = named(n, layer), its_own
-            break
-        x, _ = alone.step(x)
-    while error.__cause__:  # the exporter's own says where in the exporter it was
-        error = error.__cause__
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(f"export_onnx: {which} can't be exported: {reason}")
