@@ -1,6 +1,6 @@
 """Bandwidth of the loops over time, as a share of what copying memory reaches.
 
-    python benchmarks/loops.py                   the largest layer of the MNIST CNN, and a layer of the MLP
+    python benchmarks/loops.py                   the largest layer of the MNIST CNN, a layer of the MLP, two long ones
     python benchmarks/loops.py --threads 1       on one thread
     python benchmarks/loops.py --device cuda     on a GPU, each loop ten times in a CUDA graph
 
@@ -26,9 +26,10 @@ from benchmarks.timing import time_in_turn  # noqa: E402
 from snn.base import process  # noqa: E402
 from snn.kernels import surrogates  # noqa: E402
 
+LONG = {"sequence": (784, 64, 256), "ECG": (1301, 64, 80)}
 SHAPES = {
-    "cpu": {"MNIST CNN": (25, 8, 50176), "MLP": (25, 64, 500)},
-    "cuda": {"MNIST CNN": (25, 64, 50176), "MLP": (25, 64, 500)},
+    "cpu": {"MNIST CNN": (25, 8, 50176), "MLP": (25, 64, 500)} | LONG,
+    "cuda": {"MNIST CNN": (25, 64, 50176), "MLP": (25, 64, 500)} | LONG,
 }
 IN_A_GRAPH = 10  # runs: a launch takes as long as a small loop
 NEURON = 0.78, False, 1.0  # decay, membrane filter, threshold

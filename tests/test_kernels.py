@@ -181,12 +181,12 @@ def test_sequences_that_are_written_past_the_caches():
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_any_number_of_threads(threads):
-    """Test both ways to share the work: whole samples, and ranges of features."""
+    """Test all ways to share the work: whole samples, some going through time together, and ranges of features."""
     fast = fast_kernels("cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for batch, features in ((21, 130), (2, 4001)):
+        for batch, features in ((21, 130), (70, 56), (2, 4001)):
             x = torch.randn(9, batch, features)
             states = [torch.randn(batch, features) for _ in range(2)]
             coefficients = [0.9 * torch.rand(features) - 0.45 for _ in range(3)]
@@ -194,6 +194,7 @@ def test_any_number_of_threads(threads):
             check(fast, "dual_exp_iir", x, states, coefficients, with_states=False)
             check(fast, "first_order_low_pass", x, states[:1], coefficients[:1], with_states=True)
             check(fast, "spiking_neuron", 1 + x, states, [], 0.7, False, 1.0, GAUSSIAN, with_states=True)
+            check(fast, neuron_and_iir, 1 + x, states * 2, coefficients, 0.7, False, 1.0, GAUSSIAN, with_states=True)
     finally:
         torch.set_num_threads(before)
 
@@ -435,7 +436,7 @@ class TestNumbasCache:
         def loop(task):
             task[0] = 7.0
 
-        return Loop(loop)._compile("")
+        return Loop(loop)._compile("", together=False)
 
     @pytest.mark.parametrize("kind", ["nbi", "nbc"])
     @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\xff" * len(b)])

@@ -2,8 +2,9 @@
 
 A thread processes its share of samples and features in blocks of features: states stay in the L1 cache through all
 steps of a block, and in registers through `STEPS` of them. The next steps' values are asked for in time: they are far
-from this step's in memory, and the processor does not guess where. Sequences larger than the caches are written past
-them.
+from this step's in memory, and the processor does not guess where. Of narrow layers several samples, which are next to
+each other in memory, go through time together: a step of one is a few cache lines, and every one would be on a page of
+its own. Sequences larger than the caches are written past them.
 
 The threads are torch's own OpenMP threads: a second pool would compete with them for the cores, since they keep
 spinning for a while after every matrix product. Where torch has no GNU OpenMP, one thread does all the work.
@@ -31,18 +32,20 @@ from snn.kernels.subnormals import finish, flush_subnormals
 from snn.kernels.vectors import load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
+ROOM = 1024  # values of each state that are in the cache at once: a block's, of several samples where layers are narrow
+NARROW = 256  # features of layers whose samples go through time together
 STEPS = 4  # at a time
 SMALL = 20_000  # values in a sequence; fewer are done before a second thread has started
 LARGE = 2**23  # bytes of a sequence that is written past the caches
 LINE = 64  # bytes of a cache line
-LANES = 16  # of a vector in loops on float32; with bfloat16 32, so that one vector fills a cache line
+LANES, HALF = 16, 8  # of a vector in loops on float32, and of one for the rest; with bfloat16 twice as many
 WIDEST = 32
 ARRAYS, NUMBERS, SEEDS = 11, 7, 3  # the most that a loop can take
 _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + SEEDS + 1)  # each array's address and shape, numbers, seeds, large
 
 f32 = np.float32
 _KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
-STATES = SUMS = ALL = BACKWARDS = body = None  # each copy of a loop over time gets its own
+STATES = SUMS = ALL = BACKWARDS = TOGETHER = body = None  # each copy of a loop over time gets its own
 loop = None  # each copy of `_flushed` gets its own
 _kinds = ()  # each copy of `unpack` gets its own: the number type of each array
 _SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
@@ -79,7 +82,9 @@ class Loop:
         """
         tensors = [a for a in arguments if torch.is_tensor(a)]
         kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
-        compiled = self.compiled.get(kinds) or self._compile(kinds)
+        features = tensors[0].shape[-1]
+        together = self.names.get("STATES") is not None and features <= NARROW and features % HALF == 0
+        compiled = self.compiled.get((kinds, together)) or self._compile(kinds, together)
         arrays, aligned = [], True
         for tensor in tensors:
             address = tensor.data_ptr()
@@ -96,25 +101,26 @@ class Loop:
         else:
             compiled.ctypes(task)
 
-    def _compile(self, kinds):
-        """Compile the loop for a letter of `_KINDS` for each array.
+    def _compile(self, kinds, together):
+        """Compile the loop for a letter of `_KINDS` for each array; samples may go through time `together`.
 
         The key of Numba's cache is the loop's name and its file's modification time, nothing else: so the name gets a
         fingerprint of all that is compiled into it.
         """
-        parts = [kinds, *_SOURCES, self.function.__code__]
+        parts = [kinds, together, *_SOURCES, self.function.__code__]
         parts += [value.py_func.__code__ if hasattr(value, "py_func") else value for value in self.names.values()]
         fingerprint = hashlib.sha256(repr([_content(part) for part in parts]).encode()).hexdigest()[:16]
         names = self.function.__globals__ | self.names | {"unpack": _unpack_as(kinds)}
         names["LANES"] = WIDEST if "b" in kinds else LANES
+        names |= {"HALF": names["LANES"] // 2, "TOGETHER": together}
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
         names = globals() | {"loop": njit(error_model="numpy", forceinline=True)(loop)}
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"
         with event.install_listener("numba:run_pass", _Listener()):
-            self.compiled[kinds] = _compiled(task)
-        return self.compiled[kinds]
+            self.compiled[kinds, together] = _compiled(task)
+        return self.compiled[kinds, together]
 
 
 def _flushed(task):
@@ -272,32 +278,48 @@ def _over_time(task):
     shape, arrays, numbers, seeds, large = unpack(task)
     _, start, end, sums = arrays[:4]
     first_b, last_b, first, last = share(shape)
-    kept = np.empty(ALL * BLOCK, f32)
+    kept = np.empty(ALL * ROOM, f32)
     ahead = -STEPS if BACKWARDS else STEPS
     for i in range(first, last, BLOCK):
         features = min(BLOCK, last - i)
         vectors_end = features - features % LANES
-        kept[STATES * BLOCK :] = 0
-        for b in range(first_b, last_b):
-            for k in range(STATES):
-                for j in range(features):
-                    kept[k * BLOCK + j] = load(start.pointer, k * start.step + b * start.row + i + j, f32(0))
+        halves_end = features - features % HALF
+        width = -(-features // WIDEST) * WIDEST
+        rows = max(1, min(last_b - first_b, ROOM // width)) if TOGETHER else 1
+        kept[STATES * ROOM :] = 0
+        for b_0 in range(first_b, last_b, rows):
+            b_end = min(b_0 + rows, last_b) if TOGETHER else b_0 + 1
+            for b in range(b_0, b_end):
+                for k in range(STATES):
+                    place = k * ROOM + (b - b_0) * width
+                    for j in range(features):
+                        kept[place + j] = load(start.pointer, k * start.step + b * start.row + i + j, f32(0))
             for done in range(0, shape[0], STEPS):
                 steps = min(STEPS, shape[0] - done)
                 t = shape[0] - 1 - done if BACKWARDS else done
                 until = t - steps if BACKWARDS else t + steps
-                for j in range(0, vectors_end, LANES):
-                    here = Here(b, i + j, t, until, ahead, large, seeds, zeros(LANES))
-                    state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
-                    store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
-                for j in range(vectors_end, features):
-                    here = Here(b, i + j, t, until, ahead, large, seeds, f32(0))
-                    state = load_all(pointer_of(kept), j, BLOCK, ALL, here.like)
-                    store_all(pointer_of(kept), j, BLOCK, body(arrays, numbers, state, here))
-            for k in range(STATES):
-                for j in range(features):
-                    store(end.pointer, k * end.step + b * end.row + i + j, kept[k * BLOCK + j], False)
+                for b in range(b_0, b_end):
+                    row = (b - b_0) * width
+                    for j in range(0, vectors_end, LANES):
+                        here = Here(b, i + j, t, until, ahead, large, seeds, zeros(LANES))
+                        state = load_all(pointer_of(kept), row + j, ROOM, ALL, here.like)
+                        store_all(pointer_of(kept), row + j, ROOM, body(arrays, numbers, state, here))
+                    for j in range(vectors_end, halves_end, HALF):
+                        here = Here(b, i + j, t, until, ahead, large, seeds, zeros(HALF))
+                        state = load_all(pointer_of(kept), row + j, ROOM, ALL, here.like)
+                        store_all(pointer_of(kept), row + j, ROOM, body(arrays, numbers, state, here))
+                    for j in range(halves_end, features):
+                        here = Here(b, i + j, t, until, ahead, large, seeds, f32(0))
+                        state = load_all(pointer_of(kept), row + j, ROOM, ALL, here.like)
+                        store_all(pointer_of(kept), row + j, ROOM, body(arrays, numbers, state, here))
+            for b in range(b_0, b_end):
+                for k in range(STATES):
+                    place = k * ROOM + (b - b_0) * width
+                    for j in range(features):
+                        store(end.pointer, k * end.step + b * end.row + i + j, kept[place + j], False)
         for k in range(SUMS):
             for j in range(features):
-                place = _thread_number() * sums.step + k * sums.row + i + j
-                store(sums.pointer, place, kept[(STATES + k) * BLOCK + j], False)
+                total = f32(0)
+                for row in range(rows):
+                    total += kept[(STATES + k) * ROOM + row * width + j]
+                store(sums.pointer, _thread_number() * sums.step + k * sums.row + i + j, total, False)
