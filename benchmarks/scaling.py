@@ -5,6 +5,12 @@
 The network has two hidden layers and starts at 25 steps, batch size 32 and 256 neurons; one of the three grows at a
 time. Prints a line for each size: milliseconds (median) and MiB of a new process above its start. The work is
 proportional to length and batch size; the products grow with the square of the width.
+
+    python benchmarks/scaling.py --long --out results/tables/long_sequences.png
+
+measures sequences of 196 to 12,544 steps of an MLP 1-256-256-10 with batch size 64: as a whole, by `snn.chunked`, and
+with torch.utils.checkpoint around each of its layers (filter, product and neuron). Memory is that of a new process;
+times are medians of steps in turn in one process, and their ratio to the whole's, of each round (quartiles).
 """
 
 import argparse
@@ -16,6 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 import snn  # noqa: E402
 from benchmarks.networks import Case  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
@@ -24,6 +35,8 @@ from snn.base import process  # noqa: E402
 
 START = {"length": 25, "batch": 32, "width": 256}
 FACTORS = (1, 2, 4, 8, 16)
+LONG = 196, 784, 3136, 6272, 12544
+CHUNK = 256
 
 
 def make_case(length, batch, width):
@@ -46,13 +59,88 @@ def measure(sizes, device, repeat):
     return 1000 * statistics.median(seconds), peak_memory(device) - before
 
 
+def by_layer(net, x):
+    """Run each filter, product and neuron with torch's checkpoint around the three."""
+    layers = list(net)
+    for n in range(0, len(layers), 3):
+        x = checkpoint(lambda x, part: part(x)[0], x, snn.Sequential(*layers[n : n + 3]), use_reentrant=False)
+    return x, None
+
+
+WAYS = {
+    "as a whole": lambda net, x: net(x),
+    f"chunks of {CHUNK}": lambda net, x: snn.chunked(net, x, CHUNK),
+    "chunks, auto": lambda net, x: snn.chunked(net, x, "auto"),
+    "checkpoint by layer": by_layer,
+}
+
+
+def make_long_step(way, length):
+    """Return a function that trains on 64 sequences of one line."""
+    torch.manual_seed(0)
+    net = snn.Sequential(
+        snn.DualExpIIR(1, 4, 1), snn.Linear(1, 256), snn.SpikingNeuron(4),
+        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 256), snn.SpikingNeuron(4),
+        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 10), snn.SpikingNeuron(4),
+    )  # fmt: skip
+    for layer in list(net)[1::3]:
+        layer.weight.data *= 4  # so that neurons spike
+    x, labels = torch.rand(length, 64, 1), torch.arange(64) % 10
+    optimizer = torch.optim.Adam(net.parameters(), 1e-4, fused=True)
+
+    def step():
+        optimizer.zero_grad()
+        y, _ = WAYS[way](net, x)
+        F.cross_entropy(y.sum(0), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def long_memory(way, length):
+    """Return the MiB that two steps take, above this process's start."""
+    make_long_step(way, 8)()
+    step = make_long_step(way, length)
+    before = peak_memory("cpu")
+    step()
+    step()
+    return peak_memory("cpu") - before
+
+
+def measure_long(repeat):
+    """Print a row for each length and way; return the rows."""
+    rows = []
+    print("| Steps | Way | MiB | ms | times as long |\n|---|---|---|---|---|")
+    for length in LONG:
+        steps = [make_long_step(way, length) for way in WAYS]
+        seconds = time_in_turn(steps, repeat, "cpu")
+        for way, taken in zip(WAYS, seconds):
+            run = subprocess.run(
+                [sys.executable, __file__, "--one-way", way, str(length)], check=True, capture_output=True, text=True
+            )
+            ratios = [mine / whole for mine, whole in zip(taken, seconds[0])]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            rows.append((length, way, float(run.stdout), 1000 * statistics.median(taken)))
+            of_whole = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+            print(f"| {length:,} | {way} | {rows[-1][2]:.0f} | {rows[-1][3]:.0f} | {of_whole} |", flush=True)
+    return rows
+
+
+def draw_long(rows, path):
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axis, column, name in zip(figure.subplots(1, 2), (2, 3), ("memory above start (MiB)", "time of a step (ms)")):
+        for way, color in zip(WAYS, ("dimgrey", "#0072b2", "#009e73", "#d55e00")):
+            of_way = [row for row in rows if row[1] == way]
+            axis.loglog([row[0] for row in of_way], [row[column] for row in of_way], "o-", color=color, label=way)
+        axis.set(xlabel="steps of a sequence", ylabel=name)
+        axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def draw(results, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (time, memory) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    time, memory = figure.subplots(1, 2)
     for (name, rows), color in zip(results.items(), ("#0072b2", "#d55e00", "#009e73")):
         label = f"{name}, from {START[name]}"
         for axis, column in ((time, 0), (memory, 1)):
@@ -72,11 +160,21 @@ def main():
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeat", type=int, default=9, help="steps (default 9)")
     parser.add_argument("--out", metavar="F", help="draw a picture")
+    parser.add_argument("--long", action="store_true", help="long sequences, as a whole and in chunks")
+    parser.add_argument("--one-way", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     process.tune()
     if args.one:
         print(*measure(args.one, args.device, args.repeat))
+        return
+    if args.one_way:
+        print(long_memory(args.one_way[0], int(args.one_way[1])))
+        return
+    if args.long:
+        rows = measure_long(args.repeat)
+        if args.out:
+            draw_long(rows, args.out)
         return
     results = {}
     for name in START:

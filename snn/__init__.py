@@ -4,6 +4,7 @@ from snn.base.errors import UserError
 from snn.checkpoint.onnx import export_onnx
 from snn.checkpoint.trained import load_trained as load
 from snn.kernels import surrogates
+from snn.layers.chunks import chunked
 from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer
 from snn.layers.linear import Conv2d, Linear
@@ -18,6 +19,6 @@ from snn.run.train import train
 
 __all__ = [
     "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Predictor",
-    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "cost", "export_onnx", "load", "record",
-    "stabilize", "surrogates", "train",
+    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "chunked", "cost", "export_onnx", "load",
+    "record", "stabilize", "surrogates", "train",
 ]  # fmt: skip

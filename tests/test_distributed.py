@@ -49,7 +49,7 @@ def seen(tmp_path_factory):
     return [torch.load(folder / name, weights_only=True) for name in ("one0", "two0", "two1")]
 
 
-@pytest.mark.parametrize("case", ["images", "events"])
+@pytest.mark.parametrize("case", ["images", "events", "chunks"])
 class TestTwoRanks:
     def test_gradients_are_those_of_one_process(self, seen, case):
         one, *two = (process[case]["gradients"] for process in seen)

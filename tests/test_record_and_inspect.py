@@ -176,7 +176,8 @@ def test_the_gradient_that_is_shown_is_the_losss_and_leaves_no_trace(frozen):
     net(x)[0].sum().backward()
     before = copy.deepcopy([net.state_dict(), {name: value.grad for name, value in net.named_parameters()}])
     random = torch.get_rng_state()
-    seen = inspection.View(net, None, None, {}, [], x, target, None, None, None, None)
+    settings = {"hyperparameters": {"chunk": 0, "truncate": 0}}
+    seen = inspection.View(net, None, None, settings, [], x, target, None, None, None, None)
     norms = inspection._gradient_norms(seen, Association())
     after = [net.state_dict(), {name: value.grad for name, value in net.named_parameters()}]
     assert same(after, before) and torch.equal(torch.get_rng_state(), random)

@@ -295,7 +295,8 @@ def test_early_answers(folder, capsys):
         def forward(self, x, state=None):
             return x, None
 
-    settings = {"hyperparameters": {"batch_size": 1}, "precision": "float32", "ties": "first"}
+    hyperparameters = {"batch_size": 1, "chunk": 0, "truncate": 0}
+    settings = {"hyperparameters": hyperparameters, "precision": "float32", "ties": "first"}
     right = early.right_by_share(Same(), Split(), settings, SeriesClassification())
     assert right[:, 1].all() and right[:, 0].tolist() == [False] * 12 + [True] * 8
     early.report(right, folder)

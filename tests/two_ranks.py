@@ -15,6 +15,7 @@ from snn.base import ranks
 from snn.data.events import EventSplit
 from snn.data.frames import bin_or
 from snn.data.images import ImageSplit, copy
+from snn.layers.chunks import in_chunks
 from snn.run.passes import Pass
 from snn.run.step import evaluate_step, forward
 from snn.tasks.classification import Classification
@@ -49,12 +50,13 @@ def event_case():
 
 
 def main(path):
-    settings = config.resolve(CONFIG, overrides=[f"hyperparameters.batch_size={BATCH}"])
     seen = {}
     with ranks.started():
-        for name, case in (("images", image_case), ("events", event_case)):
+        for name, case, chunk in (("images", image_case, 0), ("events", event_case, 0), ("chunks", image_case, 4)):
+            overrides = [f"hyperparameters.batch_size={BATCH}", f"hyperparameters.chunk={chunk}"]
+            settings = config.resolve(CONFIG, overrides=overrides)
             net, split = case()
-            parallel = ranks.parallel(net)
+            parallel = ranks.parallel(in_chunks(net, settings["hyperparameters"]))
             gradients, samples = [], []
 
             task, generator = Classification(), torch.Generator().manual_seed(ranks.own_seed(5))

@@ -19,6 +19,7 @@ from snn.base.keys import (
     not_negative,
     number,
     positive,
+    size,
     string,
     typed_path,
 )  # fmt: skip
@@ -48,6 +49,15 @@ def _rising(values):
 _synapse = _class_of(Synapse, SYNAPSES, "from_config")
 _neuron = _class_of(Layer, NEURONS, "from_config")
 _surrogate = _class_of(Surrogate, BUILT_IN, None)
+
+
+def _chunk(value):
+    try:
+        return value if value == "auto" else size(value)
+    except ValueError:
+        raise ValueError("a whole number, at least 0, or auto") from None
+
+
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
@@ -76,6 +86,11 @@ EVERYWHERE = {
     ),
     "hyperparameters": {
         "length": Key(25, count, "number of time steps", NETWORK),
+        "chunk": Key(
+            0, _chunk, "time steps that training holds in memory: it runs them again in the backward; auto: about the "
+            "square root of all; 0: all steps, none again",
+        ),
+        "truncate": Key(0, size, "gradients go back through up to so many time steps; 0: through all"),
         "batch_size": Key(64, count, "samples per batch"),
         "epoch": Key(100, count, "number of epochs", LENGTH),
         "synapse_type": Key("dual_exp", _synapse, "dual_exp, first_order, none, or your module.Class", NETWORK),

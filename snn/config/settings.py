@@ -149,6 +149,11 @@ def check(config, schema=None, sources=None, known_only=True):
         _check_above("hyperparameters.tau_m", p["tau_m"], "hyperparameters.tau_s", p["tau_s"])
     _check_above("hyperparameters.filter_tau_m", p["filter_tau_m"], "hyperparameters.filter_tau_s", p["filter_tau_s"])
     _check_above("scheduler.CyclicLR.max_lr", cyclic["max_lr"], "scheduler.CyclicLR.base_lr", cyclic["base_lr"])
+    if p["chunk"] and p["truncate"]:
+        raise UserError(
+            f"config: hyperparameters.chunk: {p['chunk']} is not allowed with hyperparameters.truncate, whose chunks "
+            "end where gradients stop: use 0 for one of them"
+        )
     key = "surrogate_arguments"
     try:
         surrogate = surrogates.make(p["surrogate"], p[key])

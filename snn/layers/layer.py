@@ -10,6 +10,8 @@ from torch.nn.modules import module
 
 from snn.kernels import kernels_for
 
+_part, _watched = "", ()  # see `part_of_a_pass`
+
 
 class Layer(nn.Module):
     """A layer over time: `y, state = layer(x, state=None)`, x `[T, B, *features]`; None starts from zero.
@@ -91,19 +93,49 @@ def as_taken(x, layer):
 
 
 def is_watched(layer):
-    """Whether hooks see what a layer takes and returns, or its `forward` is replaced."""
+    """Whether hooks see what a layer takes and returns, or its `forward` is replaced.
+
+    While a backward runs a part of a sequence again, it is whether they did when it ran first.
+    """
+    if _part == "again":
+        return layer in _watched
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
     everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
     return "forward" in vars(layer) or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
 @contextmanager
+def part_of_a_pass(which, watched=()):
+    """In the block, layers run a part of a sequence: one "later" than the first, or one "again" for its backward.
+
+    `watched` are the layers that were when it ran first, since others run in one loop with those behind them.
+    """
+    global _part, _watched
+    before, _part, _watched = (_part, _watched), which, watched
+    try:
+        yield
+    finally:
+        _part, _watched = before
+
+
+def goes_on():
+    """Whether layers run a later part of the sequence whose earlier ones they ran before."""
+    return _part == "later"
+
+
+@contextmanager
 def hooked(layers, hook):
     """Call `hook(name, layer, arguments, output)` after each call of these layers, a dict by name, in the block.
 
-    There, what torch.compile has compiled runs as it was written: compiled code would keep to the hooks it has seen.
+    It is not called for what a backward runs again. In the block, what torch.compile has compiled runs as it was
+    written: compiled code would keep to the hooks it has seen.
     """
-    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
+
+    def seen_once(name, *call):
+        if _part != "again":
+            hook(name, *call)
+
+    handles = [layer.register_forward_hook(partial(seen_once, name)) for name, layer in layers.items()]
     try:
         # Nothing is compiled before this module is imported, which takes a second.
         with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():

@@ -2,10 +2,12 @@
 
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import nn
 
 from snn.base.errors import UserError
 from snn.kernels.products import matrix_products
+from snn.layers.chunks import in_chunks
 from snn.layers.layer import hooked, is_stateful, output_name, spiking_layers
 
 
@@ -16,7 +18,7 @@ def run(net, config, x, state=None):
     """
     decides = config["ties"] == "potential" and not net.training
     with matrix_products(config["precision"], x.device), recorded(net) if decides else nullcontext() as currents:
-        y, end = net(x, state)
+        y, end = in_chunks(net, config["hyperparameters"])(x, state)
     return y, end, of_output(net, currents, y) if decides else None
 
 
@@ -29,12 +31,12 @@ def recorded(net):
 
 
 def of_output(net, currents, y):
-    """Return the last of `recorded` currents as the layers behind the neurons, such as pooling, pass it on.
+    """Return the `recorded` currents of one pass as the layers behind the neurons, such as pooling, pass them on.
 
     Shape: as the network's output `y`. Returns None if it can't be told: there are no neurons, or a layer over time is
     behind them.
     """
-    current = currents[-1].float() if currents else None
+    current = torch.cat(currents).float() if currents else None
     if current is not None and current.shape != y.shape and isinstance(net, nn.Sequential):
         layers = list(net)
         last = max((n for n, layer in enumerate(layers) if output_name(layer) == "spikes"), default=len(layers))

@@ -26,10 +26,17 @@ def spikes_counted(net, counts):
 
 @contextmanager
 def hidden_spikes(net):
-    """In the block, each call of a layer of hidden neurons appends its spikes, with gradients, to the yielded list."""
-    found, hidden = [], dict(list(spiking_layers(net).items())[:-1])
-    with hooked(hidden, lambda _, __, ___, output: found.append(output[0])):
-        yield found
+    """In the block, each call of `net` adds its hidden layers' spikes, summed over time, to the yielded dict, by layer.
+
+    Shape: `[B, *features]`, with gradients.
+    """
+    counts, hidden = {}, dict(list(spiking_layers(net).items())[:-1])
+
+    def add(name, _, __, output):
+        counts[name] = counts.get(name, 0) + output[0].sum(0, dtype=torch.float32)
+
+    with hooked(hidden, add):
+        yield counts
 
 
 def gradient_norms(gradients):

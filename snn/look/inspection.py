@@ -13,6 +13,7 @@ from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
 from snn.base.output import note
 from snn.kernels.products import matrix_products
+from snn.layers.chunks import in_chunks
 from snn.look.board import Board
 from snn.look.cost import cost
 from snn.look.health import gradient_norms
@@ -77,7 +78,7 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
 
     x, targets = samples(places)
     with torch.no_grad(), matrix_products(config["precision"], x.device), record(net.eval()) as trace:
-        y = net(x)[0]
+        y = in_chunks(net, config["hyperparameters"])(x)[0]
     trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
@@ -156,7 +157,8 @@ def _of_layers(seen, result, task):
 def _gradient_norms(seen, task):
     """Return the norm of the gradient of the loss on a View's samples, by layer with trained parameters."""
     trained = {name: value for name, value in seen.net.named_parameters() if value.requires_grad}
-    loss = task.loss(seen.net(seen.x)[0], seen.targets)
+    y = in_chunks(seen.net, seen.config["hyperparameters"])(seen.x)[0]
+    loss = task.loss(y, seen.targets)
     gradients = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
     return gradient_norms(dict(zip(trained, gradients)))
 
@@ -199,7 +201,7 @@ def _samples(split, batch_size, generator, wanted):
             if first <= n < first + x.shape[1]:
                 place = n - first
                 target = targets[place] if targets.dim() == 1 else targets[:, place]
-                found[n] = x[:, place].clone(), target.clone()
+                found[n] = x[: x.shape[0]][:, place].clone(), target.clone()  # it may be read, not in memory
         first += x.shape[1]
         if len(found) == len(wanted):
             break

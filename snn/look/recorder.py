@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from snn.layers.layer import hooked, output_name, state_names
+from snn.layers.layer import goes_on, hooked, output_name, state_names
 from snn.layers.state import map_tensors
 
 TOLERANCE = 1e-3  # of an output that is recomputed step by step
@@ -49,7 +49,7 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
         if name not in there:
             of_types = ", ".join(f"{known} ({type(layer).__name__})" for known, layer in there.items())
             raise ValueError(f"record: no layer {name!r} with {' or '.join(what)}; there are {of_types or 'none'}")
-    trace = SimpleNamespace(**{quantity: {} for quantity in what})
+    trace, ran = SimpleNamespace(**{quantity: {} for quantity in what}), {}
 
     @torch.no_grad()
     def keep(name, layer, arguments, output):
@@ -59,13 +59,26 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
         if set(state_names(layer)) & set(what) - values.keys():
             state = map_tensors(lambda s: _of_samples(s.detach(), x, samples), state)
             values = _states(name, layer, x.detach()[:, samples], state, y) | values
+        first = ran.get(name, 0) if goes_on() else 0
+        ran[name] = first + len(y)
         for quantity in what:
             if quantity in values:
-                value = values[quantity][steps]
-                getattr(trace, quantity)[name] = value.float() if value.dtype == torch.bfloat16 else value.clone()
+                value = values[quantity][_from(first, steps) if first else steps]
+                value = value.float() if value.dtype == torch.bfloat16 else value.clone()
+                of_quantity = getattr(trace, quantity)
+                of_quantity[name] = torch.cat([of_quantity[name], value]) if first else value
 
     with hooked({name: there[name] for name in (there if layers is None else layers)}, keep):
         yield trace
+
+
+def _from(first, steps):
+    """Return the slice that takes from the steps `first`, ... of a sequence those that `steps` takes of all of it."""
+    start, stop, step = steps.start or 0, steps.stop, steps.step or 1
+    if min(start, stop or 0) < 0:
+        raise ValueError("record: in chunks, steps can't be counted from the end")
+    start = start - first if start > first else (start - first) % step
+    return slice(start, None if stop is None else max(stop - first, 0), step)
 
 
 def _quantities(layer):

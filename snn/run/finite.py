@@ -60,28 +60,31 @@ class FiniteWatch:
             raise NotFinite(self.batch)
 
 
-def where_not_finite(net, loss, x, targets, state):
+def where_not_finite(net, loss, x, targets, state, run=None):
     """Return what became non-finite first in a failed batch, in the order of computation.
 
     Args:
         loss: from the network's output and the targets to the loss.
         x, targets, state: the batch `[T, B, *]`, its targets, and the state it began with.
+        run: `net`, or what runs it in chunks.
     """
-    outputs = {}
+    spoilt = set()  # layers with an output that is not finite
 
-    def keep(name, _, __, output):
-        outputs[name] = output[0] if isinstance(output, tuple) else output
+    def check(name, _, __, output):
+        output = output[0] if isinstance(output, tuple) else output
+        if not output.isfinite().all():
+            spoilt.add(name)
 
     net.zero_grad()
-    with hooked(dict(net.named_children()), keep):
-        value = loss(net(x, state)[0], targets)
-    if not x.isfinite().all():
+    with hooked(dict(net.named_children()), check):
+        value = loss((run or net)(x, state)[0], targets)
+    if not all(x[t : t + 1].isfinite().all() for t in range(x.shape[0])):
         return "the input"
     for name, layer in net.named_children():
-        output = [outputs[name]] if name in outputs else []  # a list of layers is never called
-        for what, tensors in (("coefficients or weights", layer.parameters()), ("output", output)):
-            if not all(tensor.isfinite().all() for tensor in tensors):
-                return f"the {what} of layer {name} ({type(layer).__name__})"
+        weights = all(parameter.isfinite().all() for parameter in layer.parameters())
+        if not weights or name in spoilt:
+            what = "output" if weights else "coefficients or weights"
+            return f"the {what} of layer {name} ({type(layer).__name__})"
     if not value.isfinite():
         return "the loss"
     value.backward()

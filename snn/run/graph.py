@@ -132,9 +132,10 @@ def with_graph(step, net, optimizer, config, task):
     device, wish = next(net.parameters()).device, config["cuda_graph"]
     if device.type != "cuda" or wish == "never":
         return step
-    if isinstance(net, DistributedDataParallel) or config["states"] == "preserved":
+    in_chunks = config["hyperparameters"]["chunk"] or config["hyperparameters"]["truncate"]
+    if isinstance(net, DistributedDataParallel) or config["states"] == "preserved" or in_chunks:
         if wish == "always" and optimizer:
-            note("no CUDA graph, since several ranks, or preserved states, run without it")
+            note("no CUDA graph, since several ranks, preserved states, or chunks run without it")
         return step
     parts = [*net.modules(), task]
     parts += [layer.surrogate for layer in net.modules() if hasattr(layer, "surrogate")]

@@ -6,6 +6,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from snn.base import ranks
+from snn.layers.chunks import in_chunks
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
 from snn.run.passes import Pass, data_generator, preserved_state
@@ -24,7 +25,7 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
     with health.hidden_spikes(net) if weight else nullcontext() as spikes:
         loss, sums, end = forward(net, task, config, x, targets, state)
     if weight:
-        rates = [of_layer.mean(0, dtype=torch.float32) for of_layer in spikes]  # [B, *features]
+        rates = [of_layer / x.shape[0] for of_layer in spikes.values()]  # [B, *features]
         loss = loss + weight * sum(rate.square().sum() for rate in rates) / max(sum(map(torch.numel, rates)), 1)
     (loss * share).backward()
     watch.guard(loss)
@@ -86,5 +87,5 @@ def loss_of_silence(net, split, config, task):
     batch = torch.arange(min(len(split), config["hyperparameters"]["batch_size"]), device=split.device)
     x, targets = next(iter(split.batches_of([batch], data_generator(split.device, config))))
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
-        y = net.eval()(x)[0]
+        y = in_chunks(net.eval(), config["hyperparameters"])(x)[0]
     return task.loss(torch.zeros_like(y), targets).item()

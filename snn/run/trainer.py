@@ -15,6 +15,7 @@ from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
 from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
+from snn.layers.chunks import in_chunks
 from snn.layers.layer import spiking_layers
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
@@ -69,7 +70,7 @@ class Trainer:
         if resume_from:
             with reading(f"{self.folder / 'last.pt'} can't be resumed ({{reason}}): --test may still evaluate it"):
                 snapshot.restore(self, resume_from)
-        self.parallel = ranks.parallel(net)
+        self.parallel = ranks.parallel(in_chunks(net, config["hyperparameters"]))
         step = partial(train_step, self.parallel, self.optimizer, self.watch, task, config)
         self.train_step = with_graph(step, self.parallel, self.optimizer, config, task)
         step = partial(evaluate_step, net, task, config)
@@ -174,7 +175,8 @@ class Trainer:
         except NotFinite as failure:
             batch = failure.batch
             with matrix_products(self.config["precision"], self.device):
-                where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state)
+                run = in_chunks(self.net, self.config["hyperparameters"])
+                where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state, run)
             raise UserError(
                 f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
                 f"{self._kept()}; start a new run with a lower {self._lr_key()}"

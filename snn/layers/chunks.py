@@ -1,0 +1,78 @@
+"""Long sequences in chunks of time: a backward that keeps what one chunk needs, not what all steps need."""
+
+import math
+from contextlib import nullcontext
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from snn.layers.layer import is_watched, part_of_a_pass
+from snn.layers.state import map_tensors
+
+
+def chunked(net, x, steps="auto", state=None, truncate=False):
+    """Run a network over a sequence in chunks of time: `y, state = snn.chunked(net, x, 100)`, equal to `net(x)`.
+
+    The forward keeps the states at the chunks' ends alone; the backward runs all chunks but the last again, with the
+    dropout masks of their first run, and hands the gradients of a chunk's first states to the one before (Chen et al.
+    2016). Outputs are those of `net(x, state)`, bit for bit without dropout. Gradients are the same up to rounding:
+    those of weights are summed chunk by chunk, and b1's is summed in another form after the first chunk.
+
+    Args:
+        net: a network or a layer over time, `y, state = net(x, state)`.
+        x: `[T, B, *features]`, or an object of your own that reads it: with `shape`, `device`, and `x[first:last]`, a
+            tensor of these steps. It is read again in the backward, so that no more than a chunk is in memory.
+        steps: of a chunk, > 0; "auto": about the square root of T, where chunks and states need the least memory.
+        state: that the first chunk starts from.
+        truncate: whether gradients stop where chunks end, which is another thing: truncated backpropagation through
+            time (Williams and Peng 1990). What lies more than a chunk back is then not learned.
+    Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none.
+    """
+    length = x.shape[0]
+    if steps == "auto":
+        steps = max(1, math.isqrt(length))
+    if not (type(steps) is int and steps > 0 and length):
+        raise ValueError(f"{length} steps in chunks of {steps!r}: give a whole number above 0, or 'auto'")
+    ends, parts = [*range(0, length, steps), length], []
+    on_device = torch.empty(0, device=x.device)  # tells `checkpoint` whose random numbers to keep
+
+    watched = tuple(filter(is_watched, net.modules()))
+
+    def run(first, last, state, _):
+        return net(x[first:last], state)
+
+    def contexts():
+        return nullcontext(), part_of_a_pass("again", watched)
+
+    for first, last in pairwise(ends):
+        with part_of_a_pass("later") if first else nullcontext():
+            if torch.is_grad_enabled() and last < length:  # the backward begins with the last one, and needs it first
+                y, state = checkpoint(run, first, last, state, on_device, use_reentrant=False, context_fn=contexts)
+            else:
+                y, state = run(first, last, state, None)
+        if truncate:
+            state = map_tensors(torch.Tensor.detach, state)
+        parts.append(y)
+    return torch.cat(parts), state
+
+
+class InChunks(nn.Module):
+    """A network that runs `chunked`: `DistributedDataParallel` exchanges gradients once for each call of a module."""
+
+    def __init__(self, net, steps, truncate):
+        super().__init__()
+        self.net, self.steps, self.truncate = net, steps, truncate
+
+    def forward(self, x, state=None):
+        return chunked(self.net, x, self.steps, state, self.truncate)
+
+
+def in_chunks(net, hyperparameters):
+    """Return a network that runs in the chunks that a config's `chunk` or `truncate` asks for; itself without them."""
+    chunk, truncate = hyperparameters["chunk"], hyperparameters["truncate"]
+    if not (chunk or truncate) or isinstance(net, (InChunks, DistributedDataParallel)):
+        return net
+    return InChunks(net, truncate or chunk, bool(truncate))

@@ -1,0 +1,284 @@
+"""Sequences in chunks of time: the same outputs and gradients as the whole, without its memory."""
+
+import pytest
+import torch
+from scripts import TINY
+from test_snn_train import nested
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+import snn
+from snn.look.health import spikes_counted
+
+T, B = 23, 5
+
+
+class Recurrent(snn.Layer):
+    """A layer as users write it: what it returned a step ago comes back."""
+
+    output, states = "y", ("before",)
+
+    def __init__(self, size):
+        super().__init__()
+        self.back = nn.Linear(size, size)
+
+    def forward(self, x, state=None):
+        y, outputs = torch.zeros_like(x[0]) if state is None else state, []
+        for x_t in self.checked(x):
+            y = torch.tanh(x_t + self.back(y))
+            outputs.append(y)
+        return torch.stack(outputs), y
+
+
+def mlp(dropout=0.0):
+    torch.manual_seed(0)
+    return awake(
+        snn.DualExpIIR(6, 4, 1), snn.Linear(6, 20), snn.SpikingNeuron(4), snn.Dropout(dropout),
+        snn.DualExpIIR(20, 4, 1), snn.Linear(20, 12), Recurrent(12),
+        snn.FirstOrderLowPass(12, 4), snn.Linear(12, 3), snn.SpikingNeuron(4),
+    )  # fmt: skip
+
+
+def cnn():
+    torch.manual_seed(0)
+    return awake(
+        snn.DualExpIIR((2, 6, 6), 4, 1), snn.Conv2d(2, 4, 3), snn.SpikingNeuron(4, membrane_filter=True),
+        snn.DualExpIIR((4, 4, 4), 4, 1), nn.AvgPool2d(2), nn.Flatten(), snn.Linear(16, 3), snn.SpikingNeuron(4),
+        snn.DualExpFilter(4, 1),
+    )  # fmt: skip
+
+
+def awake(*layers):
+    net = snn.Sequential(*layers)
+    for layer in net:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.normal_(layer.weight, std=3 / layer.weight[0].numel() ** 0.5)
+    return net
+
+
+def spikes_of(*shape):
+    return (torch.rand(T, B, *shape, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+
+
+def tensors(state):
+    return [state] if torch.is_tensor(state) else [leaf for part in state or () for leaf in tensors(part)]
+
+
+def results(net, run, x):
+    """Return output, last state and gradients of x and of all parameters, with a loss that takes the state too."""
+    net.zero_grad()
+    x = x.clone().requires_grad_()
+    y, state = run(x)
+    weights = torch.linspace(0.5, 2, y.numel()).view_as(y)
+    ((y * weights).sum() + sum(leaf.square().sum() for leaf in tensors(state))).backward()
+    return y.detach(), tensors(state), [x.grad, *(parameter.grad for parameter in net.parameters())]
+
+
+def assert_same(found, expected):
+    assert torch.equal(found[0], expected[0]) and expected[0].any()
+    assert all(map(torch.equal, found[1], expected[1])) and len(found[1]) == len(expected[1])
+    for gradient, other in zip(found[2], expected[2]):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+    assert all(gradient.any() for gradient in expected[2])
+
+
+@pytest.mark.parametrize("steps", [1, 7, T, 100, "auto"])
+@pytest.mark.parametrize("make, shape", [(mlp, (6,)), (cnn, (2, 6, 6))])
+def test_outputs_are_those_of_the_whole_and_gradients_too(make, shape, steps):
+    net, x = make(), spikes_of(*shape)
+    assert_same(results(net, lambda x: snn.chunked(net, x, steps), x), results(net, net, x))
+
+
+def test_it_goes_on_from_a_state_and_hands_its_gradient_back():
+    net, x, found = mlp(), spikes_of(6), []
+    for run in (lambda x, state: snn.chunked(net, x, 4, state), net):
+        net.zero_grad()
+        state = tuple(net(x)[1])
+        first = [leaf.retain_grad() or leaf for leaf in tensors(state)]
+        y, _ = run(x, state)
+        y.square().sum().backward()
+        found.append((y, [leaf.grad for leaf in first]))
+    (y, gradients), (expected, of_whole) = found
+    assert torch.equal(y, expected)
+    for gradient, other in zip(gradients, of_whole):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_so_when_a_chunk_runs_again():
+    net, x = mlp(), spikes_of(6)
+
+    def run(x, steps):
+        with torch.autocast("cpu", torch.bfloat16):
+            return snn.chunked(net, x, steps)
+
+    found, expected = (results(net, lambda x, steps=steps: run(x, steps), x) for steps in (5, T))
+    assert torch.equal(found[0], expected[0])
+    for gradient, other in zip(found[2], expected[2]):  # b1's of the chunks is summed in another form
+        torch.testing.assert_close(gradient, other, rtol=0.05, atol=0.02 * other.abs().max().item())
+
+
+def test_a_chunk_runs_again_with_its_dropout():
+    net, x = mlp(dropout=0.5), spikes_of(6)
+
+    def in_pieces(x):
+        state, outputs = None, []
+        for piece in x.split(7):
+            y, state = net(piece, state)
+            outputs.append(y)
+        return torch.cat(outputs), state
+
+    found = []
+    for run in (lambda x: snn.chunked(net, x, 7), in_pieces):
+        torch.manual_seed(3)
+        found.append((*results(net, run, x), torch.rand(3)))
+    assert_same(*found)
+    assert torch.equal(found[0][3], found[1][3])  # the random numbers go on as if nothing had run twice
+
+
+def test_truncated_gradients_stop_where_chunks_end():
+    net, x = mlp(), spikes_of(6)
+
+    def cut(x):
+        state, outputs = None, []
+        for piece in x.split(5):
+            y, state = net(piece, state)
+            state = snn.layers.state.map_tensors(torch.Tensor.detach, state)
+            outputs.append(y)
+        return torch.cat(outputs), state
+
+    truncated, by_hand, whole = (
+        results(net, run, x) for run in (lambda x: snn.chunked(net, x, 5, truncate=True), cut, net)
+    )
+    assert_same(truncated, by_hand)
+    assert not torch.allclose(truncated[2][1], whole[2][1], rtol=1e-2)
+
+
+def test_only_a_chunk_is_kept_for_the_backward():
+    net, x, kept = mlp(), spikes_of(6), []
+
+    def keep(tensor):
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(x)
+        whole = sum(kept)
+        kept.clear()
+        snn.chunked(net, x, 2)
+    assert sum(kept) < whole / 8  # weights, and values of the last chunk, one step of 23
+
+
+def test_without_gradients_nothing_runs_twice():
+    net, x, calls = mlp(), spikes_of(6), []
+    net[1].register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        y, _ = snn.chunked(net, x, 10)
+    assert len(calls) == 3 and torch.equal(y, net(x)[0])
+
+
+class Read:
+    """A sequence that is made where it is read, as a file would be."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.device, self.read = x, x.shape, x.device, []
+
+    def __getitem__(self, steps):
+        self.read.append((steps.start, steps.stop))
+        return self.x[steps].clone()
+
+
+def test_a_sequence_may_be_read_chunk_by_chunk():
+    net, x = mlp(), spikes_of(6)
+    read = Read(x)
+    y, _ = snn.chunked(net, read, 10)
+    y.sum().backward()
+    assert read.read == [(0, 10), (10, 20), (20, 23), (10, 20), (0, 10)]
+    assert torch.equal(y, net(x)[0])
+
+
+def test_what_is_watched_is_seen_once_and_whole():
+    net, x, found = mlp(), spikes_of(6), []
+    for run in (net, lambda x: snn.chunked(net, x, 4)):
+        counts = {}
+        with snn.record(net, steps=slice(2, 20, 3)) as trace, spikes_counted(net, counts):
+            run(x)[0].sum().backward()
+        found.append((trace, counts))
+    (expected, counts), (trace, in_chunks) = found
+    assert vars(trace).keys() == {"psp", "spikes", "y", "v", "reset"}
+    for name, by_layer in vars(expected).items():
+        for layer, values in by_layer.items():
+            assert len(values) == 6 and torch.equal(values, getattr(trace, name)[layer])
+    assert all(torch.equal(of_layer, in_chunks[name]) and of_layer.any() for name, of_layer in counts.items())
+
+
+def test_the_backward_runs_a_chunk_as_it_ran_first():
+    """Layers that are watched run alone, others in one loop: also if the backward comes when no one looks any more."""
+    net, x = mlp(), spikes_of(6)
+
+    def watched(x):
+        with snn.record(net, what=["spikes"]):
+            return snn.chunked(net, x, 5)
+
+    assert_same(results(net, watched, x), results(net, net, x))
+    y, _ = snn.chunked(net, x, 5)
+    with snn.record(net, what=["spikes"]):
+        y.sum().backward()
+
+
+def test_steps_from_the_end_are_unknown_in_chunks():
+    net = mlp()
+    with snn.record(net, steps=slice(-3, None)), pytest.raises(ValueError, match="counted from the end"):
+        snn.chunked(net, spikes_of(6), 4)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "many", True, None])
+def test_other_chunks_are_refused(steps):
+    with pytest.raises(ValueError, match="give a whole number above 0, or 'auto'"):
+        snn.chunked(mlp(), spikes_of(6), steps)
+    with pytest.raises(ValueError, match="0 steps"):
+        snn.chunked(mlp(), spikes_of(6)[:0], 3)
+
+
+def small(**hyperparameters):
+    return nested(TINY | {f"hyperparameters.{name}": value for name, value in hyperparameters.items()})
+
+
+@pytest.mark.parametrize("key, rate_loss", [("chunk", 0), ("chunk", 0.1), ("truncate", 0)])
+def test_training_in_chunks(folder, key, rate_loss):
+    runs = [snn.train("snn_mlp_1", small(dropout=0, rate_loss=rate_loss, **{key: steps})) for steps in (0, 4)]
+    whole, chunked = ([row["train_loss"] for row in run.metrics] for run in runs)
+    if key == "chunk":
+        assert chunked == pytest.approx(whole, rel=1e-5)
+    else:
+        assert chunked[0] != whole[0] and chunked[-1] == pytest.approx(whole[-1], rel=0.2)
+
+
+def test_evaluation_in_chunks_is_that_of_the_whole(run, folder):
+    run("snn_mlp_1", "--train")
+    words = "snn_mlp_1", "--test", "--set", "ties=potential"
+    assert run(*words)[-1] == run(*words, "--set", "hyperparameters.chunk=3")[-1]
+
+
+def test_a_run_in_chunks_resumes(run, folder):
+    settings = TINY | {"hyperparameters.chunk": "auto"}
+    run("snn_mlp_1", "--train", settings=settings)
+    whole = run.metrics("snn_mlp_1")
+    run.folder = folder / "again"
+    run.folder.mkdir()
+    run.monkeypatch.chdir(run.folder)
+    run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 1})
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
+    assert run.metrics("snn_mlp_1") == whole
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"chunk": 4, "truncate": 4}, "chunk: 4 is not allowed with hyperparameters.truncate"),
+        ({"chunk": "some"}, "chunk: 'some' is not allowed; use a whole number, at least 0, or auto"),
+        ({"truncate": -1}, "truncate: -1 is not allowed"),
+    ],
+)
+def test_keys_that_are_refused(run, settings, message):
+    run("snn_mlp_1", "--train", settings={f"hyperparameters.{key}": value for key, value in settings.items()})
+    assert run.status == 2 and message in run.err and len(run.err.splitlines()) == 1
