@@ -33,7 +33,7 @@ _plain = False  # set by `in_plain_torch`
 
 @contextmanager
 def in_plain_torch():
-    """Run layers on the reference in the block: torch.export then sees its formulas in place of operators."""
+    """Let torch.export see the reference's formulas in the block, in place of operators. Eager code stays as it is."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -44,10 +44,8 @@ def in_plain_torch():
 
 def kernels_for(x):
     """Return the fastest kernels that work on tensor `x`."""
-    if _plain:
-        return reference
     if operators.are_needed():
-        return operators
+        return reference if _plain else operators
     return eager_kernels_for(x)
 
 
