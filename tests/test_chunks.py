@@ -176,6 +176,28 @@ def test_without_gradients_nothing_runs_twice():
     assert len(calls) == 3 and torch.equal(y, net(x)[0])
 
 
+class Past(snn.Layer):
+    """A layer whose state grows: all of its input so far."""
+
+    def forward(self, x, state=None):
+        past = x if state is None else torch.cat([state, x])
+        return past.cumsum(0)[-len(x) :], past
+
+
+def test_a_state_may_grow():
+    net, x = snn.Sequential(snn.Linear(6, 4), Past()), spikes_of(6)
+    assert_same(results(net, lambda x: snn.chunked(net, x, 5), x), results(net, net, x))
+
+
+def test_an_output_for_each_step_is_needed():
+    class LastStep(snn.Layer):
+        def forward(self, x, state=None):
+            return x[-1:], ()
+
+    with pytest.raises(ValueError, match="an output for each step; 5 steps gave 1"):
+        snn.chunked(LastStep(), spikes_of(6), 5)
+
+
 class Read:
     """A sequence that is made where it is read, as a file would be."""
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -29,14 +30,15 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         state: that the first chunk starts from.
         truncate: whether gradients stop where chunks end, which is another thing: truncated backpropagation through
             time (Williams and Peng 1990). What lies more than a chunk back is then not learned.
-    Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none.
+    Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none,
+    and for a network that does not return an output for each step.
     """
     length = x.shape[0]
     if steps == "auto":
         steps = max(1, math.isqrt(length))
     if not (type(steps) is int and steps > 0 and length):
         raise ValueError(f"{length} steps in chunks of {steps!r}: give a whole number above 0, or 'auto'")
-    ends, parts = [*range(0, length, steps), length], []
+    ends, parts, whole, places = [*range(0, length, steps), length], [], None, None
     on_device = torch.empty(0, device=x.device)  # tells `checkpoint` whose random numbers to keep
 
     watched = tuple(filter(is_watched, net.modules()))
@@ -53,10 +55,54 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
                 y, state = checkpoint(run, first, last, state, on_device, use_reentrant=False, context_fn=contexts)
             else:
                 y, state = run(first, last, state, None)
+        if len(y) != last - first:
+            raise ValueError(f"chunks need an output for each step; {last - first} steps gave {len(y)}")
         if truncate:
             state = map_tensors(torch.Tensor.detach, state)
-        parts.append(y)
-    return torch.cat(parts), state
+        if whole is None:
+            whole = y.new_empty(length, *y.shape[1:])
+            places = [map_tensors(torch.empty_like, state) for _ in ends[1:]]
+        parts.append(_kept(y, whole[first:last].detach()))
+        state = _kept(state, places.pop())
+    return _Joined.apply(whole, *parts), state
+
+
+def _kept(value, place):
+    """Return a copy of nested tensors in those of `place`; a state that has grown stays where it is."""
+    if isinstance(value, tuple) and isinstance(place, tuple) and len(value) == len(place):
+        return tuple(map(_kept, value, place))
+    if not (torch.is_tensor(value) and torch.is_tensor(place)):
+        return value
+    return _Kept.apply(value, place) if (value.shape, value.dtype) == (place.shape, place.dtype) else value
+
+
+class _Kept(Function):
+    """A copy of a tensor in memory that was taken before: small new blocks would break up the large ones that are free.
+
+    After each chunk its output and its states stay, and everything else is free for the next one.
+    """
+
+    @staticmethod
+    def forward(ctx, value, place):
+        ctx.mark_dirty(place)
+        return place.copy_(value)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+class _Joined(Function):
+    """Parts of a sequence as the whole whose memory they are in."""
+
+    @staticmethod
+    def forward(ctx, whole, *parts):
+        ctx.lengths = [len(part) for part in parts]
+        return whole.view_as(whole)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, *grad.split(ctx.lengths)
 
 
 class InChunks(nn.Module):
