@@ -8,6 +8,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import snn
+from snn.data.base import Split
 from snn.look.health import spikes_counted
 
 T, B = 23, 5
@@ -216,6 +217,37 @@ def test_a_sequence_may_be_read_chunk_by_chunk():
     y.sum().backward()
     assert read.read == [(0, 10), (10, 20), (20, 23), (10, 20), (0, 10)]
     assert torch.equal(y, net(x)[0])
+
+
+class Recordings(Split):
+    """Samples that are read chunk by chunk."""
+
+    def __init__(self, count):
+        self.x, self.labels = spikes_of(6)[:, :1].repeat(1, count, 1), torch.arange(count) % 3
+        self.x[:, self.labels == 1] *= 3
+        self.device, self.length = self.x.device, T
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batch(self, indices, generator):
+        return Read(self.x[:, indices]), self.labels[indices]
+
+
+def test_a_split_may_give_sequences_that_are_read(folder):
+    splits = {name: Recordings(9) for name in ("train", "dev", "test")}
+    config = {
+        "experiment_name": "read", "dataset": {"name": "digits"}, "device": "cpu", "ties": "potential",
+        "hyperparameters": {"chunk": 5, "epoch": 2, "batch_size": 4},
+    }  # fmt: skip
+    in_chunks = snn.train(lambda config: mlp(), config, splits=splits)
+    for split in splits.values():
+        split.batch = lambda indices, _, split=split: (split.x[:, indices], split.labels[indices])
+    config["hyperparameters"]["chunk"] = 0
+    whole = snn.train(lambda config: mlp(), config, splits=splits)
+    for row, expected in zip(in_chunks.metrics, whole.metrics, strict=True):
+        assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
+        assert row["dev_acc"] == expected["dev_acc"]
 
 
 def test_what_is_watched_is_seen_once_and_whole():
