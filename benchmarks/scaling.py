@@ -9,8 +9,9 @@ proportional to length and batch size; the products grow with the square of the 
     python benchmarks/scaling.py --long --out results/tables/long_sequences.png
 
 measures sequences of 196 to 12,544 steps of an MLP 1-256-256-10 with batch size 64: as a whole, by `snn.chunked`, and
-with torch.utils.checkpoint around each of its layers (filter, product and neuron). Memory is that of a new process;
-times are medians of steps in turn in one process, and their ratio to the whole's, of each round (quartiles).
+with torch.utils.checkpoint around each of its layers (filter, product and neuron). `--peers` adds SpikingJelly's
+neurons, which have no synapse filters, whole and by its checkpoint in chunks. Memory is that of a new process; times
+are medians of steps in turn in one process, and their ratio to the whole's, of each round (quartiles).
 """
 
 import argparse
@@ -67,31 +68,64 @@ def by_layer(net, x):
     return x, None
 
 
+def ours(run):
+    """Return a function of the length that returns the network and, from x, its output; `run` runs it on x."""
+
+    def make(length):
+        net = snn.Sequential(
+            snn.DualExpIIR(1, 4, 1), snn.Linear(1, 256), snn.SpikingNeuron(4),
+            snn.DualExpIIR(256, 4, 1), snn.Linear(256, 256), snn.SpikingNeuron(4),
+            snn.DualExpIIR(256, 4, 1), snn.Linear(256, 10), snn.SpikingNeuron(4),
+        )  # fmt: skip
+        for layer in list(net)[1::3]:
+            layer.weight.data *= 4  # so that neurons spike
+        return net, lambda x: run(net, x)[0]
+
+    return make
+
+
+def spikingjelly(in_chunks):
+    """Return the same for SpikingJelly's neurons, without synapse filters, whose checkpoint runs chunks of CHUNK."""
+
+    def make(length):
+        from spikingjelly.activation_based import functional, layer, memopt, neuron
+
+        net = torch.nn.Sequential(
+            layer.Linear(1, 256), neuron.LIFNode(), layer.Linear(256, 256), neuron.LIFNode(),
+            layer.Linear(256, 10), neuron.LIFNode(),
+        )  # fmt: skip
+        functional.set_step_mode(net, "m")
+        run = memopt.checkpoint_module(net, chunks=-(-length // CHUNK)) if in_chunks else net
+
+        def forward(x):
+            functional.reset_net(net)
+            return run(x)
+
+        return net, forward
+
+    return make
+
+
 WAYS = {
-    "as a whole": lambda net, x: net(x),
-    f"chunks of {CHUNK}": lambda net, x: snn.chunked(net, x, CHUNK),
-    "chunks, auto": lambda net, x: snn.chunked(net, x, "auto"),
-    "checkpoint by layer": by_layer,
+    "as a whole": ours(lambda net, x: net(x)),
+    f"chunks of {CHUNK}": ours(lambda net, x: snn.chunked(net, x, CHUNK)),
+    "chunks, auto": ours(lambda net, x: snn.chunked(net, x, "auto")),
+    "checkpoint by layer": ours(by_layer),
 }
+PEERS = {"SpikingJelly": spikingjelly(False), f"SpikingJelly, chunks of {CHUNK}": spikingjelly(True)}
+COLORS = "dimgrey", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00"
 
 
 def make_long_step(way, length):
     """Return a function that trains on 64 sequences of one line."""
     torch.manual_seed(0)
-    net = snn.Sequential(
-        snn.DualExpIIR(1, 4, 1), snn.Linear(1, 256), snn.SpikingNeuron(4),
-        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 256), snn.SpikingNeuron(4),
-        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 10), snn.SpikingNeuron(4),
-    )  # fmt: skip
-    for layer in list(net)[1::3]:
-        layer.weight.data *= 4  # so that neurons spike
+    net, forward = (WAYS | PEERS)[way](length)
     x, labels = torch.rand(length, 64, 1), torch.arange(64) % 10
     optimizer = torch.optim.Adam(net.parameters(), 1e-4, fused=True)
 
     def step():
         optimizer.zero_grad()
-        y, _ = WAYS[way](net, x)
-        F.cross_entropy(y.sum(0), labels).backward()
+        F.cross_entropy(forward(x).sum(0), labels).backward()
         optimizer.step()
 
     return step
@@ -107,14 +141,14 @@ def long_memory(way, length):
     return peak_memory("cpu") - before
 
 
-def measure_long(repeat):
+def measure_long(ways, lengths, repeat):
     """Print a row for each length and way; return the rows."""
     rows = []
     print("| Steps | Way | MiB | ms | times as long |\n|---|---|---|---|---|")
-    for length in LONG:
-        steps = [make_long_step(way, length) for way in WAYS]
+    for length in lengths:
+        steps = [make_long_step(way, length) for way in ways]
         seconds = time_in_turn(steps, repeat, "cpu")
-        for way, taken in zip(WAYS, seconds):
+        for way, taken in zip(ways, seconds):
             run = subprocess.run(
                 [sys.executable, __file__, "--one-way", way, str(length)], check=True, capture_output=True, text=True
             )
@@ -129,7 +163,7 @@ def measure_long(repeat):
 def draw_long(rows, path):
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axis, column, name in zip(figure.subplots(1, 2), (2, 3), ("memory above start (MiB)", "time of a step (ms)")):
-        for way, color in zip(WAYS, ("dimgrey", "#0072b2", "#009e73", "#d55e00")):
+        for way, color in zip(dict.fromkeys(row[1] for row in rows), COLORS):
             of_way = [row for row in rows if row[1] == way]
             axis.loglog([row[0] for row in of_way], [row[column] for row in of_way], "o-", color=color, label=way)
         axis.set(xlabel="steps of a sequence", ylabel=name)
@@ -161,6 +195,8 @@ def main():
     parser.add_argument("--repeat", type=int, default=9, help="steps (default 9)")
     parser.add_argument("--out", metavar="F", help="draw a picture")
     parser.add_argument("--long", action="store_true", help="long sequences, as a whole and in chunks")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LONG, metavar="T", help="for --long: other lengths")
+    parser.add_argument("--peers", action="store_true", help="for --long: SpikingJelly too, if it is installed")
     parser.add_argument("--one-way", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -172,7 +208,7 @@ def main():
         print(long_memory(args.one_way[0], int(args.one_way[1])))
         return
     if args.long:
-        rows = measure_long(args.repeat)
+        rows = measure_long([*WAYS, *(PEERS if args.peers else ())], args.lengths, args.repeat)
         if args.out:
             draw_long(rows, args.out)
         return
