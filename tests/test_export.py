@@ -150,10 +150,10 @@ FILTER = snn.DualExpIIR(4, 4, 1)
     [
         (FILTER, {}, r"takes a snn.Sequential, not DualExpIIR"),
         (snn.Sequential(nn.Flatten()), {}, r"the first layer does not say the input's shape: pass shape="),
-        (snn.Sequential(FILTER), {"shape": (5,)}, r"no step of \[B, 5\]: DualExpIIR takes \[T, B, 4\]"),
-        (snn.Sequential(FILTER, Branch()), {}, r"layer 1 \(Branch\) can't be exported: .*data-dependent"),
+        (snn.Sequential(FILTER), {"shape": (5,)}, r"the network can't be exported: DualExpIIR takes \[T, B, 4\]"),
+        (snn.Sequential(FILTER, Branch()), {}, r"the network can't be exported: .*data-dependent"),
         (snn.Sequential(FILTER, FromOnes()), {}, r"1.v differs if states start from zeros"),
-        (snn.Sequential(FILTER, Whole()), {}, r"no step of \[B, 4\]: layer 1 \(Whole\) returns no state to go on from"),
+        (snn.Sequential(FILTER, Whole()), {}, r"the network can't be exported: layer 1 \(Whole\) returns no state"),
     ],
 )
 def test_what_has_no_model(folder, net, options, message):

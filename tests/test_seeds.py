@@ -13,8 +13,7 @@ from scripts import TINY, files_in, same, words_of
 import snn
 from snn import report
 from snn.run import folders
-from snn.run.cli import main
-from snn.run.seeds import summary
+from snn.run.cli import _mean_and_deviation, main
 from snn.tasks.base import Task
 
 
@@ -43,9 +42,10 @@ def run(folder, capsys):
 
 def metrics():
     """Return each run's metrics.csv without the seconds, in the order in which they were started."""
-    found = sorted(Path("runs/snn_mlp_1").iterdir(), key=lambda folder: (folder.name[:19], int(folder.name[20:] or 1)))
+    found = [file.parent for file in Path("runs/snn_mlp_1").glob("*/metrics.csv")]
+    found.sort(key=lambda folder: (folder.name[:19], int(folder.name[20:] or 1)))
     texts = [(folder / "metrics.csv").read_text() for folder in found]
-    return [re.sub(r",[\d.e-]+(,\d+,\d+)$", r"\1", text, flags=re.M) for text in texts]
+    return [re.sub(r",[\d.e-]+(,\d+,\d+,[\d.e-]+)$", r"\1", text, flags=re.M) for text in texts]
 
 
 def checkpoints():
@@ -72,6 +72,7 @@ def test_each_run_is_as_alone_and_the_last_line_is_of_all(run, capsys):
     assert lines[-1] == f"2 seeds: train {train}, dev {dev}, test {test}, embedded digits" and not err
     assert [line for line in lines if line.startswith("seed ")] == ["seed 7, 1 of 2", "seed 8, 2 of 2"]
     seeds, kept = metrics(), checkpoints()
+    assert len(list(Path("runs/snn_mlp_1").glob("*/predictions.csv"))) == 2
     assert len(seeds) == 2 and seeds[0] != seeds[1] and len(kept) == 4
 
     report.main(["runs", "--by", "seed"])
@@ -145,9 +146,9 @@ def test_older_checkpoints_stay_where_none_are_saved(run, folder):
         (["--train", "--seeds", ""], "argument --seeds: invalid int value: ''"),
         (["--train", "--resume", "--seeds", "2"], "no checkpoint at checkpoint/seed_2/snn_mlp_1/last.pt: there is no"),
         (["--test", "--seeds", "2"], "no checkpoint at checkpoint/seed_2/snn_mlp_1/best.pt"),
-        (["--test", "--seeds", "2", "--checkpoint", "a.pt"], "leave out --checkpoint, or --seeds"),
+        (["--test", "--seeds", "2", "--checkpoint", "a.pt"], "leave out --checkpoint and --predict, or --seeds"),
+        (["--predict", "a.ts", "--out", "a.csv", "--seeds", "2"], "leave out --checkpoint and --predict, or --seeds"),
         (["--seeds", "2"], "nothing to do"),
-        (["--train", "--seeds", "3", "--set", f"pytorch_seed={2**63 - 2}"], f"pytorch_seed: {2**63} is not allowed"),
     ],
 )
 def test_one_line_says_what_is_wrong(run, folder, words, message):
@@ -158,4 +159,4 @@ def test_one_line_says_what_is_wrong(run, folder, words, message):
 
 def test_the_last_line_of_any_task():
     figures = [{"dev": 0.003, "test": 0.004}, {"dev": 0.003, "test": 0.0042}]
-    assert summary(Task(), figures) == "2 seeds: dev loss 0.00300 ± 0, test loss 0.00410 ± 0.00014"
+    assert _mean_and_deviation(Task(), figures) == "2 seeds: dev loss 0.00300 ± 0, test loss 0.00410 ± 0.00014"

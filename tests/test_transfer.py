@@ -120,10 +120,9 @@ def test_what_is_no_ordinary_tensor_does_not_fit(source, capsys):
     net = classes_and_more(10)(snn.load("source.pt").config)
     saved = torch.load("source.pt", weights_only=True)
     saved["model"]["1.weight"] = torch.nested.nested_tensor([torch.zeros(784), torch.zeros(2)])
-    saved["model"]["20.weight"] = torch.zeros(1)
     save("source.pt", saved)
     start_from(net, "source.pt")
-    assert "; anew: Linear 1, synapses 4; its layers without a place here: 20\n" in capsys.readouterr().err
+    assert "; anew: Linear 1, synapses 4\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

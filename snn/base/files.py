@@ -167,10 +167,12 @@ def write_picture(path, figure):
 
 
 def check_writable(path):
-    """Raise UserError if a file's folder is there, and the file can't be written in it."""
+    """Raise UserError if a file's folder is there, and the file can't be written in it, or is no ordinary one."""
     if os.path.lexists(Path(path).parent):
         with unfinished(path) as beside:
             beside.touch()
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not an ordinary file: name another")
 
 
 def remove_unfinished(folder):

@@ -11,7 +11,7 @@ from snn.base.errors import UserError
 from snn.base.files import check_writable, user_path, written_beside
 from snn.kernels import in_plain_torch
 from snn.layers.layer import state_names
-from snn.layers.sequential import Sequential, named
+from snn.layers.sequential import Sequential
 from snn.layers.state import map_tensors
 
 
@@ -41,50 +41,25 @@ def export_onnx(net, path, shape=None):
     if not shape:
         raise UserError("export_onnx: the first layer does not say the input's shape: pass shape=, without the batch")
     try:
-        net = copy.deepcopy(net).cpu().float().eval()
-    except RuntimeError:
-        raise UserError("export_onnx: torch.nn.utils computes a parameter: end that, as by prune.remove") from None
-    with torch.no_grad(), torch.random.fork_rng([]):
-        model = _exported(net, [shape] if isinstance(shape, int) else shape)
-    if config:
-        model.metadata_props.add(key="config", value=json.dumps(config))
-    with written_beside(path) as file:
-        file.write(model.SerializeToString())
-
-
-def _exported(net, shape):
-    """Return the ONNX model of a network's step; raise UserError that names a layer that torch can't export."""
-    try:
-        return _model(net, shape)
+        with torch.no_grad(), torch.random.fork_rng([]):
+            model = _model(copy.deepcopy(net).cpu().float().eval(), [shape] if isinstance(shape, int) else shape)
     except UserError:
         raise
     except Exception as error:  # torch's exporter raises anything
         while error.__cause__:  # what it says itself is where in the exporter that was
             error = error.__cause__
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"export_onnx: {_culprit(net, shape)} can't be exported: {reason}") from None
-
-
-def _culprit(net, shape):
-    """Name the first layer of a network that can't be exported alone."""
-    x = torch.rand(3, *shape)
-    for n, layer in enumerate(net):
-        alone = Sequential(layer)
-        try:
-            _model(alone, x.shape[1:])
-        except Exception:
-            return named(n, layer)
-        x, _ = alone.step(x)
-    return "the network"
+        raise UserError(f"export_onnx: the network can't be exported: {reason}") from None
+    if config:
+        model.metadata_props.add(key="config", value=json.dumps(config))
+    with written_beside(path) as file:
+        file.write(model.SerializeToString())
 
 
 def _model(net, shape):
     """Return the ONNX model of a network's step."""
-    try:
-        x = torch.rand(3, *shape)
-        (y, state), (_, smaller) = net.step(x), net.step(x[:2])
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"export_onnx: no step of [B, {', '.join(map(str, shape))}]: {error}") from None
+    x = torch.rand(3, *shape)
+    (y, state), (_, smaller) = net.step(x), net.step(x[:2])
     names, ends = list(_names(net, state)), _tensors(state)
     step, inputs = _Step(net, state), (x, tuple(torch.zeros(end.shape, dtype=end.dtype) for end in ends))
     again, ends_again = step(*inputs)

@@ -26,12 +26,8 @@ def start_from(net, path):
         check_tensors(theirs[layer], own[layer], path)
         net.load_state_dict(theirs[layer], strict=False)
     new = ", ".join(labels[layer] for layer in own if layer not in fitting)
-    unused = ", ".join(layer for layer in theirs if layer not in own)
-    note(
-        f"init_from: {', '.join(labels[layer] for layer in fitting)} start from {path}"
-        + (f"; anew: {new}" if new else "")
-        + (f"; its layers without a place here: {unused}" if unused else "")
-    )
+    started = ", ".join(labels[layer] for layer in fitting)
+    note(f"init_from: {started} start from {path}" + (f"; anew: {new}" if new else ""))
 
 
 def _by_layer(model):

@@ -16,10 +16,6 @@ and, where the network or its input depends on more of the files than the config
 and, where classes have names,
 
     class_names(config)           -> them, for pictures and answers, in the order of their labels
-
-and, for `snn.Predictor` and --predict,
-
-    Unlabelled                    a class as those of `snn.data.unlabelled`
 """
 
 import hashlib

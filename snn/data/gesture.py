@@ -34,7 +34,6 @@ KEYS = {
 }  # fmt: skip
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
 ARCHIVE = "DvsGesture.tar.gz"
-SUFFIX = ".aedat"  # of a recording
 SHAPE = (2, 128, 128)  # polarity, x, y
 CLASS_NAMES = (
     "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",
@@ -119,29 +118,7 @@ def _clips(name, data, tables):
     match = re.fullmatch(r"(user\d+)_(.+)\.aedat", name)
     if not match:
         raise UserError(f"{name}: a recording must be named userNN_LIGHT.aedat")
-    time, words = _events(_needed(data), name)
-    rows = _rows(tables[label_file])
-    if not rows:
-        raise UserError(f"{label_file}: it has no row; {ROWS} are expected")
-    for row, line in rows:
-        try:
-            label, start, end = _parse_row(line)
-        except ValueError as error:
-            yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
-            continue
-        first, last = np.searchsorted(time, (start, end))
-        word = words[first:last]
-        yield _recording(f"{name} {row:02d}", label - 1, time[first:last], word, *match.groups())
-
-
-def decode(data, name, label):
-    """Return all events in the bytes of an .aedat file as one Recording; raise UserError if it is broken."""
-    return _recording(name, label, *_events(data, name))
-
-
-def _events(data, name):
-    """Return the events in the bytes of an .aedat file, in the order of time: times and data words."""
-    time, words = aedat.decode(data, name)
+    time, words = aedat.decode(_needed(data), name)
     back = np.diff(time)
     reset = (back < -CLOCK_RESET) & (time[1:] <= time[:1])
     reset[:10] = False  # the first packets may come in another order
@@ -153,11 +130,21 @@ def _events(data, name):
     if (back < 0).any():
         order = time.argsort(kind="stable")
         time, words = time[order], words[order]
-    return time, words
-
-
-def _recording(name, label, time, word, *whose):
-    return Recording(name, label, time, word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1, *whose)
+    rows = _rows(tables[label_file])
+    if not rows:
+        raise UserError(f"{label_file}: it has no row; {ROWS} are expected")
+    for row, line in rows:
+        try:
+            label, start, end = _parse_row(line)
+        except ValueError as error:
+            yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
+            continue
+        first, last = np.searchsorted(time, (start, end))
+        word = words[first:last]
+        yield Recording(
+            f"{name} {row:02d}", label - 1, time[first:last], word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1,
+            *match.groups(),
+        )  # fmt: skip
 
 
 def _label_file(name):

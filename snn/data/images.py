@@ -1,5 +1,7 @@
 """Image datasets for the experiments: read once, kept as uint8 on the training device, encoded batch by batch."""
 
+from functools import partial
+
 import torch
 
 from snn.base.keys import NETWORK, PLACE, Key, boolean, choice, fraction
@@ -31,7 +33,7 @@ class ImageSplit(Split):
     """Labelled images that come in batches of encoded sequences.
 
     Args:
-        images, labels: `[N, 28, 28]`, uint8 or from 0 to 1, and `[N]` int64, on the device for the batches.
+        images, labels: `[N, 28, 28]`, 0 to 255, and `[N]` int64, on the device for the batches.
         encode: from images `[B, *shape]` (0 to 1) and a generator to `[T, B, *shape]`.
         shape: one image's shape as the network takes it.
         augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None for no augmentation.
@@ -52,7 +54,7 @@ class ImageSplit(Split):
             images = self.images[block].float()
             if self.augment:
                 images = self.augment(images, generator)
-            images = images.div_(255 if self.images.dtype == torch.uint8 else 1).view(-1, *self.shape)
+            images = images.div_(255).view(-1, *self.shape)
             for batch, labels in zip(images.split(sizes), self.labels[block].split(sizes)):
                 yield self.encode(batch, generator), labels
 
@@ -82,20 +84,16 @@ def load(config, device, shape):
         size = dataset[f"{name}_size"] or len(images)
         images, labels = images[:size].to(device), labels[:size].to(device)
         augmented = None if name == "test" else augment
-        splits[name] = ImageSplit(images, labels, encoding(config), shape or (1, 28, 28), augmented)
+        splits[name] = ImageSplit(images, labels, partial(encode, config), shape or (1, 28, 28), augmented)
     return splits, note
 
 
-def encoding(config):
-    """Return the function that encodes images, as ImageSplit takes it."""
-    length, max_rate = config["hyperparameters"]["length"], config["mnist_config"]["max_rate"]
-
-    def encode(images, generator):
-        if config["encoding"] == "poisson":
-            return poisson(images, length, max_rate, generator)
-        return copy(images, length)
-
-    return encode
+def encode(config, images, generator):
+    """Return images `[B, *shape]` (0 to 1) as a config's network takes them, `[T, B, *shape]`."""
+    length = config["hyperparameters"]["length"]
+    if config["encoding"] == "poisson":
+        return poisson(images, length, config["mnist_config"]["max_rate"], generator)
+    return copy(images, length)
 
 
 def copy(images, length):

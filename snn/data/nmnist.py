@@ -23,7 +23,6 @@ KEYS = {
     "dataset": events.dataset_section(NAMES, "data/N-MNIST", "Train.zip and Test.zip, or Train and Test"),
 }
 PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
-SUFFIX = ".bin"  # of a recording
 SHAPE = (2, 34, 34)  # polarity, x, y
 MILLISECONDS = 300  # length of a recording, for binning
 RECORDINGS = {"train": 60_000, "test": 10_000}  # as published

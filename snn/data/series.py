@@ -242,12 +242,6 @@ def with_differences(file, dataset):
 
 def _labels(file, measured, dataset):
     """Return each series' label, its place among the measured classes."""
-    check_fits(file, measured, dataset)
-    return np.array([measured["classes"].index(name) for name in file.classes])[file.labels]
-
-
-def check_fits(file, measured, dataset):
-    """Raise UserError if a file has other channels or classes than were measured."""
     channels, classes = len(measured["scaling"]) // (1 + dataset["differences"]), measured["classes"]
     if file.values[0].shape[1] != channels:
         raise UserError(f"{file.path} has {file.values[0].shape[1]} channels, the network takes {channels}")
@@ -257,6 +251,7 @@ def check_fits(file, measured, dataset):
             f"{file.path} has classes that the network does not know: {', '.join(unknown)}; it knows "
             f"{', '.join(classes)}"
         )
+    return np.array([classes.index(name) for name in file.classes])[file.labels]
 
 
 def _note_what_is_not_read(files, name):

@@ -15,7 +15,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import check_size, read_bytes, reading, shipped, user_path
 from snn.data import ts_files
-from snn.data.ts_files import in_lines, is_number, known, labelled, lines_of, name_of
+from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
@@ -54,47 +54,39 @@ def not_read(path):
     return [suffix for suffix in SUFFIXES if suffix != path.suffix and os.path.exists(path.with_suffix(suffix))]
 
 
-def read(path, labels="labels", groups=""):
+def read(path, labels="labels", groups="", labelled=True):
     """Return the Series of a file.
 
     Args:
         labels: the array in an .npz with each series' label.
         groups: the array in an .npz, or the column of a .csv, with each series' group; empty: there are no groups.
-    Raises UserError that names the file and the line, or the array, if it is not what its suffix says, or lacks labels
-    or groups.
+        labelled: whether it must have labels, and groups if they are named.
+    Raises UserError that names the file and the line, or the array, if it is not what its suffix says.
     """
-    if groups and path.suffix not in (".npz", ".csv"):
-        raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
-    file = read_unlabelled(path, labels, groups)
-    if file.lacks:
-        raise UserError(file.lacks)
-    if groups and file.groups is None:
-        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
-    return file
-
-
-def read_unlabelled(path, labels="labels", groups=""):
-    """Return the Series of a file as `read` does, where labels may be missing, and the column of groups in a .csv."""
     if path.suffix == ".npz":
-        return _npz(path, labels, groups)
+        return _npz(path, labels, groups, labelled)
     if path.suffix == ".csv":
-        return _csv(path, groups)
-    return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path)
+        return _csv(path, groups, labelled)
+    if groups and labelled:
+        raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
+    return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path, labelled)
 
 
-def _tsv(path):
+def _tsv(path, labelled):
     def parse(where, line):
         label, *words = line.split("\t")
         return [words], label
 
-    return in_lines(path, lines_of(path), parse)
+    return in_lines(path, lines_of(path), parse, labelled=labelled)
 
 
-def _csv(path, groups):
+def _csv(path, groups, labelled):
     lines, whose = lines_of(path), []
     header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
     has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header))
-    column = header.index(groups) if groups and has_header and groups in header[1:] else None
+    column = header.index(groups) if has_header and groups in header[1:] else None
+    if groups and labelled and not column:
+        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
 
     def parse(where, line):
         cells = _cells(where, line)
@@ -105,7 +97,8 @@ def _csv(path, groups):
         label, *words = cells or [""]
         return [[word.strip(" \t") or "?" for word in words]], label
 
-    return in_lines(path, lines, parse, first=int(has_header))._replace(groups=np.array(whose) if column else None)
+    file = in_lines(path, lines, parse, first=int(has_header), labelled=labelled)
+    return file._replace(groups=np.array(whose) if column else None)
 
 
 def _cells(where, line):
@@ -115,7 +108,7 @@ def _cells(where, line):
         raise UserError(f"{where}: not a line of a .csv file: {error}") from None
 
 
-def _arff(path):
+def _arff(path, labelled):
     lines = ["" if line.lstrip().startswith("%") else line.strip() for line in lines_of(path)]
     attributes = []
     for place, line in enumerate(lines):
@@ -143,39 +136,33 @@ def _arff(path):
             raise UserError(f"{where}: the channels, in quotes and with \\n between them, and the label are needed")
         return [channel.split(",") for channel in match[2].split(r"\n")], _unquoted(match[3])
 
-    return in_lines(path, lines, parse, classes, place + 1)
+    return in_lines(path, lines, parse, classes, place + 1, labelled)
 
 
 def _unquoted(text):
     return re.sub(r"""^(['"])(.*)\1$""", r"\2", text.strip())
 
 
-def _npz(path, labels, groups):
+def _npz(path, labels, groups, labelled):
     content = io.BytesIO(read_bytes(path))
     with reading(f"{path} can't be read: {{reason}}"), zipfile.ZipFile(content) as archive:
         values, ends = (_array(archive, name) for name in ("values", "ends"))
-        whose = _array(archive, groups) if groups else None
+        y, whose = (_array(archive, name) if name and labelled else None for name in (labels, groups))
         bounds = [0, *np.ravel(ends).tolist()] if ends.dtype.kind in "iu" else []
         if not bounds or bounds[-1] != len(values) or any(end <= start for start, end in itertools.pairwise(bounds)):
             raise ValueError("its array ends must be the places in values where each series ends, the last len(values)")
         one_each = values[:, None] if values.ndim == 1 else values
         X = [steps.T for steps in np.split(one_each, bounds[1:-1])]
-        if lacks := _lacks(archive, labels):
-            return labelled(path, values_of(path, X), [None] * len(X), lacks=f"{path} can't be read: {lacks}")
-        return of_arrays(path, X, _array(archive, labels), whose, (f"{path}: {labels}", f"{path}: {groups}"))
-
-
-def _lacks(archive, name):
-    """Return that an archive has no array of this name; empty if it has one."""
-    there = [other.removesuffix(".npy") for other in sorted(archive.namelist())]
-    names = "dataset.labels and dataset.groups name arrays"
-    return "" if name in there else f"it has no array {name!r:.40}: {names}; it has {', '.join(there)}"
+        if not labelled:
+            return with_classes(path, values_of(path, X), [None] * len(X))
+        return of_arrays(path, X, y, whose, (f"{path}: {labels}", f"{path}: {groups}"))
 
 
 def _array(archive, name):
-    if lacks := _lacks(archive, name):
-        raise ValueError(lacks)
     entry = f"{name}.npy"
+    if entry not in archive.namelist():
+        there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
+        raise ValueError(f"it has no array {name!r:.40}: dataset.labels and dataset.groups name arrays; it has {there}")
     check_size(archive.getinfo(entry).file_size)
     return np.atleast_1d(np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False))
 
@@ -188,7 +175,7 @@ def of_arrays(path, X, y, groups=None, names=("y", "groups")):
     """
     values = values_of(path, X)
     whose = None if groups is None else _names(names[1], groups, len(values))
-    return labelled(path, values, _names(names[0], y, len(values)), groups=whose)
+    return with_classes(path, values, _names(names[0], y, len(values)), groups=whose)
 
 
 def values_of(path, X):

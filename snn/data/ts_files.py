@@ -28,13 +28,15 @@ class Series(NamedTuple):
     classes: list  # names, in the order of the output neurons
     groups: np.ndarray | None = None  # `[N]` names, such as whose series they are
     is_whole: bool = False  # no test set is beside it
-    lacks: str = ""  # which label is missing, for the error where all are needed
 
 
-def read(path):
-    """Return the Series of a .ts file. Raises UserError that names the file and the line if it is not such a file."""
+def read(path, labelled=True):
+    """Return the Series of a .ts file. Raises UserError that names the file and the line if it is not such a file.
+
+    `labelled` is whether it must have labels.
+    """
     lines = lines_of(path)
-    classes, first, lacks = _header(path, lines)
+    classes, first = _header(path, lines, labelled)
 
     def parse(where, line):
         *channels, label = line.split(":")
@@ -42,7 +44,7 @@ def read(path):
             channels, label = [*channels, label], ""
         return [channel.split(",") for channel in channels], label
 
-    return in_lines(path, lines, parse, classes, first, lacks)
+    return in_lines(path, lines, parse, classes, first, labelled)
 
 
 def lines_of(path):
@@ -53,14 +55,13 @@ def lines_of(path):
     return re.split(r"\r?\n", text)
 
 
-def in_lines(path, lines, parse, classes=None, first=0, lacks=""):
+def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
     """Return the Series of the lines from `first` on; empty ones count for nothing.
 
     Args:
-        parse: from where a line is, for errors, and the line to the words of each channel, and the label; an empty one
-            and ? are missing.
-        classes: names that the labels must be among; None: those that there are.
-        lacks: what the header lacks of the labels.
+        parse: from where a line is, for errors, and the line to the words of each channel, and the label.
+        classes: names that the labels must be among; none: those that there are.
+        labelled: whether no label may be missing; an empty one and ? are.
     """
     values, names = [], []
     for number, line in enumerate(lines[first:], first + 1):
@@ -68,20 +69,19 @@ def in_lines(path, lines, parse, classes=None, first=0, lacks=""):
             where = f"{path}, line {number}"
             channels, label = parse(where, line)
             values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            is_missing = label.strip() in ("", "?")
-            lacks = lacks or (f"{where}: its label is missing" if is_missing else "")
+            is_missing = not labelled and label.strip() in ("", "?")
             names.append(None if is_missing else name_of(where, "label", label, classes))
     if not values:
         raise UserError(f"{path} has no series: get the dataset again")
-    return labelled(path, values, names, classes, lacks=lacks)
+    return with_classes(path, values, names, classes)
 
 
-def labelled(path, values, names, classes=None, groups=None, lacks=""):
+def with_classes(path, values, names, classes=None, groups=None):
     """Return the Series of values, with the name of each one's class or None, and of its group if there are groups."""
     classes = classes or in_order(name for name in names if name is not None)
     places = {name: place for place, name in enumerate(classes)} | {None: -1}
     groups = None if groups is None else np.array(groups)
-    return Series(path, values, np.array([places[name] for name in names]), classes, groups, lacks=lacks)
+    return Series(path, values, np.array([places[name] for name in names]), classes, groups)
 
 
 def in_order(names):
@@ -102,9 +102,9 @@ def known(where, values):
     return values[: steps[-1] + 1]
 
 
-def _header(path, lines):
-    """Return the names of the classes, the place of the first line after @data, and what is missing of the names."""
-    classes, lacks = [], None
+def _header(path, lines, labelled):
+    """Return the names of the classes, and the place of the first line after @data."""
+    classes = []
     for place, line in enumerate(lines):
         word, *others = line.split() or [""]
         is_true, is_false = (others[:1] and others[0].lower() == value for value in ("true", "false"))
@@ -112,15 +112,15 @@ def _header(path, lines):
         if word.lower() == "@timestamps" and not is_false:
             raise UserError(f"{where}: series with timestamps are not read: get one with @timeStamps false")
         if word.lower() == "@classlabel":
-            classes, lacks = others[1:] if is_true else [], ""
-            if len(set(classes)) < 2:
-                classes, lacks = [], f"{where}: @classLabel true and the names of two classes or more are needed"
+            classes = others[1:] if is_true else []
+            if labelled and len(set(classes)) < 2:
+                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed")
             if not all(map(str.isprintable, classes)):
                 raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
         if word.lower() == "@data":
-            if lacks is None:
-                lacks = f"{where}: there is no line @classLabel before @data: add it, with the classes' names"
-            return classes, place + 1, lacks
+            if labelled and not classes:
+                raise UserError(f"{where}: there is no line @classLabel before @data: add it, with the classes' names")
+            return classes, place + 1
         if word and word[0] not in "#@":
             raise UserError(f"{where}: neither a line with @ nor a comment with #, and no line @data is above it")
     raise UserError(f"{path} has no line @data, after which the series begin: get the dataset again")

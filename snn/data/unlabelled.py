@@ -1,21 +1,19 @@
 """Samples without labels, as a trained network takes them: a class for each kind of data.
 
-    split(X, device)   -> a `snn.data.base.Split` of the samples X, whose labels are all 0
-    read(path)         -> the samples in a file, a list, and the names of their classes, "" where there is none, or None
-    steps(device)      -> a function from a step of one sample to x `[steps, 1, *features]`, and whether x is complete:
-                          otherwise the next step changes it
-
-The module of a dataset of your own may have one, `Unlabelled`; it gets the config and the network's input shape.
+    read(path)                  -> the samples in a file
+    split(X, device, where="X") -> a `snn.data.base.Split` of samples, whose labels are all 0; errors call X `where`
+    steps(device)               -> a function from a step of one sample to x `[steps, 1, *features]`, and whether x is
+                                   complete: otherwise the next step changes it
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 
 from snn.base.errors import UserError
-from snn.base.files import read_array, read_bytes, reading
+from snn.base.files import read_array
 from snn.data import datasets, event_cache, events, gesture, images, nmnist, series, series_files
 from snn.data.series_files import numbers
 from snn.data.ts_files import Series
@@ -24,9 +22,9 @@ from snn.data.ts_files import Series
 def of(config, shape):
     """Return samples as a checkpoint's network takes them. Raises UserError if its dataset knows only labelled ones."""
     name = config["dataset"]["name"]
-    kind = KINDS.get(datasets.module_of(name)) or getattr(datasets.module_of(name), "Unlabelled", None)
+    kind = KINDS.get(datasets.module_of(name))
     if not kind:
-        raise UserError(f"dataset {name} takes no samples without labels: its module needs a class Unlabelled")
+        raise UserError(f"dataset {name} takes no samples without labels")
     return kind(config, shape)
 
 
@@ -37,6 +35,9 @@ class Frames:
 
     def __init__(self, config, shape):
         self.config, self.shape = config, shape
+
+    def read(self, path):
+        return read_array(path)
 
     def brightness(self, where, x):
         """Return an array of numbers from 0 to 1, float32."""
@@ -64,61 +65,45 @@ class Images(Frames):
     def __init__(self, config, shape):
         super().__init__(config, shape or (1, 28, 28))
 
-    def split(self, X, device):
-        X = self.brightness("X", X)
+    def split(self, X, device, where="X"):
+        X = self.brightness(where, X)
         if X.ndim < 2 or math.prod(X.shape[1:]) != 28 * 28:
-            raise UserError(f"X has the shape {list(X.shape)}: images [N, 28, 28] are needed")
-        X = torch.from_numpy(X).view(-1, 28, 28).to(device)
+            raise UserError(f"{where} has the shape {list(X.shape)}: images [N, 28, 28] are needed")
+        X = torch.from_numpy(X * 255).view(-1, 28, 28).to(device)
         labels = torch.zeros(len(X), dtype=torch.int64, device=device)
-        return images.ImageSplit(X, labels, images.encoding(self.config), self.shape)
-
-    def read(self, path):
-        if path.suffix == ".npy":
-            return list(np.atleast_1d(read_array(path))), None
-        with reading(f"{path} is not a .npy file, nor a .png of 28 x 28 pixels: {{reason}}", path):
-            with Image.open(path, formats=["PNG"]) as image:  # never a decoder that the content chooses
-                if image.size != (28, 28):
-                    raise ValueError(f"it has {image.width} x {image.height} pixels")
-                return [np.asarray(image.convert("L"))], None
+        return images.ImageSplit(X, labels, partial(images.encode, self.config), self.shape)
 
 
 class Recordings(Frames):
     """Recordings of an event camera, each `[E, 4]` integers: microseconds, x, y, polarity."""
 
     def __init__(self, config, shape):
-        self.module = datasets.module_of(config["dataset"]["name"])
-        super().__init__(config, self.module.SHAPE)
+        self.format = datasets.module_of(config["dataset"]["name"]).FORMAT
+        super().__init__(config, self.format.shape)
 
-    def split(self, X, device):
-        X = series_files.listed("X", X, "a list of arrays [E, 4]")
-        X = [self._recording(f"recording {number}", of) for number, of in enumerate(X, 1)]
+    def read(self, path):
+        return [read_array(path)]
+
+    def split(self, X, device, where="X"):
+        X = series_files.listed(where, X, "a list of arrays [E, 4]")
         if not X:
-            raise UserError("X holds no recordings")
-        columns = [event_cache.columns_of(recording, self.shape) for recording in X]
+            raise UserError(f"{where} holds no recordings")
+        columns = [self._columns(f"{where}: recording {number}", of) for number, of in enumerate(X, 1)]
         offsets = np.cumsum([0, *(len(of["time"]) for of in columns)])
         columns = {key: np.concatenate([of[key] for of in columns]) for key in event_cache.COLUMNS}
         length, labels = self.config["hyperparameters"]["length"], np.zeros(len(X), np.int64)
-        widths = self.module.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
+        widths = self.format.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
         if not widths.all():
-            raise UserError(f"{X[widths.argmin()].name} is too short for {length} bins")
-        make = events.binned(columns, offsets, labels, widths, self.config, self.module.FORMAT, device)
+            raise UserError(f"{where}: recording {widths.argmin() + 1} is too short for {length} bins")
+        make = events.binned(columns, offsets, labels, widths, self.config, self.format, device)
         return make(indices=range(len(X)))
 
-    def _recording(self, name, of):
-        if isinstance(of, event_cache.Recording):  # from a file
-            return of
-        of = numbers(name, of)
+    def _columns(self, where, of):
+        of = numbers(where, of)
         is_events = of.dtype.kind in "iu" and of.shape[1:] == (4,)
         if not is_events or ((of < 0) | (of > 2**62)).any() or (of[:, 3] > 1).any():
-            raise UserError(f"{name} is not [E, 4] integers: microseconds, x, y, polarity (0 or 1)")
-        return event_cache.Recording(name, 0, *of.astype(np.int64).T)
-
-    def read(self, path):
-        if path.suffix == ".npy":
-            return [self._recording(str(path), read_array(path))], None
-        if path.suffix != self.module.SUFFIX:
-            raise UserError(f"{path}: recordings are read from {self.module.SUFFIX} and .npy")
-        return [self.module.decode(read_bytes(path), str(path), 0)], None
+            raise UserError(f"{where} is not [E, 4] integers: microseconds, x, y, polarity (0 or 1)")
+        return event_cache.columns_of(event_cache.Recording(where, 0, *of.astype(np.int64).T), self.shape)
 
 
 class TimeSeries:
@@ -126,36 +111,33 @@ class TimeSeries:
 
     def __init__(self, config, shape):
         self.dataset, self.p, self.measured = config["dataset"], config["hyperparameters"], config["measured"]
-
-    def split(self, X, device):
-        values = series_files.values_of("X", X)
-        series.check_fits(_file("X", values), self.measured, self.dataset)
-        file = series.with_differences(_file("X", values), self.dataset)
-        places, longest = np.arange(len(values)), max(map(len, values))
-        return series.split_of(file, places, file.labels, self.p, self.measured, device, longest)
+        self.channels = len(self.measured["scaling"]) // (1 + self.dataset["differences"])
 
     def read(self, path):
         if path.suffix == ".npy":
-            return list(np.atleast_1d(read_array(path))), None
+            return read_array(path)
         if path.suffix not in series_files.SUFFIXES:
             raise UserError(f"{path}: series are read from {', '.join(series_files.SUFFIXES)} and .npy")
-        groups = self.dataset["groups"] if path.suffix == ".csv" else ""  # a column that is no value
-        file = series_files.read_unlabelled(path, self.dataset["labels"], groups)
-        series.check_fits(file, self.measured, self.dataset)
-        return [values.T for values in file.values], [file.classes[n] if n >= 0 else "" for n in file.labels]
+        groups = self.dataset["groups"]  # a column that is no value
+        return [values.T for values in series_files.read(path, groups=groups, labelled=False).values]
+
+    def split(self, X, device, where="X"):
+        values = series_files.values_of(where, X)
+        self._check_channels(where, values[0].shape[1])
+        file = series.with_differences(_file(where, values), self.dataset)
+        places, longest = np.arange(len(values)), max(map(len, values))
+        return series.split_of(file, places, file.labels, self.p, self.measured, device, longest)
 
     def steps(self, device):
         mean, std = np.array(self.measured["scaling"]).T
         pool, hold = series.pool(self.p, self.measured), series.hold(self.p, self.measured)
-        channels = len(mean) // (1 + self.dataset["differences"])
-        before, known, pooled = np.empty((0, channels)), np.full((1, len(mean)), np.nan), []
+        before, known, pooled = np.empty((0, self.channels)), np.full((1, len(mean)), np.nan), []
 
         def step(values):
             nonlocal before, known
-            values = numbers("the step", values)
-            if values.size != channels:
-                raise UserError(f"the step has {values.size} values, the network takes {channels} channels")
-            both = np.concatenate([before, values.reshape(1, -1)])
+            values = numbers("the step", values).reshape(1, -1)
+            self._check_channels("the step", values.size)
+            both = np.concatenate([before, values])
             value = series.with_differences(_file("the step", [both]), self.dataset).values[0][-1:]
             value = np.where(np.isnan(value), known, value)
             pooled.append(series.scaled(_file("the step", [value]), 0, mean, std))
@@ -167,6 +149,10 @@ class TimeSeries:
             return x.repeat(hold, 1)[:, None], is_complete
 
         return step
+
+    def _check_channels(self, where, number):
+        if number != self.channels:
+            raise UserError(f"{where} has {number} channels, the network takes {self.channels}")
 
 
 def _file(path, values):

@@ -13,13 +13,9 @@ FORMATS = {"parameters": "{:,}", "spikes": "{:,.1f}", "rate": "{:.4f}", "multipl
 class Cost(list):
     """Rows, a dict for each layer; prints as a table."""
 
-    def cells(self):
-        """Return the table as rows of texts, the header first; None is empty."""
-        texts = [["" if v is None else FORMATS.get(key, "{}").format(v) for key, v in row.items()] for row in self]
-        return [list(row) for row in self[:1]] + texts
-
     def __str__(self):
-        cells = self.cells()
+        texts = [["" if v is None else FORMATS.get(key, "{}").format(v) for key, v in row.items()] for row in self]
+        cells = [list(row) for row in self[:1]] + texts
         widths = [max(map(len, column)) for column in zip(*cells)]
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in cells)
 

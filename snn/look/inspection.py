@@ -31,7 +31,6 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }}
 figure {{ margin: 2.5em 0 }} img {{ width: 100% }} figcaption, dt {{ color: #444 }}
-table {{ border-spacing: 1em 0; text-align: right }} caption {{ text-align: left; color: #444 }}
 dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1em }} dd {{ margin: 0; overflow-wrap: anywhere }}
 </style>
 <h1>{title}</h1>
@@ -39,10 +38,7 @@ dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1em }} dd {
 {facts}
 </dl>
 {figures}
-<table>
-<caption>{caption}</caption>
-{table}
-</table>
+<figure><pre>{cost}</pre><figcaption>{of_cost}</figcaption></figure>
 </html>
 """
 
@@ -219,8 +215,6 @@ def _write_page(folder, title, facts, captions, computed):
     )
     facts = {name: html.escape(printable(text)) for name, text in facts.items()}
     lines = "\n".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
-    table = "\n".join(f"<tr><td>{'<td>'.join(html.escape(cell) for cell in row)}" for row in computed.cells())
-    page = PAGE.format(
-        title=html.escape(title), of="; ".join(facts.values()), facts=lines, figures=figures, caption=COST, table=table
-    )  # fmt: skip
+    table = {"cost": html.escape(str(computed)), "of_cost": COST}
+    page = PAGE.format(title=html.escape(title), of="; ".join(facts.values()), facts=lines, figures=figures, **table)
     write_text(Path(folder) / "index.html", page)

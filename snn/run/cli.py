@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 
@@ -15,7 +16,7 @@ from snn.base.files import shipped
 from snn.base.output import lasting, note, say
 from snn.checkpoint.trained import trained_network
 from snn.data import datasets
-from snn.run import folders, predict, seeds
+from snn.run import folders, predict
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
 from snn.tasks.classification import Classification
@@ -89,26 +90,35 @@ def _how_to_go_on(args):
 
 
 def _run_seeds(own_config, network, task, args):
-    """Train or test once for each seed, and print mean and deviation."""
-    settings = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None)
-    runs = seeds.configs(settings, args.seeds)
-    kept, results = [folders.checkpoints(run) for run in runs], []
-    later = kept[1:] if settings["save_checkpoint"] and not (args.resume or ranks.rank()) else []
-    for n, (run, folder) in enumerate(zip(runs, kept)):
+    """Train or test once for each seed, with checkpoints in a folder of its own, and print mean and deviation."""
+    settings, figures, about = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), [], ""
+    first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
+    kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
+    if args.train and settings["save_checkpoint"] and not (args.resume or ranks.rank()):
+        for folder in list(kept.values())[1:]:  # else --resume would take what older runs left for these runs'
+            with folders.owned_by_a_run(folder):
+                folders.move_aside(folder)
+    for n, folder in kept.items():
         own = {
-            "set": [*args.set, *(f"{key}={run[key]}" for key in ("pytorch_seed", "checkpoint_base_path"))],
-            "resume": args.resume and (n == 0 or any(folder.glob("*.pt"))),  # later ones may not have begun
-            "later": [] if n else later,
+            "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
+            "resume": args.resume and (n == first or any(folder.glob("*.pt"))),  # later ones may not have begun
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
-        say(f"seed {run['pytorch_seed']}, {n + 1} of {args.seeds}")
-        results.append(_run(own_config, network, task, argparse.Namespace(**vars(args) | own)))
-    tasks, figures, notes = zip(*results)
-    print(", ".join(filter(None, [seeds.summary(tasks[0], figures), notes[0]])))
+        say(f"seed {n}, {n + 1 - first} of {args.seeds}")
+        of_seed, about = _run(own_config, network, task, argparse.Namespace(**vars(args) | own))
+        figures.append(of_seed)
+    print(", ".join(filter(None, [_mean_and_deviation(task, figures), about])))
+
+
+def _mean_and_deviation(task, figures):
+    """Return the text for the end of several runs; `figures` are, of each, the metric by part of the data."""
+    by_part = {part: [of_run[part] for of_run in figures] for part in figures[0]}
+    texts = [f"{part} {task.text(mean(values))} ± {stdev(values):.2g}" for part, values in by_part.items()]
+    return f"{len(figures)} seeds: {', '.join(texts)}"
 
 
 def _run(own_config, network, task, args):
-    """Train or test; return the task, its metric by part of the data, and a note on the data; nothing with --show."""
+    """Train or test; return the task's metric by part of the data, and a note on the data; nothing with --show."""
     settings, sources, saved, source = _settings(own_config, args)
     if args.show:
         print(config.as_yaml(settings, sources), end="")
@@ -124,11 +134,10 @@ def _run(own_config, network, task, args):
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        seeds.move_older_aside(args.later)
-        return ready.task, _print_training(ready, ready.train(saved, inspect=command)), ready.note
+        return _print_training(ready, ready.train(saved, inspect=command)), ready.note
     result, run_folder = ready.test(command)
     _print_test(ready, result, run_folder)
-    return ready.task, {"test": ready.task.value(result)}, ready.note
+    return {"test": ready.task.value(result)}, ready.note
 
 
 def _settings(own_config, args):
@@ -142,7 +151,8 @@ def _settings(own_config, args):
         if value := getattr(args, option):
             settings[option], sources[option] = value, f"--{option}"
     settings = config.check(settings, sources=sources)
-    name, folder = settings["experiment_name"], folders.checkpoints(settings)
+    name = settings["experiment_name"]
+    folder = Path(settings["checkpoint_base_path"]) / name
     if args.resume:
         saved, source = checkpoint.load_to_resume(folder, name, note)
         settings = config.check_resumed(settings, saved["config"], len(saved["history"]), note)
@@ -201,7 +211,7 @@ def _parse(experiment, own_config, argv):
     add("--train", action="store_true", help="train, keep the best epoch, and test it")
     add("--test", action="store_true", help="evaluate a checkpoint on the test set; answers go to its run folder")
     add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
-    add("--predict", metavar="F", nargs="+", help="write a checkpoint's answers to the samples in files to --out")
+    add("--predict", metavar="F", help="write a checkpoint's answers to the samples in a file to --out")
     add("--out", metavar="F", help="the CSV file for --predict; a file that is there is replaced")
     add("--demo", action="store_true", help="embedded data, a few epochs; trains, unless --test evaluates an old demo")
     add("--show", action="store_true", help="print every config key with its value, help and source")
@@ -218,16 +228,16 @@ def _parse(experiment, own_config, argv):
     add("--freeze", metavar="A,B", help="layers that are not trained, such as 0,1 or 'synapses 1,Linear 1'")
     add("--device", metavar="D", help="auto (the default), cpu, cuda or cuda:1")
     args = parser.parse_args(argv)
-    args.words, args.later = sys.argv[1:] if argv is None else argv, []
+    args.words = sys.argv[1:] if argv is None else argv
     if args.demo and not (args.test or args.show or args.predict or (args.inspect and args.checkpoint)):
         args.train = True
     args.test_only = (args.test or args.inspect) and not args.train
-    if "" in (args.checkpoint, args.config_file, args.device, args.out, args.init_from, args.freeze):
+    if "" in vars(args).values():
         parser.error("an option has an empty value: give it one, or leave it out")
     if args.resume and not args.train:
         parser.error("--resume continues a run: add --train")
     if bool(args.predict) != bool(args.out):
-        parser.error("--predict takes the files to predict, and --out the file for the answers: give both, or none")
+        parser.error("--predict takes the file to predict, and --out the file for the answers: give both, or none")
     if args.predict and (args.train or args.test or args.inspect):
         parser.error("--predict needs a trained network, and tests none: leave out --train, --test and --inspect")
     if not (args.train or args.test or args.inspect or args.predict or args.show):
@@ -235,12 +245,10 @@ def _parse(experiment, own_config, argv):
         parser.error("nothing to do: add --train, --test, --inspect, --predict, --show or --demo")
     if (args.test_only or args.predict) and (args.init_from or args.freeze):
         parser.error("--init_from and --freeze are for a training: add --train, or leave them out")
-    if args.predict and args.seeds:
-        parser.error("--predict takes one checkpoint: leave out --seeds")
-    if args.seeds is not None and args.seeds not in range(2, 1001):
+    if args.seeds is not None and not 2 <= args.seeds <= 1000:
         parser.error(f"--seeds {args.seeds}: use a number from 2 to 1000")
-    if args.checkpoint and args.seeds:
-        parser.error("--seeds tests the checkpoints of its own runs: leave out --checkpoint, or --seeds")
+    if args.seeds and (args.checkpoint or args.predict):
+        parser.error("--seeds tests the checkpoints of its own runs: leave out --checkpoint and --predict, or --seeds")
     if args.checkpoint and args.train:
         parser.error("--checkpoint is for --test, and --train tests its own best epoch: leave one out")
     return args

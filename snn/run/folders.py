@@ -46,11 +46,6 @@ def own_run_folder(saved, experiment):
     return folder if parents == ["runs", experiment] and not folder.is_symlink() else None
 
 
-def checkpoints(config):
-    """Return the folder of a run's checkpoints."""
-    return Path(config["checkpoint_base_path"]) / config["experiment_name"]
-
-
 def owned_by_a_run(folder):
     """Own a folder of checkpoints in the block, as `snn.base.owner.owned` does."""
     return owned(folder, "or set another experiment_name (--set experiment_name=NAME)")

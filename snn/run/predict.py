@@ -59,9 +59,10 @@ class Predictor:
         classes = self.classes(found.scores)
         return [classes[n] for n in found.answers.tolist()], found.scores
 
-    def answers(self, X):
-        """Return the `snn.tasks.answers.Answers` to samples; their labels are all 0."""
-        return evaluate(self.net, self.samples.split(X, self.device), self.config, self.task).answers
+    def answers(self, X, where="X"):
+        """Return the `snn.tasks.answers.Answers` to samples, which errors call `where`."""
+        split = self.samples.split(X, self.device, where)
+        return evaluate(self.net, split, self.config, self.task).answers._replace(labels=None)
 
     def classes(self, scores):
         """Return the names of the classes of scores `[N, classes]`, a list."""
@@ -96,25 +97,16 @@ class Predictor:
         return stream
 
 
-def write(predictor, paths, out):
-    """Write the answers to the samples in files to a CSV file; return what was written, as a line.
+def write(predictor, path, out):
+    """Write the answers to the samples in a file to a CSV file; return what was written, as a line.
 
-    Raises UserError for a file that can't be read or does not fit, and if `out` is one of them or can't be written.
+    Raises UserError for a file that can't be read or does not fit, and if `out` is that file or can't be written.
     """
-    out, X, labels, files = user_path(out), [], [], []
-    replaced = os.path.lexists(out)
-    if replaced and not out.is_file():
-        raise UserError(f"--out {out} is not an ordinary file: name another")
+    path, out = user_path(path), user_path(out)
     check_writable(out)
-    for path in map(user_path, paths):
-        samples, names = predictor.samples.read(path)
-        if replaced and os.path.samefile(path, out):
-            raise UserError(f"--out {out} is also a file to predict, which would be lost: name another")
-        X += samples
-        labels += names or [""] * len(samples)
-        files += [str(path)] * len(samples)
-    found = predictor.answers(X)
-    columns = ({"file": files} if len(paths) > 1 else {}) | ({"true": labels} if any(labels) else {})
-    known = [{name: values[n] for name, values in columns.items()} for n in range(len(X))]
-    write_csv(out, answers.table(found, predictor.classes(found.scores), known))
+    X, replaced = predictor.samples.read(path), out.exists()
+    if replaced and os.path.samefile(path, out):
+        raise UserError(f"--out {out} is also the file to predict, which would be lost: name another")
+    found = predictor.answers(X, path)
+    write_csv(out, answers.table(found, predictor.classes(found.scores)))
     return f"{out}: answers to {len(X)} samples{', in place of what was there' if replaced else ''}"

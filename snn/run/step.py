@@ -38,18 +38,18 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
     return sums, end if config["states"] == "preserved" else None  # a state would keep what the backward needed
 
 
-def evaluate_step(net, task, config, x, targets, state=None, note=None):
+def evaluate_step(net, task, config, x, targets, state=None, keep=None):
     """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
     spikes = {}
     with health.spikes_counted(net, spikes):
-        _, sums, end = forward(net, task, config, x, targets, state, note)
+        _, sums, end = forward(net, task, config, x, targets, state, keep)
     return sums, end, spikes
 
 
-def forward(net, task, config, x, targets, state=None, note=None):
+def forward(net, task, config, x, targets, state=None, keep=None):
     """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with.
 
-    `note` is called with the task's answers, if it classifies.
+    `keep` is called with the task's answers, if it classifies.
     """
     samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
     y, end, of_output = drive.run(net, config, x, state)
@@ -58,8 +58,8 @@ def forward(net, task, config, x, targets, state=None, note=None):
     settled = task.settled(y, of_output, targets) if decides else y
     sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
     sums[2] = 0 if net.training else task.ties(y, targets)
-    if note and task.classifies:
-        note(task.answers(y, settled, targets))
+    if keep and task.classifies:
+        keep(task.answers(y, settled, targets))
     return loss, sums, end
 
 

@@ -139,7 +139,6 @@ class Experiment:
         initialize(net, p)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
-        transfer.freeze(net, self.config["freeze"])
         return net
 
     def train(self, resume_from=None, on_epoch=None, test=True, inspect=None):

@@ -47,7 +47,7 @@ class Trainer:
         self.silence = None  # the loss of an output without spikes
         self.data = {name: split.fingerprint() for name, split in splits.items()}
         ranks.check_same(self.data)
-        self.folder = folders.checkpoints(config)
+        self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
         self.run_folder = None
         self.frozen = transfer.freeze(net, config["freeze"])
         self.optimizer = make_optimizer(config, net)

@@ -15,7 +15,7 @@ class Answers(NamedTuple):
 
     scores: torch.Tensor  # [N, classes], the output spikes that count
     answers: torch.Tensor  # [N] int64, classes
-    labels: torch.Tensor  # [N] int64, the true ones
+    labels: torch.Tensor | None  # [N] int64, the true ones; None if they are unknown
 
 
 def tied(scores):
@@ -23,22 +23,16 @@ def tied(scores):
     return (scores > scores.amax(1, keepdim=True) - EQUAL).sum(1) > 1
 
 
-def table(found, classes, known):
-    """Return a row for each sample, a dict: its number, what is known of it, the answer, and how clear it is.
-
-    Args:
-        found: Answers.
-        classes: their names.
-        known: of each sample, a dict.
-    """
-    best = found.scores.sort(1, descending=True)[0]
-    columns = found.answers, found.scores, best[:, 0] - best[:, :2][:, -1], tied(found.scores)
-    return [
-        {"sample": n, **columns, "answer": classes[answer]}
-        | {f"score {name}": f"{score:.7g}" for name, score in zip(classes, scores)}
-        | {"margin": f"{margin:.7g}", "tie": "yes" if tie else "no"}
-        for n, (columns, answer, scores, margin, tie) in enumerate(zip(known, *(of.tolist() for of in columns)))
-    ]
+def table(found, classes):
+    """Return a row for each sample of Answers, a dict: its number, the answer, and how clear it is."""
+    rows, ties = [], tied(found.scores).tolist()
+    for n, (answer, scores) in enumerate(zip(found.answers.tolist(), found.scores.tolist())):
+        *_, second, best = [0, *sorted(scores)]
+        true = {} if found.labels is None else {"true": classes[found.labels[n]]}
+        by_class = {f"score {name}": f"{score:.7g}" for name, score in zip(classes, scores)}
+        clear = {"margin": f"{best - second:.7g}", "tie": "yes" if ties[n] else "no"}
+        rows.append({"sample": n} | true | {"answer": classes[answer]} | by_class | clear)
+    return rows
 
 
 def confusion(found):
@@ -54,18 +48,16 @@ def write(found, classes, folder):
     The last has each class's precision, recall, and support, its number of samples; where none has it, or is answered
     with it, there is no share.
     """
-    known, counts = [{"true": classes[label]} for label in found.labels.tolist()], confusion(found)
-    write_csv(Path(folder) / "predictions.csv", table(found, classes, known))
-    rows = zip(classes, counts.tolist())
-    by_answer = [{"true": name} | {f"answer {other}": n for other, n in zip(classes, row)} for name, row in rows]
+    write_csv(Path(folder) / "predictions.csv", table(found, classes))
+    counts, by_answer, by_class = confusion(found), [], []
+    for n, name in enumerate(classes):
+        right, answered, support = counts[n, n].item(), counts[:, n].sum().item(), counts[n].sum().item()
+        by_answer.append({"true": name} | {f"answer {other}": k for other, k in zip(classes, counts[n].tolist())})
+        by_class.append({
+            "class": name,
+            "precision": f"{right / answered:.4f}" if answered else "",
+            "recall": f"{right / support:.4f}" if support else "",
+            "support": support,
+        })  # fmt: skip
     write_csv(Path(folder) / "confusion.csv", by_answer)
-    sums = zip(classes, *(of.tolist() for of in (counts.diagonal(), counts.sum(0), counts.sum(1))))
-    by_class = [
-        {"class": name, "precision": _share(right, answered), "recall": _share(right, support), "support": support}
-        for name, right, answered, support in sums
-    ]
     write_csv(Path(folder) / "classes.csv", by_class)
-
-
-def _share(part, whole):
-    return f"{part / whole:.4f}" if whole else ""
