@@ -1,6 +1,7 @@
 """Networks outside of eager torch: one step in ONNX Runtime, and any number of steps by torch.export."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -172,6 +173,10 @@ def test_a_path_that_can_not_be_written(folder):
         with pytest.raises(snn.UserError, match=message):
             snn.export_onnx(snn.Sequential(FILTER), path)
     assert [path.name for path in folder.iterdir()] == ["file"]
+    os.mkfifo("pipe")  # as a device, it would be gone after a rename
+    with pytest.raises(snn.UserError, match="pipe is not an ordinary file"):
+        snn.export_onnx(snn.Sequential(FILTER), "pipe")
+    os.remove("pipe")
     snn.export_onnx(snn.Sequential(FILTER), "new/folder/net.onnx")
     assert [path.name for path in (folder / "new/folder").iterdir()] == ["net.onnx"]
 
