@@ -50,7 +50,9 @@ PUBLISHED = {
     "snn_conv_1_gesture": Published(85.156, 66.319, 46, paper=96.09),
     "snn_conv_1_gesture_30": Published(85.938, 68.75, 59),
     "snn_conv_1_gesture_max": Published(75.781, 70.486, 68),
-    "snn_conv_2_gesture": None,  # beyond the paper
+    "snn_conv_2_gesture": None,  # beyond the paper, as the next ones
+    "sequential_mnist": None,
+    "sequential_mnist_permuted": None,
     "associative_memory": Published(0.00369, 0.0042, 92),
     "time_series": None,  # not implemented there, and the paper's table is not at hand
 }

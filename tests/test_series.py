@@ -219,7 +219,7 @@ def test_the_start_is_awake_however_long_the_series_and_silent_for_a_stretch():
 
 def test_a_loss_of_rates_does_not_grow_with_the_series():
     y, targets = torch.rand(6, 3, 4).round(), torch.tensor([[1, 2, 3], [6, 2, 4]])
-    task = SeriesClassification().of({"hyperparameters": {"rate_scale": 10}})
+    task = SeriesClassification().of({"hyperparameters": {"length": 5, "rate_scale": 10}})
     longer = targets * torch.tensor([[1], [5]])
     torch.testing.assert_close(task.loss(y.repeat_interleave(5, 0), longer), task.loss(y, targets))
     rates = torch.stack([10 * y[:end, n].mean(0) for n, end in enumerate([6, 2, 4])])

@@ -10,7 +10,7 @@ A module of `snn.data`, or your own module, is a dataset if it has
 and, where the network or its input depends on more of the files than the config says, such as classes and scaling,
 
     measure(config)               -> that, as a dict of plain values, which is `config["measured"]` from then on, for
-                                     `load`, the network, and every checkpoint
+                                     `load`, the network, and every checkpoint; empty if there is nothing
     MEASURED                      its keys, as in KEYS
 
 and, where classes have names,
@@ -23,8 +23,11 @@ import hashlib
 import torch
 
 from snn.base import ranks
-from snn.base.keys import PLACE, Key, choice, size, typed_path
+from snn.base.keys import PLACE, Key, choice, not_negative, size, typed_path
 
+RATE_SCALE = Key(
+    0, not_negative, "the loss takes spike rates, spikes by steps, times this; 0: spike counts, as published"
+)
 SPLIT_SEED = 42
 END = 100_000  # values at each end of a tensor that a fingerprint looks at
 

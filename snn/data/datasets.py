@@ -36,12 +36,13 @@ def add(dataset):
 
 
 def measured(config, dataset=None):
-    """Return the config with what its dataset tells under `measured`, unless it has that already.
+    """Return the config with what its dataset tells under `measured`, if anything, unless it has that already.
 
     `dataset` is in place of that of its name.
     """
     measure = getattr(dataset or module_of(config["dataset"]["name"]), "measure", None)
-    return config if "measured" in config or not measure else config | {"measured": measure(config)}
+    found = {} if "measured" in config or not measure else measure(config)
+    return config | {"measured": found} if found else config
 
 
 def class_names(config, count):

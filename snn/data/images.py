@@ -1,20 +1,31 @@
 """Image datasets for the experiments: read once, kept as uint8 on the training device, encoded batch by batch."""
 
+import math
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 
-from snn.base.keys import NETWORK, PLACE, Key, boolean, choice, fraction
+from snn.base.errors import UserError
+from snn.base.keys import NETWORK, PLACE, REQUIRED, Key, boolean, choice, fraction, list_of, number, size
 from snn.data import augment, digits, mnist
 from snn.data.augment import RandomAugment
-from snn.data.base import Split, dataset_keys, root_key, same_order
+from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key, same_order
 
 BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls than in arithmetic
 
+SIDE = 28  # pixels
+IN_TIME = "pixels", "permuted"  # encodings: one pixel at each step
+
 NAMES = ("mnist", "digits")
+_share = number("a number above 0, up to 1", lambda value: 0 < value <= 1)
 KEYS = {
     "encoding": Key(
-        "copy", choice("copy", "poisson"), "copy: a pixel's value at every step; poisson: spikes at that rate", NETWORK
+        "copy",
+        choice("copy", "poisson", *IN_TIME),
+        "copy: a pixel's value at every step; poisson: spikes at that rate; pixels: a pixel at each step, row by row, "
+        "of an image shrunk to `length` pixels; permuted: the same, in one random order for all images",
+        NETWORK,
     ),
     "dataset": dataset_keys(
         NAMES,
@@ -26,7 +37,29 @@ KEYS = {
         "use_transform": Key(True, boolean, "augment train and dev images"),
     },
     "transform": augment.KEYS,
+    "hyperparameters": {
+        "readout": Key(1, _share, "share of the output steps that counts, the last ones", NETWORK),
+        "rate_scale": RATE_SCALE,
+    },
 }
+
+
+_permutation = list_of(size, "a permutation of pixels", lambda order: sorted(order) == list(range(len(order))))
+MEASURED = {"order": Key(REQUIRED, _permutation, "permuted: numbers of the pixels as they come")}
+
+
+def measure(config):
+    """Return what the encoding permuted depends on, as MEASURED has it; of other encodings nothing.
+
+    Raises UserError if pixels are to come one at a time, and `length` is not the number of them in a square.
+    """
+    length = config["hyperparameters"]["length"]
+    if config["encoding"] in IN_TIME and (length > SIDE**2 or math.isqrt(length) ** 2 != length):
+        raise UserError(
+            f"config: hyperparameters.length: {length} is not allowed with encoding {config['encoding']}, which has a "
+            f"step for each pixel of a square image: use {SIDE**2}, or a smaller square"
+        )
+    return {"order": same_order(length).tolist()} if config["encoding"] == "permuted" else {}
 
 
 class ImageSplit(Split):
@@ -35,7 +68,7 @@ class ImageSplit(Split):
     Args:
         images, labels: `[N, 28, 28]`, 0 to 255, and `[N]` int64, on the device for the batches.
         encode: from images `[B, *shape]` (0 to 1) and a generator to `[T, B, *shape]`.
-        shape: one image's shape as the network takes it.
+        shape: one image's shape as `encode` takes it.
         augment: from images `[B, 28, 28]` (0 to 255) and a generator to the same; None for no augmentation.
     """
 
@@ -65,7 +98,7 @@ def load(config, device, shape):
     Train and dev images are augmented if `mnist_config.use_transform` is true, test images never.
 
     Args:
-        shape: one image's shape as the network takes it: (784,) or (1, 28, 28).
+        shape: the network's input shape at one step: (784,), (1, 28, 28), or (1,) for a pixel; None if it is not known.
     Returns (splits by name, note).
     Raises UserError if the dataset is missing or broken.
     """
@@ -84,16 +117,41 @@ def load(config, device, shape):
         size = dataset[f"{name}_size"] or len(images)
         images, labels = images[:size].to(device), labels[:size].to(device)
         augmented = None if name == "test" else augment
-        splits[name] = ImageSplit(images, labels, partial(encode, config), shape or (1, 28, 28), augmented)
+        encoded = partial(encode, config)
+        splits[name] = ImageSplit(images, labels, encoded, image_shape(config, shape), augmented)
     return splits, note
 
 
+def image_shape(config, shape):
+    """Return an image's shape for its encoding; `shape` is the network's input shape at one step, if it is known."""
+    return shape if shape and config["encoding"] not in IN_TIME else (1, SIDE, SIDE)
+
+
 def encode(config, images, generator):
-    """Return images `[B, *shape]` (0 to 1) as a config's network takes them, `[T, B, *shape]`."""
+    """Return images `[B, *shape]` (0 to 1) as a config's network takes them, `[T, B, *shape]`.
+
+    Raises UserError as `measure` does, and if `length` is not that of a trained network's order of pixels.
+    """
     length = config["hyperparameters"]["length"]
     if config["encoding"] == "poisson":
         return poisson(images, length, config["mnist_config"]["max_rate"], generator)
-    return copy(images, length)
+    if config["encoding"] == "copy":
+        return copy(images, length)
+    order = config.get("measured", measure(config)).get("order", range(length))
+    if len(order) != length:
+        raise UserError(
+            f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} pixels "
+            "in an order of their own"
+        )
+    return pixels(images, torch.tensor(order, device=images.device))
+
+
+def pixels(images, order):
+    """Return one pixel at each step, of images shrunk to as many.
+
+    Shape: images `[B, 1, 28, 28]`, and the pixels' numbers `[T]`, counted in rows -> `[T, B, 1]`.
+    """
+    return F.adaptive_avg_pool2d(images, math.isqrt(len(order))).flatten(1).T[order, :, None]
 
 
 def copy(images, length):

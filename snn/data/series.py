@@ -18,14 +18,13 @@ from snn.base.keys import (
     finite,
     integer,
     list_of,
-    not_negative,
     positive,
     size,
     string,
 )  # fmt: skip
 from snn.base.output import note
 from snn.data import series_files, series_parts
-from snn.data.base import Split, dataset_keys, root_key
+from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key
 
 NAMES = ("JapaneseVowels",)  # that which ships; `is_name` accepts the others
 KEYS = {
@@ -53,9 +52,7 @@ KEYS = {
         "hidden": Key([128, 128], list_of(count, "sizes, such as [128, 128]", len), "sizes of hidden layers", NETWORK),
         "lines": Key(64, count, "bank: synapse filters for all channels, about, and at least 4 for each", NETWORK),
         "batches": Key(0, size, "batches of an epoch, at least: small training sets come several times"),
-        "rate_scale": Key(
-            0, not_negative, "the loss takes spike rates, spikes by steps, times this; 0: spike counts, as published"
-        ),
+        "rate_scale": RATE_SCALE,
         "population": Key(10, count, "population: neurons for each channel", NETWORK),
         "delta": Key(0.25, positive, "delta: change that makes a spike, in standard deviations", NETWORK),
     },

@@ -45,7 +45,7 @@ class Frames:
         white = self.white if x.dtype.kind in "iu" else 1
         if not x.size or not (x.min() >= 0 and x.max() <= white):
             raise UserError(f"{where} holds other values than integers from 0 to {self.white}, or numbers from 0 to 1")
-        return x.astype(np.float32) / np.float32(white)
+        return np.asarray(x.astype(np.float32) / np.float32(white))  # of a single number it is none
 
     def steps(self, device):
         def step(frame):
@@ -63,7 +63,8 @@ class Images(Frames):
     white = 255
 
     def __init__(self, config, shape):
-        super().__init__(config, shape or (1, 28, 28))
+        is_pixel = config["encoding"] in images.IN_TIME
+        super().__init__(config, (1,) if is_pixel else images.image_shape(config, shape))
 
     def split(self, X, device, where="X"):
         X = self.brightness(where, X)
@@ -71,7 +72,8 @@ class Images(Frames):
             raise UserError(f"{where} has the shape {list(X.shape)}: images [N, 28, 28] are needed")
         X = torch.from_numpy(X * 255).view(-1, 28, 28).to(device)
         labels = torch.zeros(len(X), dtype=torch.int64, device=device)
-        return images.ImageSplit(X, labels, partial(images.encode, self.config), self.shape)
+        shape = images.image_shape(self.config, self.shape)
+        return images.ImageSplit(X, labels, partial(images.encode, self.config), shape)
 
 
 class Recordings(Frames):

@@ -78,19 +78,20 @@ class Predictor:
         It raises UserError for anything else, and ValueError if the network needs all steps at once.
         """
         net, config, encode = self.net, self.config, self.samples.steps(self.device)
-        kept = None, 0, 0  # after the last complete step: the state, output spikes, and what drove the output neurons
+        kept = None, 0, 0, 0  # after the last complete step: the state, output spikes, what drove the neurons, steps
 
         @torch.no_grad()
         def stream(values):
             nonlocal kept
-            (x, is_complete), (state, counts, driven) = encode(values), kept
+            (x, is_complete), (state, counts, driven, steps) = encode(values), kept
             y, state, of_output = drive.run(net, config, x, state)
             if isinstance(net, Sequential):
                 net.check_goes_on(state)
-            counts = counts + y.sum(0)
-            driven = None if of_output is None else driven + of_output.sum(0)
+            first = max(self.task.first - steps, 0)
+            counts = counts + y[first:].sum(0)
+            driven = None if of_output is None else driven + of_output[first:].sum(0)
             if is_complete:
-                kept = state, counts, driven
+                kept = state, counts, driven, steps + len(y)
             decided = counts + drive.less_than_a_spike(driven) if config["ties"] == "potential" else counts
             return self.classes(counts)[decided[0].argmax()], counts[0].cpu()
 

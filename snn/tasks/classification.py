@@ -1,5 +1,6 @@
 """Classification by spike counts: softmax cross-entropy of the counts; the class with the most spikes is the answer."""
 
+import copy
 import math
 from functools import partial
 
@@ -17,15 +18,31 @@ FAR = 10  # times the loss of silence: more is no learning, whatever the accurac
 
 
 class Classification(Task):
-    """Targets are labels `[B]`, outputs spikes `[T, B, classes]`."""
+    """Targets are labels `[B]`, outputs spikes `[T, B, classes]`.
+
+    Attributes:
+        first: the first step whose output counts, from 0.
+        rate_scale: the loss takes the spike rates, spikes by steps, times this; 0: spike counts.
+    """
 
     metric = "acc"
     highest_is_best = True
     classifies = True
+    first = rate_scale = 0
+
+    def of(self, config):
+        task, p = copy.copy(self), config["hyperparameters"]
+        task.rate_scale = p.get("rate_scale", 0)
+        task.first = p["length"] - math.ceil(p["length"] * p.get("readout", 1))
+        return task
 
     def counted(self, y, targets):
         """Return the output spikes that count, `[T, B, classes]`, and the labels `[B]`."""
-        return y, targets
+        return y[self.first :], targets
+
+    def steps(self, y, targets):
+        """Return over how many steps the spikes that count are counted: a number, or a tensor `[B, 1]`."""
+        return len(y) - self.first
 
     def shown(self, x, targets):
         """Return the input `[T, B, *features]` as pictures show it."""
@@ -37,8 +54,9 @@ class Classification(Task):
         return None if is_copy else view.x
 
     def loss(self, y, targets):
-        y, labels = self.counted(y, targets)
-        return F.cross_entropy(y.sum(0), labels)
+        counted, labels = self.counted(y, targets)
+        scores = counted.sum(0)
+        return F.cross_entropy(self.rate_scale * scores / self.steps(y, targets) if self.rate_scale else scores, labels)
 
     def score(self, y, targets):
         """Return how many answers are correct."""

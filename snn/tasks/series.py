@@ -1,37 +1,22 @@
 """Classification of time series of unequal lengths: output spikes count up to each series' own end."""
 
-import copy
-
 import torch
-import torch.nn.functional as F
 
 from snn.layers.encoders import ENCODERS
 from snn.tasks.classification import Classification
 
 
 class SeriesClassification(Classification):
-    """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`.
+    """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`."""
 
-    Attributes:
-        rate_scale: the loss takes the spike rates, spikes by steps, times this; 0: spike counts.
-    """
-
-    reports, rate_scale = True, 0
-
-    def of(self, config):
-        task = copy.copy(self)
-        task.rate_scale = config["hyperparameters"].get("rate_scale", 0)
-        return task
-
-    def loss(self, y, targets):
-        if not self.rate_scale:
-            return super().loss(y, targets)
-        y, labels = self.counted(y, targets)
-        return F.cross_entropy(self.rate_scale * y.sum(0) / targets[1][:, None], labels)
+    reports = True
 
     def counted(self, y, targets):
         labels, ends = targets
         return y * _before(y, ends), labels
+
+    def steps(self, y, targets):
+        return targets[1][:, None]
 
     def shown(self, x, targets):
         """Return the series without their padding: NaN, which is not drawn."""
