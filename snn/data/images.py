@@ -140,8 +140,8 @@ def encode(config, images, generator):
     order = config.get("measured", measure(config)).get("order", range(length))
     if len(order) != length:
         raise UserError(
-            f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} pixels "
-            "in an order of their own"
+            f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} "
+            "pixels in an order of their own"
         )
     return pixels(images, torch.tensor(order, device=images.device))
 

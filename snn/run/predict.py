@@ -73,7 +73,7 @@ class Predictor:
 
         Each call returns the answer so far, and its scores `[classes]`; after the last step they are those of the whole
         sample, up to rounding. A step is a value of each channel of a series, raw, NaN if it is missing; or a frame of
-        the network's input shape, from 0 to 1 (images also from 0 to 255): an image at each step, or a bin's events.
+        the network's input shape, from 0 to 1 (images also from 0 to 255): an image or a pixel, or a bin's events.
 
         It raises UserError for anything else, and ValueError if the network needs all steps at once.
         """
