@@ -125,10 +125,10 @@ def test_another_length_than_that_of_the_order_is_refused(run):
 def test_it_learns(run):
     settings = {
         "hyperparameters.length": 16, "dataset.train_size": 400, "dataset.test_size": 100, "dataset.dev_size": 100,
-        "hyperparameters.epoch": 4, "hyperparameters.batch_size": 16, "precision": "float32",
-        "scheduler.CosineAnnealingWarmRestarts.T_0": 4,
+        "hyperparameters.epoch": 6, "hyperparameters.batch_size": 16, "precision": "float32",
+        "scheduler.CosineAnnealingWarmRestarts.T_0": 6,
     }  # fmt: skip
     lines = run("sequential_mnist", "--train", settings=settings)
     assert run.status == 0, run.err
-    assert float(lines[-1].split()[2]) > 50
+    assert float(lines[-1].split()[2]) > 40  # 10 by chance
 
