@@ -123,8 +123,8 @@ def test_an_unknown_layer_or_quantity_names_those_there_are(choice, message):
 
 
 COMMON = [
-    "impulse_responses", "coefficients", "overview", "samples", "confusion", "rasters", "neurons", "firing_rates",
-    "gradients",
+    "impulse_responses", "coefficients", "poles", "overview", "samples", "confusion", "rasters", "neurons",
+    "firing_rates", "gradients",
 ]  # fmt: skip
 
 

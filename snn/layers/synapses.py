@@ -1,5 +1,4 @@
-"""Synapses as IIR filters: each input line turns its spikes into a post-synaptic potential (psp) with its own trained
-coefficients (paper, section 3)."""
+"""Synapses as IIR filters: each input line has trained coefficients, which make its spikes a psp (paper, section 3)."""
 
 import cmath
 import math
@@ -15,16 +14,15 @@ from snn.layers.layer import Layer
 
 MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
 RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
-
 SHORTEST = 8  # steps: of the longest time constant that filters may be spread to
 
 
 class Synapse(Layer):
     """Base of synapses with one filter for each element of the input.
 
-    A subclass names its `coefficients`, the parameters of shape `shape` that define the filters. `poles` tells which
-    filters are stable, and `stabilize` makes them so. A synapse that a config can choose also has a class method
-    `from_config(shape, hyperparameters)`.
+    A subclass names its `coefficients`, the parameters of shape `shape` that define the filters. `roots` tells where
+    their poles are, thus which are stable, and `stabilize` makes them so. A synapse that a config can choose also has a
+    class method `from_config(shape, hyperparameters)`.
 
     Args:
         shape: shape of the input at one step, an int or a tuple.
@@ -45,9 +43,13 @@ class Synapse(Layer):
             )
         return x
 
-    def poles(self):
-        """Return the distances of each filter's poles from 0, `[order, *shape]`, largest first; order 0 if unknown."""
+    def roots(self):
+        """Return each filter's poles, real or complex numbers, `[order, *shape]`; order 0 if unknown."""
         return torch.empty(0, *self.shape)
+
+    def poles(self):
+        """Return the distances of each filter's poles from 0, `[order, *shape]`, largest first."""
+        return self.roots().abs().sort(0, descending=True)[0]
 
     def unstable(self):
         """Return how many filters have an impulse response that does not decay: a pole at distance 1 or more."""
@@ -134,12 +136,11 @@ class DualExpIIR(Synapse):
         slowest = [cmath.exp(complex(-1, sign * 2 * math.pi) / longest) for sign in (1, -1)]
         self.margin = min(_margin(math.exp(-1 / longest), decay_s), _margin(*slowest))
 
-    @torch.no_grad()
-    def poles(self):
-        """Return the distances of the roots of z^2 - a1 z - a2."""
-        a1, a2 = self.a1.double(), self.a2.double()
+    def roots(self):
+        """Return the roots of z^2 - a1 z - a2, complex, first that above or, of two real ones, right of the other."""
+        a1, a2 = self.a1.detach().double(), self.a2.detach().double()
         root = torch.sqrt((a1**2 + 4 * a2).to(torch.complex128))
-        return torch.stack([(a1 + root).abs(), (a1 - root).abs()]).div(2).sort(0, descending=True)[0]
+        return torch.stack([a1 + root, a1 - root]) / 2
 
     @torch.no_grad()
     def unstable(self):
@@ -200,9 +201,8 @@ class FirstOrderLowPass(Synapse):
         self.a1.copy_((-1 / _between(2, longest, self.a1.numel())).exp().view(self.shape))
         self.margin = _margin(math.exp(-1 / longest))
 
-    @torch.no_grad()
-    def poles(self):
-        return self.a1.abs()[None]
+    def roots(self):
+        return self.a1.detach()[None]
 
     @torch.no_grad()
     def stabilize(self):

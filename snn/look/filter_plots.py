@@ -1,12 +1,14 @@
 """Pictures of a network's synapse filters before and after training."""
 
+import math
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from snn.layers.synapses import Synapse
 from snn.look.labels import layer_labels
-from snn.look.plots import BLUE, ORANGE, WIDTH, panels
+from snn.look.plots import BLUE, ORANGE, WIDTH, color_legend, panels
 
 STEPS = 40  # of an impulse response
 LINES = 60  # trained filters drawn per layer
@@ -17,6 +19,11 @@ def synapses(before, after):
     """Return the synapse layers of a network before and after training: (name, untrained, trained)."""
     named = before.named_modules()
     return [(name, layer, after.get_submodule(name)) for name, layer in named if isinstance(layer, Synapse)]
+
+
+def with_poles(before, after):
+    """Return those of the synapse layers, as `synapses` does, that tell where their poles are."""
+    return [found for found in synapses(before, after) if len(found[1].roots())]
 
 
 def impulse_responses(before, after):
@@ -48,6 +55,53 @@ def _responses(synapse):
     x = torch.zeros(STEPS, 1, *synapse.shape, device=next(synapse.parameters()).device)
     x[0] = 1
     return synapse(x)[0].flatten(1).cpu().numpy()
+
+
+def poles(before, after):
+    """Draw the poles of each synapse layer's filters before and after training, in the upper half of the unit circle.
+
+    On the right, the same ones by how fast they decay and turn, which tells slow filters apart.
+    """
+    pairs, labels = with_poles(before, after), layer_labels(after)
+    figure, axes = panels(2 * len(pairs), 2, 3.6)
+    for disc, times, (name, untrained, trained) in zip(axes[::2], axes[1::2], pairs):
+        old, new = (layer.roots().flatten().cpu().to(torch.complex128).numpy() for layer in (untrained, trained))
+        half = np.exp(1j * np.linspace(0, math.pi, 200))
+        disc.plot(half.real, half.imag, color="gray", lw=0.8)
+        _draw_moves(disc, *((of.real, abs(of.imag)) for of in (old, new)))
+        disc.set(aspect="equal", xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-0.05, 1.1))
+        before_after = f"before: {_in_words(untrained)}\nafter: {_in_words(trained)}"
+        disc.set_title(f"{labels[name]}\n{before_after}", fontsize=10)
+        _draw_moves(times, *((_time_constant(of), abs(np.angle(of)) / (2 * math.pi)) for of in (old, new)))
+        times.set(xscale="log", xlabel="time constant (steps)", ylabel="turns in a step, 0 if real")
+        times.set_yscale("symlog", linthresh=1e-3)
+        times.set(xlim=(0.5, max(100, times.get_xlim()[1])), ylim=(-2e-4, 0.7))
+        times.grid(alpha=0.3)
+    color_legend(figure, {"before": ORANGE, "after": BLUE})
+    return figure
+
+
+def _draw_moves(axis, old, new):
+    """Draw points (x, y), each `[N]`, before and after training, and lines between those of some."""
+    shown = np.linspace(0, len(new[0]) - 1, min(LINES, len(new[0]))).astype(int)
+    axis.plot(*(np.stack(ends)[:, shown] for ends in zip(old, new)), color="gray", lw=0.6, alpha=0.6)
+    for (x, y), color, size in ((old, ORANGE, 14), (new, BLUE, 7)):
+        axis.scatter(x, y, s=size, color=color, alpha=min(1, max(0.05, 300 / len(x))), linewidths=0, zorder=2)
+
+
+def _time_constant(roots):
+    """Return the time constants of poles `[N]` in steps; NaN, which is not drawn, where they are 0 or do not decay."""
+    distances = abs(roots)
+    stable = (distances > 0) & (distances < 1)
+    return np.where(stable, -1 / np.log(np.where(stable, distances, 0.5)), math.nan)
+
+
+def _in_words(synapse):
+    """Return the longest time constant of a synapse layer's stable filters, and the share of filters that ring."""
+    roots = synapse.roots().flatten(1).cpu().to(torch.complex128)
+    longest = np.nanmax(_time_constant(roots.flatten().numpy()), initial=0)
+    ring = (roots.imag != 0).any(0).double().mean()
+    return f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring"
 
 
 def coefficients(before, after):

@@ -104,7 +104,7 @@ def _of_filters(seen):
 
     if not filter_plots.synapses(seen.net, seen.net):
         return {}
-    return {
+    pictures = {
         "impulse_responses": (
             lambda: filter_plots.impulse_responses(seen.untrained, seen.net),
             "Each synapse layer's response to a single spike, before and after training.",
@@ -115,6 +115,14 @@ def _of_filters(seen):
             "marks the value before training. The outermost half percent at either end is drawn at the edge.",
         ),
     }
+    if filter_plots.with_poles(seen.net, seen.net):
+        pictures["poles"] = (
+            lambda: filter_plots.poles(seen.untrained, seen.net),
+            "Where training moved the poles of each synapse layer's filters: in the upper half of the unit circle, in "
+            "which filters are stable, and by time constant and frequency. Lines join the places of some poles before "
+            "and after. Filters with complex poles ring, once in as many steps as one turn takes.",
+        )
+    return pictures
 
 
 def _of_layers(seen, result, task):
