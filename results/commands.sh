@@ -60,6 +60,6 @@ python benchmarks/first_steps.py
 python benchmarks/direction.py
 
 # The demos.
-for script in snn_*.py sequential_mnist*.py associative_memory.py time_series.py; do
+for script in snn_*.py sequential_mnist*.py associative_memory.py time_series.py ecg.py; do
   python "$script" --demo
 done

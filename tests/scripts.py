@@ -38,7 +38,7 @@ class Run:
 
     def __call__(self, script, *words, settings=None):
         own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY,
-               "series": TINY_SERIES}  # fmt: skip
+               "series": TINY_SERIES, "ecg": {}}  # fmt: skip
         merged = TINY | next(own[part] for part in script.split("_") if part in own) | (settings or {})
         overrides = words_of(merged)
         self.monkeypatch.chdir(self.folder)

@@ -2,10 +2,10 @@
 
 from snn.base.errors import UserError
 from snn.base.output import note
-from snn.data import gesture, images, nmnist, patterns, series
+from snn.data import ecg, gesture, images, nmnist, patterns, series
 from snn.data.base import Split, Subset
 
-OURS = (images, nmnist, gesture, patterns, series)
+OURS = (images, nmnist, gesture, patterns, series, ecg)
 TABLE = {name: dataset for dataset in OURS for name in dataset.NAMES}
 
 
