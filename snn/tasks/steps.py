@@ -32,8 +32,7 @@ class StepClassification(Classification):
         return result, {
             "steps": (
                 lambda: step_plots.steps(view.x, view.targets, view.y),
-                "Test samples: the input over all steps, the class of each step, the network's answers to them, and "
-                "its output, the potential of each class.",
+                "Test samples: the input over all steps, the class of each step, and the network's answer to it.",
             ),
             "confusion": (
                 lambda: class_plots.confusion(confusion(result.answers), classes),
