@@ -216,7 +216,7 @@ def test_a_config_that_is_shown_is_whole_and_says_where_values_come_from():
 
 def test_configs_are_short():
     lengths = {file.name: len(file.read_text().splitlines()) for file in CONFIGS.glob("*.yaml")}
-    assert len(lengths) == 16 and max(lengths.values()) <= 40 and sum(lengths.values()) <= 600, lengths
+    assert len(lengths) == 17 and max(lengths.values()) <= 40 and sum(lengths.values()) <= 620, lengths
 
 
 OVERLAYS = sorted(CONFIGS.glob("*/*.yaml"))
