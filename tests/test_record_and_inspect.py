@@ -136,7 +136,7 @@ def check_page(folder, names):
     assert checkpoint[1] == str(torch.load(checkpoint[0], weights_only=True)["epoch"])
     assert re.fullmatch(rf"python \S+\.py {re.escape(html.escape(shlex.join(sys.argv[1:])))}", facts["command"])
     assert re.fullmatch(r"\w+, \d+ test samples", facts["dataset"])
-    assert re.search(r"<pre>layer +kind +parameters +spikes +rate .*\n.* synapses 1 ", page)
+    assert re.search(r"<pre>layer +kind +parameters +spikes[^<]* synapses 1 ", page)
     figures = re.findall(r'<figure><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"><figcaption>', page)
     assert len(figures) == page.count("<figure><img") >= len(names)
     assert "://" not in page and "<script" not in page

@@ -159,9 +159,9 @@ def is_number(word):
 def name_of(where, what, name, allowed=None):
     """Return the name of a class or a group, checked."""
     name = name.strip()
-    if allowed and name not in allowed:
-        raise UserError(f"{where}: {what} {name[:40]!r} is not among the classes of the header: {' '.join(allowed)}")
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         why = "missing" if not name else "not printable (UTF-8)" if len(name) <= LONGEST_NAME else "too long"
         raise UserError(f"{where}: its {what} is {why}")
+    if allowed and name not in allowed:
+        raise UserError(f"{where}: {what} {name[:40]!r} is not among the classes of the header: {' '.join(allowed)}")
     return name
