@@ -166,6 +166,10 @@ def draw_long(rows, path):
         for way, color in zip(dict.fromkeys(row[1] for row in rows), COLORS):
             of_way = [row for row in rows if row[1] == way]
             axis.loglog([row[0] for row in of_way], [row[column] for row in of_way], "o-", color=color, label=way)
+        lengths = sorted({row[0] for row in rows})
+        axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set(xlabel="steps of a sequence", ylabel=name)
         axis.grid(alpha=0.3)
     axis.legend(frameon=False)
