@@ -8,6 +8,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import snn
+from snn.base import process
 from snn.data.base import Split
 from snn.look.health import spikes_counted
 
@@ -167,6 +168,15 @@ def test_only_a_chunk_is_kept_for_the_backward():
         kept.clear()
         snn.chunked(net, x, 2)
     assert sum(kept) < whole / 8  # weights, and values of the last chunk, one step of 23
+
+
+def test_freed_memory_is_handed_back_now_and_then(monkeypatch):
+    net, x, calls = mlp(), spikes_of(6).repeat(3, 1, 1), []
+    monkeypatch.setattr(process, "hand_back_freed_memory", lambda: calls.append(1))
+    y, _ = snn.chunked(net, x, 1)
+    assert len(x) == 69 and len(calls) == 2
+    y.sum().backward()
+    assert len(calls) == 4
 
 
 def test_without_gradients_nothing_runs_twice():

@@ -38,3 +38,10 @@ def _keep_freed_memory():
     if mallopt:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def hand_back_freed_memory():
+    """Hand free memory of the C library, in blocks too small for what comes next, back to the system (glibc only)."""
+    trim = getattr(_C, "malloc_trim", None)
+    if trim:
+        trim(0)

@@ -10,8 +10,11 @@ from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from snn.base import process
 from snn.layers.layer import is_watched, part_of_a_pass
 from snn.layers.state import map_tensors
+
+AT_ONCE = 32  # chunks whose freed memory is handed back at once
 
 
 def chunked(net, x, steps="auto", state=None, truncate=False):
@@ -44,6 +47,8 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
     watched = tuple(filter(is_watched, net.modules()))
 
     def run(first, last, state, _):
+        if first // steps % AT_ONCE == AT_ONCE - 1:
+            process.hand_back_freed_memory()
         return net(x[first:last], state)
 
     def contexts():
