@@ -115,7 +115,7 @@ def test_another_length_than_that_of_the_order_is_refused(run):
     run(script, "--test", settings=tiny | {"hyperparameters.length": 64})
     assert run.status == 2 and "length: 64 is not allowed: the network was trained with 49 pixels" in run.err
     assert run(script, "--test", settings=tiny | {"encoding": "pixels"}) and run.status == 0  # asked for: in rows
-    saved = torch.load(run.folder / f"checkpoint/{script}/best.pt")
+    saved = torch.load(run.folder / f"checkpoint/{script}/best.pt", weights_only=True)
     saved["config"]["measured"]["order"][0] = 48
     torch.save(saved, run.folder / "broken.pt")
     run(script, "--test", "--checkpoint", "broken.pt", settings=tiny)
@@ -132,3 +132,14 @@ def test_it_learns(run):
     assert run.status == 0, run.err
     assert float(lines[-1].split()[2]) > 40  # 10 by chance
 
+
+
+def test_the_potential_decides_also_where_only_the_last_steps_count():
+    """Two classes with as many spikes in these, the second driven more there, though less before."""
+    task = Classification().of({"hyperparameters": {"length": 4, "readout": 0.5}})
+    y, drive = torch.zeros(4, 1, 2), torch.tensor([[5.0, 0], [5, 0], [1, 2], [1, 2]])[:, None]
+    y[2:] = 1
+    targets = torch.tensor([1])
+    assert task.answers(y, y, targets).answers.tolist() == [0]
+    found = task.answers(y, task.settled(y, drive, targets), targets)
+    assert found.answers.tolist() == [1] and found.scores.tolist() == [[2, 2]]

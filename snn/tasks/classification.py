@@ -68,9 +68,9 @@ class Classification(Task):
         return tied(self.counted(y, targets)[0].sum(0)).sum()
 
     def settled(self, y, drive, targets):
-        """Return the output with less than a spike more in its first step for classes that were driven more."""
+        """Return the output with less than a spike more, in the first step that counts, for classes driven more."""
         driven = None if drive is None else self.counted(drive, targets)[0].sum(0)
-        return torch.cat([y[:1] + less_than_a_spike(driven), y[1:]])
+        return torch.cat([y[: self.first], y[self.first :][:1] + less_than_a_spike(driven), y[self.first + 1 :]])
 
     def answers(self, y, settled, targets):
         scores, labels = self.counted(y, targets)
