@@ -133,7 +133,6 @@ def test_it_learns(run):
     assert float(lines[-1].split()[2]) > 40  # 10 by chance
 
 
-
 def test_the_potential_decides_also_where_only_the_last_steps_count():
     """Two classes with as many spikes in these, the second driven more there, though less before."""
     task = Classification().of({"hyperparameters": {"length": 4, "readout": 0.5}})
