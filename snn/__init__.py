@@ -9,6 +9,7 @@ from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer
 from snn.layers.linear import Conv2d, Linear
 from snn.layers.neurons import SpikingNeuron
+from snn.layers.recurrent import Recurrent
 from snn.layers.sequential import Sequential
 from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.cost import cost
@@ -19,6 +20,6 @@ from snn.run.train import train
 
 __all__ = [
     "Conv2d", "Dropout", "DualExpFilter", "DualExpIIR", "FirstOrderLowPass", "Layer", "Linear", "Predictor",
-    "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "chunked", "cost", "export_onnx", "load",
-    "record", "stabilize", "surrogates", "train",
+    "Recurrent", "Sequential", "SpikingNeuron", "Stopped", "Synapse", "UserError", "chunked", "cost", "export_onnx",
+    "load", "record", "stabilize", "surrogates", "train",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
     dual_exp_filter(x, m, s, decay_m, decay_s, gain)         -> y, m[T], s[T]
     dropout(x, p)                                            -> y
 
-A set also says whether it `takes_bf16` sequences (else pass float32), and `fuses`: has `neuron_and_iir` too.
+A set also says whether it `takes_bf16` sequences (else pass float32), and `fuses`: has `neuron_and_iir` too. Its
+`recurrent_neuron`, of which the layer is the definition, may be None.
 
 `reference` is the definition, in plain torch, and runs for every device and dtype. `autograd` makes a set of compiled
 loops: of `cpu` for the CPU, in Numba, or of `cuda` for CUDA, in Triton. `operators` has the same functions as operators
@@ -59,12 +60,16 @@ def _kernels_on(device_type):
     """Return the compiled kernels if their compiler works; else the reference, and print the reason in one line."""
     try:
         if device_type == "cpu":
-            from snn.kernels import cpu as loops
+            from snn.kernels import cpu
+            from snn.kernels.recurrent import recurrent_neuron
+
+            kernels = CompiledKernels(cpu, recurrent_neuron)
         elif device_type == "cuda":
-            from snn.kernels import cuda as loops
+            from snn.kernels import cuda
+
+            kernels = CompiledKernels(cuda)
         else:
             return reference
-        kernels = CompiledKernels(loops)
         _try(kernels, device_type, every=device_type == "cuda")  # compilers for CUDA differ from kernel to kernel
     except torch.OutOfMemoryError:  # it passes
         raise

@@ -29,12 +29,15 @@ SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by div
 
 
 class CompiledKernels:
-    """The kernels around a module of compiled loops; the same functions as in `reference`."""
+    """The kernels around a module of compiled loops; the same functions as in `reference`.
+
+    `recurrent_neuron` is None, or a function like that in `recurrent`.
+    """
 
     takes_bf16 = fuses = True
 
-    def __init__(self, loops):
-        self.loops = loops
+    def __init__(self, loops, recurrent_neuron=None):
+        self.loops, self.recurrent_neuron = loops, recurrent_neuron
 
     def dual_exp_iir(self, x, psp_1, psp_2, a1, a2, b1):
         return _DualExpIIR.apply(self.loops, x, psp_1, psp_2, a1, a2, b1)
@@ -79,7 +82,7 @@ def _random_mask(loops, p, device):
     return 1 / (1 - p), loops.new_seeds(min(round(p * 2**32), 2**32 - 1), device)
 
 
-class _Layout:
+class Layout:
     """The memory layout of a sequence `[T, B, *features]`, with conversions to `[T, B, N]` and back.
 
     `dtype` is that of what the layer returns; bfloat16 only if `bf16`.
@@ -143,7 +146,7 @@ def _autocast_to_bf16(device_type):
     return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.bfloat16
 
 
-def _where(needed, flat, layout):
+def where_needed(needed, flat, layout):
     """Return gradients of states as the layer's caller sees them; None where they are not needed."""
     return [layout.unflatten(gradient) if need else None for gradient, need in zip(flat, needed)]
 
@@ -179,7 +182,7 @@ class _DualExpIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.x_dtype = _Layout(loops, x), x.dtype
+        layout, ctx.x_dtype = Layout(loops, x), x.dtype
         from_zero = psp_1 is None and psp_2 is None
         x, start = layout.flatten(x), layout.flatten_states(psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -205,7 +208,7 @@ class _DualExpIIR(Function):
         if x is None:
             _B1FromOutput.finish(sums, coefficients, psp, grad_end, (grad_last, grad_before))
         grad_x = None if grad_x is None else layout.unflatten(grad_x)
-        return None, grad_x, *_where(needed[2:4], grad_start, layout), *layout.unflatten(sums)
+        return None, grad_x, *where_needed(needed[2:4], grad_start, layout), *layout.unflatten(sums)
 
 
 class _FirstOrderLowPass(Function):
@@ -213,7 +216,7 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, loops, x, psp_1, a1):
-        layout, ctx.x_dtype = _Layout(loops, x), x.dtype
+        layout, ctx.x_dtype = Layout(loops, x), x.dtype
         start, coefficient = layout.flatten_states(psp_1), layout.flatten_coefficients(a1)[0]
         y, psp = layout.new_sequence()
         end = loops.first_order_forward(layout.flatten(x), start, coefficient, psp)
@@ -233,7 +236,7 @@ class _FirstOrderLowPass(Function):
             layout.flatten(grad_psp), grad_end, psp, start, coefficient, grad_x
         )
         grad_x = None if grad_x is None else layout.unflatten(grad_x)
-        return None, grad_x, *_where(needed[2:3], grad_start, layout), layout.unflatten(grad_a1)
+        return None, grad_x, *where_needed(needed[2:3], grad_start, layout), layout.unflatten(grad_a1)
 
 
 class _SpikingNeuron(Function):
@@ -241,7 +244,7 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, loops, current, v, r, constants, keep):
-        layout, ctx.current_dtype = _Layout(loops, current), current.dtype
+        layout, ctx.current_dtype = Layout(loops, current), current.dtype
         spikes, flat_spikes = layout.new_sequence()
         kept, end = loops.neuron_forward(
             layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
@@ -260,7 +263,7 @@ class _SpikingNeuron(Function):
         grad_start = ctx.loops.neuron_backward(
             layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, *ctx.constants, grad_current
         )
-        grad_states = _where(ctx.needs_input_grad[2:4], grad_start, layout)
+        grad_states = where_needed(ctx.needs_input_grad[2:4], grad_start, layout)
         return None, layout.unflatten(grad_current), *grad_states, None, None
 
 
@@ -269,7 +272,7 @@ class _NeuronAndIIR(Function):
 
     @staticmethod
     def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1):
-        layout, ctx.current_dtype = _Layout(loops, current), current.dtype
+        layout, ctx.current_dtype = Layout(loops, current), current.dtype
         ctx.from_zero = psp_1 is None and psp_2 is None
         start = layout.flatten_states(v, r, psp_1, psp_2)
         coefficients = layout.flatten_coefficients(a1, a2, b1)
@@ -297,7 +300,7 @@ class _NeuronAndIIR(Function):
         )  # fmt: skip
         if ctx.from_zero:
             _B1FromOutput.finish(sums, coefficients, psp, grad_end, grads[2:])
-        grad_states = _where(ctx.needs_input_grad[5:9], grad_start, layout)
+        grad_states = where_needed(ctx.needs_input_grad[5:9], grad_start, layout)
         return None, layout.unflatten(grad_current), None, None, None, *grad_states, *layout.unflatten(sums)
 
 
@@ -306,7 +309,7 @@ class _DualExpFilter(Function):
 
     @staticmethod
     def forward(ctx, loops, x, m, s, *constants):
-        layout = _Layout(loops, x, bf16=False)  # what the loss sees
+        layout = Layout(loops, x, bf16=False)  # what the loss sees
         start = layout.flatten_states(m, s)
         y, flat_y = layout.new_sequence()
         end = loops.dual_exp_filter_forward(layout.flatten(x), start, *constants, flat_y)
@@ -322,7 +325,7 @@ class _DualExpFilter(Function):
         grad_x, grad_start = ctx.loops.dual_exp_filter_backward(
             layout.flatten(grad_y), grad_end, *ctx.constants, layout.flat_shape
         )
-        grad_states = _where(ctx.needs_input_grad[2:4], grad_start, layout)
+        grad_states = where_needed(ctx.needs_input_grad[2:4], grad_start, layout)
         return None, layout.unflatten(grad_x), *grad_states, None, None, None
 
 

@@ -62,8 +62,8 @@ _no_openmp = {"omp_get_thread_num": _alone(lambda: 0), "omp_get_num_threads": _a
 for _name in _no_openmp:
     _function = getattr(_openmp, _name, _no_openmp[_name])
     llvmlite.binding.add_symbol(f"snn_{_name}", ctypes.cast(_function, ctypes.c_void_p).value)
-_thread_number = numba_types.ExternalFunction("snn_omp_get_thread_num", numba_types.int32())
-_thread_count = numba_types.ExternalFunction("snn_omp_get_num_threads", numba_types.int32())
+thread_number = numba_types.ExternalFunction("snn_omp_get_thread_num", numba_types.int32())
+thread_count = numba_types.ExternalFunction("snn_omp_get_num_threads", numba_types.int32())
 
 
 class Loop:
@@ -83,7 +83,7 @@ class Loop:
         tensors = [a for a in arguments if torch.is_tensor(a)]
         kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
         features = tensors[0].shape[-1]
-        together = self.names.get("STATES") is not None and features <= NARROW and features % HALF == 0
+        together = self.function is _over_time and features <= NARROW and features % HALF == 0
         compiled = self.compiled.get((kinds, together)) or self._compile(kinds, together)
         arrays, aligned = [], True
         for tensor in tensors:
@@ -213,7 +213,7 @@ def _unpack_as(kinds):
 def share(shape):
     """Return this thread's share of `[T, B, N]`: first and last (exclusive) sample, first and last feature."""
     _, batch, features = shape
-    threads, me = _thread_count(), _thread_number()
+    threads, me = thread_count(), thread_number()
     if batch >= 4 * threads:  # whole rows: threads that write to the same cache line wait for each other
         return me * batch // threads, (me + 1) * batch // threads, 0, features
     vectors = -(-features // WIDEST)
@@ -322,4 +322,4 @@ def _over_time(task):
                 total = f32(0)
                 for row in range(rows):
                     total += kept[(STATES + k) * ROOM + row * width + j]
-                store(sums.pointer, _thread_number() * sums.step + k * sums.row + i + j, total, False)
+                store(sums.pointer, thread_number() * sums.step + k * sums.row + i + j, total, False)

@@ -298,11 +298,15 @@ _m = ModuleType("m")  # what a surrogate's formula calls
 _m.exp2, _m.abs, _m.sqrt = _power_of_2, absolute, square_root
 
 
+def compiled_formula(gradient):
+    """Return a surrogate's formula for what is compiled here."""
+    return njit(error_model="numpy")(surrogates.formula(gradient, _m))
+
+
 @cache
 def _with_surrogate(gradient, function, states, sums=0):
     """Return a neuron's backward loop with a surrogate's formula in it."""
-    formula = njit(error_model="numpy")(surrogates.formula(gradient, _m))
-    return over_time(states, sums, backwards=True, _surrogate=formula)(function)
+    return over_time(states, sums, backwards=True, _surrogate=compiled_formula(gradient))(function)
 
 
 def dual_exp_filter_forward(x, start, decay_m, decay_s, gain, y):

@@ -23,6 +23,7 @@ KERNELS = {
 
 
 takes_bf16 = fuses = False
+recurrent_neuron = None
 
 
 def are_needed():

@@ -10,6 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 takes_bf16 = fuses = False
+recurrent_neuron = None
 
 
 def _initial(x, *states):

@@ -43,7 +43,8 @@ class Layer(nn.Module):
             raise NotImplementedError(f"{type(self).__name__} needs a forward, or a step")
         steps = []
         for of_step in self.checked(x):
-            y, state = self.step(of_step, state)
+            with part_of_a_pass("later" if steps and not _part else _part, _watched):  # for what records layers in this
+                y, state = self.step(of_step, state)
             steps.append(y)
         return torch.stack(steps), state
 

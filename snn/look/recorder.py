@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from snn.layers.layer import goes_on, hooked, output_name, state_names
+from snn.layers.layer import goes_on, hooked, output_name, part_of_a_pass, state_names
 from snn.layers.state import map_tensors
 
 TOLERANCE = 1e-3  # of an output that is recomputed step by step
@@ -58,7 +58,8 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
         values = {output_name(layer): y}
         if set(state_names(layer)) & set(what) - values.keys():
             state = map_tensors(lambda s: _of_samples(s.detach(), x, samples), state)
-            values = _states(name, layer, x.detach()[:, samples], state, y) | values
+            with part_of_a_pass("again"):  # layers within it are not recorded a second time
+                values = _states(name, layer, x.detach()[:, samples], state, y) | values
         first = ran.get(name, 0) if goes_on() else 0
         ran[name] = first + len(y)
         for quantity in what:

@@ -1,0 +1,204 @@
+"""The loop over time of recurrent neurons for the CPU, compiled by Numba as `snn.kernels.compiled` tells.
+
+At each step all neurons see what came back from all of them, so a thread takes whole samples through time: no block of
+features could go by itself. The product with the weights is done here: to call a library at each step would take longer
+than the product.
+"""
+
+from functools import cache
+from types import FunctionType
+
+import numpy as np
+import torch
+from numba import njit
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from snn.kernels import cpu
+from snn.kernels.autograd import Layout, where_needed
+from snn.kernels.compiled import (
+    BLOCK,
+    LANES,
+    WIDEST,
+    Here,
+    Loop,
+    coefficients_at,
+    f32,
+    get,
+    put,
+    thread_count,
+    thread_number,
+    unpack,
+)
+from snn.kernels.vectors import load, load_all, pointer_of, step, store, store_all, zeros
+
+STATES = 4  # v, r, psp[t-1], psp[t-2]
+ALL = BACKWARDS = body = _surrogate = None  # each copy of a loop gets its own
+
+
+def recurrent_neuron(current, neuron_states, constants, weight, synapse_states, coefficients):
+    """Run `spiking_neuron` with the current I[t] + W psp[t-1], psp being `dual_exp_iir` of its spikes.
+
+    Shape: current `[T, B, N]`, float32, weight `[N, N]` -> spikes, v[T], r[T], psp[T], psp[T-1].
+    """
+    return _RecurrentNeuron.apply(current, constants, weight, *neuron_states, *synapse_states, *coefficients)
+
+
+class _RecurrentNeuron(Function):
+    """v[t] = I[t] + W psp[t-1] - r[t-1] (+ d v[t-1] with the membrane filter); then as a neuron and its synapse"""
+
+    @staticmethod
+    def forward(ctx, current, constants, weight, v, r, psp_1, psp_2, a1, a2, b1):
+        layout = Layout(cpu, current, bf16=False)
+        start, coefficients = layout.flatten_states(v, r, psp_1, psp_2), layout.flatten_coefficients(a1, a2, b1)
+        spikes, flat_spikes = layout.new_sequence()
+        weight = weight.float().contiguous()
+        above, psp, end = _run(layout.flatten(current), start, weight, coefficients, *constants[:3], flat_spikes)
+        ctx.save_for_backward(above, psp, start, weight, coefficients)
+        ctx.layout, ctx.constants = layout, constants
+        ctx.set_materialize_grads(False)
+        return spikes, *layout.unflatten(end)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_spikes, *grads):
+        layout, (decay, membrane_filter, _, surrogate) = ctx.layout, ctx.constants
+        arriving = layout.flatten(grad_spikes), layout.flatten_states(*grads)
+        grad_current, grad_start, grad_weight, sums = _run_back(
+            *arriving, *ctx.saved_tensors, decay, membrane_filter, surrogate
+        )
+        grad_states = where_needed(ctx.needs_input_grad[3:7], grad_start, layout)
+        return layout.unflatten(grad_current), None, grad_weight, *grad_states, *layout.unflatten(sums)
+
+
+def _run(current, start, weight, coefficients, decay, membrane_filter, threshold, spikes):
+    """Write the spikes; return their distances from the threshold, psp `[T + 1, B, N]` from psp[-1] on, and the end.
+
+    `start` and the end are `[4, B, N]`: v, r, psp[t-1], psp[t-2]. `weight` is `[N, N]`, from the neuron in its column.
+    """
+    above, end = torch.empty_like(spikes), start.new_empty(4, *spikes.shape[1:])
+    psp = spikes.new_empty(len(spikes) + 1, *spikes.shape[1:])
+    psp[0] = start[2]
+    kept_decay = decay if membrane_filter else 0.0
+    _forward(
+        spikes, start, end, spikes, _padded(weight.t()), psp, coefficients, current, above, decay, kept_decay, threshold
+    )
+    return above, psp, end
+
+
+def _forward_step(arrays, numbers, state, back, here):
+    spikes, _, _, _, _, psp, coefficients, current, above = arrays[:9]
+    decay, kept_decay, threshold = numbers[:3]
+    a1, a2, b1 = coefficients_at(coefficients, here)
+    v, r, psp_1, psp_2 = state
+    v = get(current, here.first, here) + back - r + kept_decay * v
+    spike = step(v - threshold)
+    r = decay * r + spike
+    value = b1 * spike + a1 * psp_1 + a2 * psp_2
+    put(spikes, here.first, here, spike)
+    put(above, here.first, here, v - threshold)
+    put(psp, here.first + 1, here, value)
+    return v, r, value, psp_1
+
+
+def _run_back(grad_spikes, grad_end, above, psp, start, weight, coefficients, decay, membrane_filter, surrogate):
+    """Return the gradients of the current `[T, B, N]`, of the start, of the weights, and of the coefficients."""
+    grad_current, grad_start = torch.empty_like(psp), start.new_empty(4, *above.shape[1:])
+    grad_current[-1] = 0  # of the step behind the last
+    sums = start.new_zeros(torch.get_num_threads(), 3, above.shape[2])
+    kept_decay = decay if membrane_filter else 0.0
+    _backward_with(surrogate.gradient)(
+        above, grad_end, grad_start, sums, _padded(weight), grad_current, coefficients, grad_spikes, psp, start,
+        decay, kept_decay, *surrogate.constants,
+    )  # fmt: skip
+    grad_start[2] += grad_current[0] @ weight
+    grad_current = grad_current[:-1]
+    grad_weight = grad_current.flatten(0, 1).t() @ psp[:-1].flatten(0, 1)
+    return grad_current, grad_start, grad_weight, sums.sum(0)
+
+
+def _backward_step(arrays, numbers, state, back, here):
+    above, _, _, _, _, grad_current, coefficients, grad_spikes, psp, start = arrays[:10]
+    decay, kept_decay, c_1, c_2, c_3 = numbers[:5]
+    a1, a2, b1 = coefficients_at(coefficients, here)
+    to_v, to_r, to_this, to_before, sum_a1, sum_a2, sum_b1 = state
+    t = here.first
+    distance, grad = get(above, t, here), back + to_this
+    sum_a1 += grad * get(psp, t, here)  # at its place t is psp[t-1]
+    sum_a2 += grad * (get(psp, t - 1, here) if t > 0 else get(start, 3, here))
+    sum_b1 += grad * step(distance)
+    to_this, to_before = to_before + a1 * grad, a2 * grad
+    grad = (get(grad_spikes, t, here) + to_r + b1 * grad) * _surrogate(distance, c_1, c_2, c_3) + to_v
+    put(grad_current, t, here, grad)
+    return kept_decay * grad, decay * to_r - grad, to_this, to_before, sum_a1, sum_a2, sum_b1
+
+
+def _padded(weight):
+    """Return a matrix with columns of zeros behind it, so that vectors fill its rows."""
+    return pad(weight, (0, -weight.shape[1] % WIDEST)).contiguous()
+
+
+def _through_time(task):
+    """Call `body` for each step: it gets and returns the states of a vector of features, and gets their share of
+
+    signal[t] @ weight, where the signal is `[T + 1, B, N]`; if BACKWARDS, of signal[t + 1] @ weight.
+    """
+    shape, arrays, numbers, seeds, _ = unpack(task)
+    _, start, end, sums, weight, signal = arrays[:6]
+    length, batch, features = shape
+    width = -(-features // WIDEST) * WIDEST
+    kept, back = np.zeros(-(-features // BLOCK) * ALL * BLOCK, f32), np.empty(width, f32)
+    vectors_end, me, threads = features - features % LANES, thread_number(), thread_count()
+    for b in range(me * batch // threads, (me + 1) * batch // threads):
+        for k in range(STATES):
+            for j in range(features):
+                kept[_place(j, ALL) + k * BLOCK] = load(start.pointer, k * start.step + b * start.row + j, f32(0))
+        for done in range(length):
+            t = length - 1 - done if BACKWARDS else done
+            values = (t + 1 if BACKWARDS else t) * signal.step + b * signal.row
+            for j in range(0, width, WIDEST):  # two vectors at a time: a sum waits for its last addition
+                low = high = zeros(LANES)
+                for m in range(features):
+                    value, row = load(signal.pointer, values + m, f32(0)), m * width + j
+                    low += value * load(weight.pointer, row, zeros(LANES))
+                    high += value * load(weight.pointer, row + LANES, zeros(LANES))
+                store(pointer_of(back), j, low, False)
+                store(pointer_of(back), j + LANES, high, False)
+            for j in range(0, vectors_end, LANES):
+                here = Here(b, j, t, t, 0, False, seeds, zeros(LANES))
+                state = load_all(pointer_of(kept), _place(j, ALL), BLOCK, ALL, here.like)
+                state = body(arrays, numbers, state, load(pointer_of(back), j, here.like), here)
+                store_all(pointer_of(kept), _place(j, ALL), BLOCK, state)
+            for j in range(vectors_end, features):
+                here = Here(b, j, t, t, 0, False, seeds, f32(0))
+                state = load_all(pointer_of(kept), _place(j, ALL), BLOCK, ALL, here.like)
+                state = body(arrays, numbers, state, load(pointer_of(back), j, here.like), here)
+                store_all(pointer_of(kept), _place(j, ALL), BLOCK, state)
+        for k in range(STATES):
+            for j in range(features):
+                store(end.pointer, k * end.step + b * end.row + j, kept[_place(j, ALL) + k * BLOCK], False)
+    for k in range(STATES, ALL):
+        for j in range(features):
+            place = me * sums.step + (k - STATES) * sums.row + j
+            store(sums.pointer, place, kept[_place(j, ALL) + k * BLOCK], False)
+
+
+@njit
+def _place(j, states):
+    """Return where a feature's first state is kept; the others are BLOCK places apart."""
+    return j // BLOCK * (states * BLOCK) + j % BLOCK
+
+
+def _loop(function, sums=0, backwards=False, **formulas):
+    step = FunctionType(function.__code__, globals() | formulas, function.__name__)
+    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": njit(error_model="numpy", forceinline=True)(step)}
+    return Loop(_through_time, **names, **formulas)
+
+
+_forward = _loop(_forward_step)
+
+
+@cache
+def _backward_with(gradient):
+    return _loop(_backward_step, sums=3, backwards=True, _surrogate=cpu.compiled_formula(gradient))

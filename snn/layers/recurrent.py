@@ -1,0 +1,64 @@
+"""Recurrent neurons: their spikes come back to all of them, through synapse filters and weights."""
+
+import torch
+
+from snn.kernels import kernels_for
+from snn.layers.layer import Layer, is_watched
+from snn.layers.linear import Linear
+from snn.layers.neurons import SpikingNeuron
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Unfiltered
+
+IN_ONE_LOOP = [(SpikingNeuron, synapse, Linear) for synapse in (DualExpIIR, FirstOrderLowPass, Unfiltered)]
+
+
+class Recurrent(Layer):
+    """Neurons whose spikes come back a step later, each through a synapse filter, and weights from all to all.
+
+        spikes[t] = neuron(x[t] + W psp[t-1]),  psp[t] = synapse(spikes[t])
+
+    Where a whole sequence runs on the CPU, in float32, with this project's neuron and synapse (or a first-order one, or
+    none), it runs in one compiled loop; elsewhere step by step.
+
+    Args:
+        neuron: a layer of neurons.
+        synapse: a synapse of the shape of their output, `[N]`.
+
+    Shape: current `[T, B, N]` -> spikes `[T, B, N]`; state (psp `[B, N]`, the neuron's state, the synapse's state).
+
+    Raises ValueError for a synapse of another shape.
+    """
+
+    output = "spikes"
+
+    def __init__(self, neuron, synapse):
+        super().__init__()
+        if len(synapse.shape) != 1:
+            raise ValueError(f"Recurrent takes a synapse of shape [N], got {list(synapse.shape)}")
+        self.neuron, self.synapse = neuron, synapse
+        self.back = Linear(*synapse.shape * 2, bias=False)
+
+    def forward(self, x, state=None):
+        x = self.checked(x)
+        parts, kernels = (self.neuron, self.synapse, self.back), kernels_for(x)
+        if tuple(map(type, parts)) not in IN_ONE_LOOP or not kernels.recurrent_neuron or any(map(is_watched, parts)):
+            return super().forward(x, state)
+        neuron, synapse = self.neuron, self.synapse
+        constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate
+        _, of_neuron, of_synapse = state or (None, (None, None), None)
+        second_order = isinstance(synapse, DualExpIIR)
+        if second_order:
+            coefficients, of_synapse = (synapse.a1, synapse.a2, synapse.b1), of_synapse or (None, None)
+        else:
+            coefficients = synapse.a1, torch.zeros_like(synapse.a1), torch.ones_like(synapse.a1)
+            of_synapse = of_synapse, None
+        spikes, v, r, *of_synapse = kernels.recurrent_neuron(
+            x, of_neuron, constants, self.back.weight, of_synapse, coefficients
+        )
+        psp = of_synapse[0]
+        return spikes, (psp, (v, r), tuple(of_synapse) if second_order else psp)
+
+    def step(self, x, state=None):
+        psp, of_neuron, of_synapse = state or (torch.zeros_like(x), None, None)
+        spikes, of_neuron = self.neuron.step(x + self.back(psp), of_neuron)
+        psp, of_synapse = self.synapse.step(spikes, of_synapse)
+        return spikes, (psp, of_neuron, of_synapse)

@@ -1,0 +1,98 @@
+"""Recurrent neurons: the compiled loop equals the layers one step at a time, also in pieces and with other synapses."""
+
+import pytest
+import torch
+
+import snn
+from snn.layers.synapses import Unfiltered
+
+SYNAPSES = {
+    "dual_exp": lambda n: snn.DualExpIIR(n, 6, 2),
+    "first_order": lambda n: snn.FirstOrderLowPass(n, 5),
+    "none": Unfiltered,
+}
+
+
+def made(size=21, synapse="dual_exp", **options):
+    torch.manual_seed(0)
+    layer = snn.Recurrent(snn.SpikingNeuron(tau_m=3, **options), SYNAPSES[synapse](size))
+    torch.nn.init.normal_(layer.back.weight, std=0.5)
+    return layer
+
+
+def step_by_step(layer, x, state=None):
+    return super(snn.Recurrent, layer).forward(x, state)
+
+
+def gradients(run, layer, x, state=None):
+    x = x.clone().requires_grad_()
+    y, end = run(x, state)
+    weights = torch.linspace(-1, 1, y.numel()).view_as(y)
+    loss = (y * weights).sum() + 0.3 * end[0].sum() + 0.2 * end[1][0].sum() + 0.7 * end[1][1].sum()
+    return y, end, torch.autograd.grad(loss, [x, *(p for p in layer.parameters() if p.requires_grad)])
+
+
+@pytest.mark.parametrize("synapse", SYNAPSES)
+@pytest.mark.parametrize("size, batch, steps", [(21, 3, 12), (1, 1, 5), (16, 2, 1), (530, 2, 4)])
+def test_compiled_loop_equals_steps(synapse, size, batch, steps):
+    layer = made(size, synapse)
+    x = torch.randn(steps, batch, size) * 2
+    y, end, grads = gradients(layer, layer, x)
+    y_steps, end_steps, grads_steps = gradients(lambda *a: step_by_step(layer, *a), layer, x)
+    assert y.sum() > 0 and torch.equal(y, y_steps)
+    torch.testing.assert_close(end, end_steps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grads, grads_steps, rtol=2e-3, atol=2e-4)
+
+
+def test_pieces_give_the_whole_on_both_ways():
+    layer, x = made(9), torch.randn(11, 2, 9) * 2
+    with torch.no_grad():
+        y, end = layer(x)
+        for run in (layer, lambda *a: step_by_step(layer, *a)):
+            first, state = run(x[:4])
+            second, last = run(x[4:], state)
+            assert torch.equal(torch.cat([first, second]), y)
+            torch.testing.assert_close(last, end)
+    grads = [gradients(run, layer, x[4:], state)[2] for run in (layer, lambda *a: step_by_step(layer, *a))]
+    torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_reach_the_state():
+    layer, x = made(5), torch.randn(7, 2, 5) * 2
+    found = []
+    for run in (layer, lambda *a: step_by_step(layer, *a)):
+        _, state = run(x[:3])
+        state = tuple(torch.utils._pytree.tree_map(lambda s: s.detach().clone().requires_grad_(), state))
+        psp, of_neuron, (psp_1, psp_2) = state
+        state = psp_1, of_neuron, (psp_1, psp_2)  # psp is the synapse's own
+        y, _ = run(x[3:], state)
+        loss, leaves = (y * torch.linspace(1, 2, y.numel()).view_as(y)).sum(), [*of_neuron, psp_1, psp_2]
+        found.append(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+    assert found[0][2].any()
+
+
+def test_spikes_come_back_a_step_later_through_the_filter():
+    layer = snn.Recurrent(snn.SpikingNeuron(0.1), Unfiltered(2))
+    with torch.no_grad():
+        layer.back.weight.copy_(torch.tensor([[0.0, 0], [9, 0]]))
+    x = torch.zeros(4, 1, 2)
+    x[1, 0, 0] = 2
+    assert layer(x)[0][:, 0].tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+
+
+def test_what_is_recorded_within_it():
+    net, x = snn.Sequential(made(6)), torch.randn(8, 3, 6) * 2
+    y, _ = net(x)
+    with snn.record(net) as trace:
+        assert torch.equal(net(x)[0], y)
+    assert torch.equal(trace.spikes["0"], y) and torch.equal(trace.spikes["0.neuron"], y)
+    assert trace.v["0.neuron"].shape == trace.psp["0.synapse"].shape == (8, 3, 6)
+    assert torch.equal(trace.v["0.neuron"] > 1, y > 0)
+
+
+def test_any_neuron_and_shape():
+    with pytest.raises(ValueError, match=r"Recurrent takes a synapse of shape \[N\], got \[2, 3\]"):
+        snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR((2, 3), 4, 1))
+    layer, x = snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR(4, 4, 1)), torch.rand(5, 2, 4).double()
+    assert layer.double()(x)[0].dtype == torch.float64
