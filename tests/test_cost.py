@@ -108,7 +108,7 @@ def test_layers_of_ones_own():
     assert sum(row["parameters"] for row in rows.values()) == sum(p.numel() for p in net.parameters())
     spikes = net.layers[0](x @ net.weight)[0].sum().item() / 3
     assert rows["layers.0"]["spikes"] == pytest.approx(spikes) and spikes > 1
-    assert (rows["layers.0"]["kind"], rows["layers.0.parts.1"]["spikes"]) == ("output", None)  # not counted twice
+    assert (rows["layers.0"]["kind"], rows["layers.0.parts.1"]["spikes"]) == ("hidden 1", None)  # not counted twice
 
 
 class Declared(nn.Module):

@@ -23,6 +23,7 @@ from torch import nn
 import snn
 from snn.data import datasets
 from snn.layers.encoders import Population
+from snn.layers.layer import hidden_layers
 from snn.look import class_plots, health, inspection, layer_plots
 from snn.look.labels import layer_labels
 from snn.run import train
@@ -197,6 +198,8 @@ def test_pictures_name_layers_by_what_they_are():
     net = snn.Sequential(Population(2, 3, 4), snn.Linear(6, 2), nn.Sequential(nn.BatchNorm1d(2), snn.SpikingNeuron(4)))
     assert {"0": "encoder", "2.0": "BatchNorm1d 1", "2.1": "output"}.items() <= layer_labels(net).items()
     assert layer_labels(nn.Linear(2, 3)) == {"": "Linear 1"}
+    readout = snn.Sequential(snn.SpikingNeuron(4), snn.DualExpIIR(3, 4, 1), snn.Linear(3, 2), snn.DualExpFilter(4, 1))
+    assert layer_labels(readout)["0"] == "hidden 1" and list(hidden_layers(readout)) == ["0"]
     figure = layer_plots.rasters(net, {"0": torch.ones(5, 6), "2.1": torch.ones(5, 2)})
     assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["spikes of encoder", "spikes of output"]
 

@@ -10,6 +10,7 @@ from torch.nn.modules import module
 
 from snn.kernels import kernels_for
 
+PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
 _part, _watched = "", ()  # see `part_of_a_pass`
 
 
@@ -157,12 +158,22 @@ def output_name(layer):
 
 
 def spiking_layers(net):
-    """Return a network's layers of neurons by name, in order, without those within one; the last one is its output."""
+    """Return a network's layers of neurons by name, in order, without those within one."""
     found = {}
     for name, layer in net.named_modules():
         if output_name(layer) == "spikes" and not name.startswith(tuple(f"{other}." for other in found)):
             found[name] = layer
     return found
+
+
+def hidden_layers(net):
+    """Return those of a network's `spiking_layers` that are hidden: all but the last; all if weights are behind it."""
+    neurons, names = spiking_layers(net), dict(net.named_modules())
+    last = next(reversed(neurons), None)
+    behind = list(names)[list(names).index(last) + 1 :] if neurons else []
+    within = f"{last}." if last else ""
+    readout = any(isinstance(names[name], PRODUCTS) for name in behind if not name.startswith(within))
+    return {name: layer for name, layer in neurons.items() if name != last or readout}
 
 
 def state_names(layer):

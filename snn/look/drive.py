@@ -8,7 +8,7 @@ from torch import nn
 from snn.base.errors import UserError
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
-from snn.layers.layer import hooked, is_stateful, output_name, spiking_layers
+from snn.layers.layer import hidden_layers, hooked, is_stateful, output_name, spiking_layers
 
 
 def run(net, config, x, state=None):
@@ -24,8 +24,9 @@ def run(net, config, x, state=None):
 
 @contextmanager
 def recorded(net):
-    """In the block, each call of `net` appends the input current of its last layer of neurons to the yielded list."""
-    found, output = [], dict(list(spiking_layers(net).items())[-1:])
+    """In the block, each call of `net` appends the input current of its output neurons to the yielded list."""
+    found, hidden = [], hidden_layers(net)
+    output = {name: layer for name, layer in spiking_layers(net).items() if name not in hidden}
     with hooked(output, lambda _, __, arguments, ___: found.append(arguments[0].detach())):
         yield found
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.utils import get_total_norm
 
-from snn.layers.layer import hooked, spiking_layers
+from snn.layers.layer import hidden_layers, hooked, spiking_layers
 from snn.layers.synapses import Synapse
 
 
@@ -30,12 +30,12 @@ def hidden_spikes(net):
 
     Shape: `[B, *features]`, with gradients.
     """
-    counts, hidden = {}, dict(list(spiking_layers(net).items())[:-1])
+    counts = {}
 
     def add(name, _, __, output):
         counts[name] = counts.get(name, 0) + output[0].sum(0, dtype=torch.float32)
 
-    with hooked(hidden, add):
+    with hooked(hidden_layers(net), add):
         yield counts
 
 

@@ -16,7 +16,7 @@ from snn.base.output import note, say
 from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
-from snn.layers.layer import spiking_layers
+from snn.layers.layer import hidden_layers
 from snn.layers.synapses import check_stabilizes, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
@@ -54,7 +54,7 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
-        if config["hyperparameters"]["rate_loss"] and len(spiking_layers(net)) < 2:
+        if config["hyperparameters"]["rate_loss"] and not hidden_layers(net):
             raise UserError("hyperparameters.rate_loss: the network has no hidden neurons; set it to 0")
         self.watch = FiniteWatch(self.optimizer, shared=ranks.ranks() > 1)
         self.generator = data_generator(self.device, config)
@@ -199,7 +199,8 @@ class Trainer:
             "unstable_filters": unstable, "silent_layers": len(silent),
         }  # fmt: skip
         steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
-        if hidden := [spikes.flatten() for spikes in list(dev.spikes.values())[:-1]]:
+        hidden = hidden_layers(self.net)
+        if hidden := [spikes.flatten() for name, spikes in dev.spikes.items() if name in hidden]:
             entry["hidden_rate"] = torch.cat(hidden).double().mean().item() / dev.total / steps
         self.history.append(entry)
         self.passes, self.lr, self.seconds = {}, None, 0
