@@ -1,4 +1,4 @@
-"""SNN on electrocardiograms (QTDB, which ships): 4 lines of spikes - bank of filters - hidden layers - a class a step.
+"""SNN on electrocardiograms (QTDB, which ships): spikes - bank of filters - recurrent neurons - a class at each step.
 
 python ecg.py --demo      a few epochs
 python ecg.py --train     settings: configs/ecg.yaml
@@ -16,11 +16,11 @@ task = StepClassification()
 
 
 def network(config):
-    """Bank of filters - hidden layers - filters and a dense layer: its output is a potential of each class."""
+    """Bank of filters - recurrent layers - filters and a dense layer: its output is a potential of each class."""
     p = config["hyperparameters"]
     layers, lines = encoder(LINES, config)
     for size in p["hidden"]:
-        layers += [synapse(lines, p), snn.Linear(lines, size), neuron(p)]
+        layers += [synapse(lines, p), snn.Linear(lines, size), snn.Recurrent(neuron(p), synapse(size, p))]
         lines = size
     return snn.Sequential(*layers, synapse(lines, p), snn.Linear(lines, CLASSES))
 
