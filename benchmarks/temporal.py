@@ -1,0 +1,212 @@
+"""Networks for long sequences: our filters in their variants, next to other neurons and delays of the field.
+
+    python benchmarks/temporal.py ecg                   QTDB, 1,301 steps, a class at each; two runs at a time
+    python benchmarks/temporal.py permuted --root F     a quarter of MNIST, 784 pixels in one random order
+
+The others are in benchmarks/neurons: recurrent LIF, ALIF and BRF neurons, and recurrent LIF neurons behind lines with
+trained delays, each with a leaky integrator for each class as readout. All have the experiment's config, data, dev
+split and number of epochs, and about as many parameters; the epoch that is best on dev is tested, once; five seeds.
+
+Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential, `real poles only` starts
+without filters that ring and `rotating start` with these alone, `published start` has tau_m and tau_s for all, and
+`none` has no filter. Writes temporal_<task>.csv, a row for each run, to results/tables/, and from it
+temporal_<task>.md and .png. Runs that are in the CSV are not repeated, so it can be stopped.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import ecg  # noqa: E402
+import sequential_mnist  # noqa: E402
+import snn  # noqa: E402
+from benchmarks.neurons.alif import ALIF  # noqa: E402
+from benchmarks.neurons.brf import BRF  # noqa: E402
+from benchmarks.neurons.common import LeakyIntegrator, Recurrent, surrogate_of  # noqa: E402
+from benchmarks.neurons.delays import Delays  # noqa: E402
+from benchmarks.neurons.lif import LIF  # noqa: E402
+from benchmarks.runs import command_line, complete, run  # noqa: E402
+from snn.base.files import write_picture, write_text  # noqa: E402
+from snn.data.ecg import CLASSES, LINES  # noqa: E402
+from snn.layers.encoders import Copies  # noqa: E402
+from snn.tasks.base import Task  # noqa: E402
+from snn.tasks.classification import Classification  # noqa: E402
+
+SEEDS = range(1, 6)
+OURS = {
+    "trained": [],
+    "fixed": ["hyperparameters.train_coefficients=false"],
+    "first order": ["hyperparameters.synapse_type=first_order"],
+    "real poles only": ["hyperparameters.filters.rotating=0"],
+    "rotating start": ["hyperparameters.filters.rotating=1"],
+    "published start": ["hyperparameters.filters.start=published"],
+    "none": ["hyperparameters.synapse_type=none"],
+}
+OTHERS = {"LIF": LIF, "ALIF": ALIF, "BRF": BRF, "delays": LIF}
+COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "dimgrey"],
+                                     *["#0072b2", "#d55e00", "#009e73", "#e69f00"])))  # fmt: skip
+READOUT = 20  # steps: time constant of the readout before training, as in Yin et al. 2021
+
+
+class Benchmark(NamedTuple):
+    """A task, and what the other networks for it need."""
+
+    experiment: str
+    network: Callable  # ours
+    task: Task
+    inputs: int
+    classes: int
+    copies: int  # of each input, for lines with delays
+    sizes: dict  # numbers of neurons, so that there are about as many parameters
+    starts: dict  # neurons' options, from the papers
+    words: list  # settings for all
+    words_of_others: list
+    published: dict  # from a name to (parameters, accuracy)
+
+
+BENCHMARKS = {
+    "ecg": Benchmark(
+        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {}, [], [],
+        {"ALIF": (1800, 85.9), "DH-SNN": (1800, 86.35), "SE-adLIF": (1800, 86.9), "BRF": (1800, 87.0),
+         "SPRiF": (1800, 88.4)},
+    ),
+    "permuted": Benchmark(
+        "sequential_mnist_permuted", sequential_mnist.network, Classification(), 1, 10, 64,
+        {"LIF": 288, "ALIF": 288, "BRF": 288, "delays": 256},
+        {"ALIF": {"tau_m": (20, 5), "tau_adp": (200, 50)}, "BRF": {"omega": (15, 85)}},
+        ["dataset.train_size=12500"], ["ties=first", "hyperparameters.rate_scale=1"],  # of potentials, not of spikes
+        {},  # none with a quarter of the images
+    ),
+}  # fmt: skip
+
+
+def network(model, benchmark, config):
+    """Return a model's network: ours, or lines, delayed or not - recurrent neurons - leaky integrators."""
+    if model in OURS:
+        return benchmark.network(config)
+    p, bank, lines, size = config["hyperparameters"], [], benchmark.inputs, benchmark.sizes[model]
+    if model == "delays":
+        lines *= benchmark.copies
+        bank = [Copies(benchmark.copies), Delays.from_config(lines, p)]
+    neurons = OTHERS[model](size, surrogate_of(p), **benchmark.starts.get(model, {}))
+    return snn.Sequential(
+        *bank, snn.Linear(lines, size), Recurrent(neurons),
+        snn.Linear(size, benchmark.classes), LeakyIntegrator(benchmark.classes, READOUT),
+    )  # fmt: skip
+
+
+def train(model, seed, name, root):
+    """Train and test once; return the row of the CSV."""
+    benchmark, made = BENCHMARKS[name], []
+
+    def make(config):
+        made.append(network(model, benchmark, config))
+        return made[-1]
+
+    settings = [*benchmark.words, *(OURS[model] if model in OURS else benchmark.words_of_others)]
+    settings += [f"pytorch_seed={seed}", *([f"dataset.root={root}"] if name == "permuted" else [])]
+    words = [word for setting in settings for word in ("--set", setting)]
+    result, tables = run(benchmark.experiment, make, words, benchmark.task)
+    best = tables["metrics"][result["best_epoch"]]
+    trained = sum(parameter.numel() for parameter in made[0].parameters() if parameter.requires_grad)
+    return {
+        "model": model, "seed": seed, "parameters": trained, "dev": round(float(best["dev_acc"]), 2),
+        "test": round(result["test"], 2), "epoch": result["best_epoch"], "seconds": round(result["seconds"]),
+    }  # fmt: skip
+
+
+def figures(rows, model, column):
+    return [float(row[column]) for row in rows if row["model"] == model]
+
+
+def table(rows, name):
+    """Return the results as Markdown: accuracies by model, and how much better trained filters are."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    seeds = len({row["seed"] for row in rows})
+    lines = [
+        f"Accuracy in percent, mean ± standard deviation of {seeds} seeds; test is of the epoch that is best on dev.",
+        f"Made by `python benchmarks/temporal.py {name}`.", "",
+        "| Model | Trained parameters | Dev | Test | Seconds to train |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for model in models:
+        dev, test = (_mean_and_deviation(figures(rows, model, part)) for part in ("dev", "test"))
+        seconds = statistics.median(figures(rows, model, "seconds"))
+        parameters = figures(rows, model, "parameters")[0]
+        lines.append(f"| {_label(model)} | {parameters:,.0f} | {dev} | {test} | {seconds:.0f} |")
+    lines.append("")
+    trained, *others = ({row["seed"]: float(row["test"]) for row in rows if row["model"] == of} for of in models)
+    for model, of_model in zip(models[1:], others):
+        better = [trained[seed] - test for seed, test in of_model.items() if seed in trained]
+        if better[1:]:
+            error = statistics.stdev(better) / len(better) ** 0.5
+            lines.append(
+                f"{_label(models[0])} less {_label(model)}: {statistics.mean(better):+.2f} points on test, "
+                f"standard error {error:.2f}.  "
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _mean_and_deviation(values):
+    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if values[1:] else "")
+
+
+def _label(model):
+    if model in OURS:
+        return "no filters" if model == "none" else f"filters, {model}"
+    return "delays, recurrent LIF" if model == "delays" else f"recurrent {model}"
+
+
+def draw(rows, published):
+    """Draw test accuracy against the number of parameters, mean and deviation of the seeds."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for model, color in COLORS.items():
+        tests, parameters = figures(rows, model, "test"), figures(rows, model, "parameters")
+        if tests:
+            deviation = statistics.stdev(tests) if tests[1:] else 0
+            marker = "o" if model in OURS else "s"
+            axis.errorbar(
+                parameters[0], statistics.mean(tests), deviation, fmt=marker, color=color, ms=6, capsize=3, lw=1,
+                label=_label(model),
+            )  # fmt: skip
+    for (name, (parameters, accuracy)), marker in zip(published.items(), "^vD<>"):
+        chosen = "dev" if name == "BRF" else "test"
+        axis.plot(
+            parameters, accuracy, marker, mfc="none", color="black", ms=7, lw=0,
+            label=f"{name} as published, best {chosen} epoch",
+        )  # fmt: skip
+    axis.set(xlabel="trained parameters", ylabel="test accuracy (%)")
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def main():
+    parser = command_line(__doc__)
+    parser.add_argument("task", choices=BENCHMARKS)
+    parser.add_argument("--root", type=Path, default=ROOT / "data", help="permuted: folder that holds MNIST/raw")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    os.environ["MPLBACKEND"] = "Agg"
+
+    def order(row):
+        return list(COLORS).index(row["model"]), int(row["seed"])
+
+    wanted = [(model, seed) for seed in SEEDS for model in COLORS]
+    one = partial(train, name=args.task, root=args.root.resolve())
+    rows = complete(out / f"temporal_{args.task}.csv", ("model", "seed"), wanted, one, order, args.jobs)
+    write_text(out / f"temporal_{args.task}.md", table(rows, args.task))
+    write_picture(out / f"temporal_{args.task}.png", draw(rows, BENCHMARKS[args.task].published))
+
+
+if __name__ == "__main__":
+    main()
