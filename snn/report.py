@@ -109,10 +109,11 @@ def _result(file):
     if not file.exists():
         return {}
     result = json.loads(read_bytes(file))
+    samples = result.get("samples", {})
     return {
         "best_epoch": checked("best_epoch", size, result["best_epoch"]),
         "test": checked("test", finite, result["test"]),
-        "samples": [checked("samples", size, number) for number in result.get("samples", {}).values()],
+        "samples": [checked("samples", size, samples[part]) for part in ("train", "dev", "test") if part in samples],
         "ties": checked("test_ties", size, result.get("test_ties", 0)),
         "on": str(result.get("on", "")),
         "commit": str(result.get("commit", "")),

@@ -1,6 +1,7 @@
 """QTDB and a class at every step: the data, the loss and the score, the readout, pictures, and a short training."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_a_short_training(run, drawn):
     assert run.status == 0 and "no picture" not in run.err, run.err
     accuracy = float(lines[-1].removeprefix("test accuracy: ").split(" %")[0])
     assert accuracy > 80 and lines[-1].endswith(" % of the steps of 6 records, qtdb")
-    assert "ties" not in run.out
+    assert "ties" not in run.out and re.search(r"on cpu: \d+ train, \d+ dev, 6 test", run.out)
     (folder,) = run.folder.glob("runs/ecg/*")
     with open(folder / "confusion.csv") as file:
         counts = np.array([list(map(int, row[1:])) for row in list(csv.reader(file))[1:]])

@@ -42,7 +42,7 @@ def write_run(folder, experiment="snn_mlp_1", metrics=None, result=None, seed=2,
 def test_table_and_curves(folder, capsys):
     write_run(folder / "runs/memory/a", "associative_memory", [(0, 0.3, 0.2), (1, 0.2, 0.1), (2, 0.1, 0.15)])
     write_run(folder / "runs/own/a", "snn_mlp_1-demo", seed=7)
-    samples = {"train": 50000, "dev": 300, "test": 40}
+    samples = {"test": 40, "train": 50000, "dev": 300}  # as a dataset's own order may be
     result = {"best_epoch": 1, "test": 97.5, "samples": samples}
     result |= {"on": "torch 9, CPU, 1 thread", "commit": "0a1b2c3+"}
     settings = "dataset: {root: elsewhere, dev_size: 300}\nstates: preserved\n"

@@ -73,11 +73,12 @@ def load(config, device, shape, dataset=None):
 
 
 def checked(splits, name):
-    """Return a dataset's splits, by name; raise UserError if one of the three is missing or has no sample."""
-    for part in ("train", "dev", "test"):
-        if problem := _problem(splits.get(part)):
+    """Return a dataset's splits: train, dev, test; raise UserError if one of these is missing or has no sample."""
+    parts = {part: splits.get(part) for part in ("train", "dev", "test")}
+    for part, split in parts.items():
+        if problem := _problem(split):
             raise UserError(f"dataset {name}: its split {part} {problem}")
-    return splits
+    return parts
 
 
 def _problem(split):
