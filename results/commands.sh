@@ -22,6 +22,8 @@ python associative_memory.py --train
 python associative_memory.py --train --set experiment_name=associative_memory_published \
   --set dataset.patterns=associative_target.npy  # the patterns of the paper's public code
 python time_series.py --train
+python ecg.py --train
+python sequential_mnist_permuted.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
 keep() {
@@ -32,9 +34,9 @@ keep() {
   cp "$run"/{config.yaml,metrics.csv,result.json} "$kept"
 }
 for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2 snn_mlp_2_poisson_input \
-  snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series; do
+  snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series ecg sequential_mnist_permuted; do
   keep "$experiment"
-  half=$([ "$experiment" = time_series ] || echo --half)  # a series of 370 would fall the other way
+  half=$([[ "time_series ecg sequential_mnist_permuted" = *$experiment* ]] || echo --half)  # samples would fall otherwise
   python -m snn.checkpoint release "checkpoint/$experiment/best.pt" "weights/$experiment.pt" $half
   python "$experiment.py" --test --checkpoint "weights/$experiment.pt"
 done
