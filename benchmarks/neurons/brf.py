@@ -25,10 +25,10 @@ class BRF(Neuron):
         omega, offset: lowest and highest omega and b' before training; as a default those of the paper for QTDB.
             For sequential MNIST omega is from 15 to 50, and from 15 to 85 where it is permuted.
 
-    Shape: as `Neuron`; states u, v, q.
+    Shape: as `Neuron`; state (spikes, u, v, q).
     """
 
-    states = ("u", "v", "q")
+    states = ("spike", "u", "v", "q")
     multiply_adds = 7
     optimizer_options = {"omega": {"weight_decay": 0}, "offset": {"weight_decay": 0}}
 

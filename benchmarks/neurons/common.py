@@ -17,14 +17,13 @@ from snn.kernels import kernels_for, surrogates
 from snn.kernels.compiled import LANES, Loop, f32, thread_count, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
 from snn.kernels.vectors import load, load_all, step, store, store_all, zeros
-from snn.layers.layer import is_watched
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered
 
 STATES = COEFFICIENTS = update = gradient = _surrogate = None  # each copy of a loop gets its neuron's
 
 
 class Neuron(snn.Layer):
-    """Base of neurons that each have coefficients of their own. A subclass names its `states` and has
+    """Base of neurons that each have coefficients of their own. A subclass names its `states`, first "spike", and has
 
         coefficients()                                    -> a list of tensors `[size]` and numbers
         update(current, spike, state, coefficients)       -> how far the potential is above the threshold, the new state
@@ -38,7 +37,7 @@ class Neuron(snn.Layer):
         size: N, the number of neurons.
         surrogate: one of `snn.surrogates`.
 
-    Shape: current `[T, B, N]` -> spikes `[T, B, N]`; state (spikes, *states), each `[B, N]`.
+    Shape: current `[T, B, N]` -> spikes `[T, B, N]`; state (spikes, *state), each `[B, N]`.
     """
 
     output = "spikes"
@@ -65,7 +64,7 @@ class Neuron(snn.Layer):
 
     def from_zero(self, x):
         """Return the state before the first step, for x `[B, N]`."""
-        return [torch.zeros_like(x) for _ in range(1 + len(self.states))]
+        return [torch.zeros_like(x) for _ in self.states]
 
 
 def surrogate_of(hyperparameters):
@@ -83,7 +82,7 @@ class Recurrent(snn.Recurrent):
 
     def forward(self, x, state=None):
         x = self.checked(x)
-        if not kernels_for(x).recurrent_neuron or any(map(is_watched, self.children())):
+        if not kernels_for(x).recurrent_neuron:  # of this project's own neuron: there are compiled loops
             return super().forward(x, state)
         neuron = self.neuron
         before = neuron.from_zero(x[0]) if state is None else state[1]
@@ -165,7 +164,7 @@ class _Loops(NamedTuple):
 @cache
 def _loops(kind, coefficients, surrogate_gradient):
     """Return the loops over time of a kind of neurons."""
-    names = {"STATES": len(kind.states), "COEFFICIENTS": coefficients}
+    names = {"STATES": len(kind.states) - 1, "COEFFICIENTS": coefficients, "_add_product": _add_product}
     names |= {name: njit(error_model="numpy", forceinline=True)(getattr(kind, name)) for name in ("update", "gradient")}
     return _Loops(Loop(_forward, **names), Loop(_backward, **names, _surrogate=compiled_formula(surrogate_gradient)))
 

@@ -20,10 +20,10 @@ class LIF(Neuron):
         tau_m: mean and standard deviation of the time constants before training, in steps.
         threshold: potential above which a neuron spikes.
 
-    Shape: as `Neuron`; states v.
+    Shape: as `Neuron`; state (spikes, v).
     """
 
-    states = ("v",)
+    states = ("spike", "v")
     multiply_adds = 3
     optimizer_options = {"tau_m": {"weight_decay": 0}}
 
