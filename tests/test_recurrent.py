@@ -91,6 +91,22 @@ def test_what_is_recorded_within_it():
     assert torch.equal(trace.v["0.neuron"] > 1, y > 0)
 
 
+class Threshold(snn.Layer):
+    """A neuron with nothing but a step."""
+
+    output, states = "spikes", ("v",)
+
+    def step(self, x, state=None):
+        return (x > 1).float() + 0.1 * (x - x.detach()), (x,)
+
+
+def test_a_neuron_of_ones_own_is_recorded_too():
+    layer, x = snn.Recurrent(Threshold(), snn.DualExpIIR(4, 4, 1)), 3 * torch.rand(6, 2, 4)
+    with snn.record(layer) as trace:
+        y, _ = layer(x)
+    assert torch.equal(trace.spikes["neuron"], y) and y.any() and trace.v["neuron"].shape == y.shape
+
+
 def test_any_neuron_and_shape():
     with pytest.raises(ValueError, match=r"Recurrent takes a synapse of shape \[N\], got \[2, 3\]"):
         snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR((2, 3), 4, 1))

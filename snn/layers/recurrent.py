@@ -59,6 +59,6 @@ class Recurrent(Layer):
 
     def step(self, x, state=None):
         psp, of_neuron, of_synapse = state or (torch.zeros_like(x), None, None)
-        spikes, of_neuron = self.neuron.step(x + self.back(psp), of_neuron)
-        psp, of_synapse = self.synapse.step(spikes, of_synapse)
-        return spikes, (psp, of_neuron, of_synapse)
+        spikes, of_neuron = self.neuron((x + self.back(psp))[None], of_neuron)  # called, so that hooks see it
+        psp, of_synapse = self.synapse(spikes, of_synapse)
+        return spikes[0], (psp[0], of_neuron, of_synapse)
