@@ -105,7 +105,7 @@ def network(model, benchmark, config):
 
 
 def train(model, seed, name, root):
-    """Train and test once; return the row of the CSV."""
+    """Train and test once; return the row of the CSV, without figures if the training ended with what is not finite."""
     benchmark, made = BENCHMARKS[name], []
 
     def make(config):
@@ -115,17 +115,22 @@ def train(model, seed, name, root):
     settings = [*benchmark.words, *(OURS[model] if model in OURS else benchmark.words_of_others)]
     settings += [f"pytorch_seed={seed}", *([f"dataset.root={root}"] if name == "permuted" else [])]
     words = [word for setting in settings for word in ("--set", setting)]
-    result, tables = run(benchmark.experiment, make, words, benchmark.task)
-    best = tables["metrics"][result["best_epoch"]]
+    try:
+        result, tables = run(benchmark.experiment, make, words, benchmark.task)
+    except RuntimeError as error:
+        if "is not finite" not in str(error):
+            raise
+        of_run = dict.fromkeys(("dev", "test", "epoch", "seconds"), "")
+    else:
+        dev = float(tables["metrics"][result["best_epoch"]]["dev_acc"])
+        of_run = {"dev": round(dev, 2), "test": round(result["test"], 2), "epoch": result["best_epoch"]}
+        of_run["seconds"] = round(result["seconds"])
     trained = sum(parameter.numel() for parameter in made[0].parameters() if parameter.requires_grad)
-    return {
-        "model": model, "seed": seed, "parameters": trained, "dev": round(float(best["dev_acc"]), 2),
-        "test": round(result["test"], 2), "epoch": result["best_epoch"], "seconds": round(result["seconds"]),
-    }  # fmt: skip
+    return {"model": model, "seed": seed, "parameters": trained} | of_run
 
 
 def figures(rows, model, column):
-    return [float(row[column]) for row in rows if row["model"] == model]
+    return [float(row[column]) for row in rows if row["model"] == model and row[column]]
 
 
 def table(rows, name):
@@ -138,12 +143,15 @@ def table(rows, name):
         "| Model | Trained parameters | Dev | Test | Seconds to train |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for model in models:
-        dev, test = (_mean_and_deviation(figures(rows, model, part)) for part in ("dev", "test"))
-        seconds = statistics.median(figures(rows, model, "seconds"))
-        parameters = figures(rows, model, "parameters")[0]
-        lines.append(f"| {_label(model)} | {parameters:,.0f} | {dev} | {test} | {seconds:.0f} |")
+        dev, test, seconds, parameters = (figures(rows, model, of) for of in ("dev", "test", "seconds", "parameters"))
+        cells = [_mean_and_deviation(values) for values in (dev, test)]
+        if failed := len(parameters) - len(test):
+            cells[1] += f" ({failed} of {len(parameters)} became infinite)"
+        cells.append(f"{statistics.median(seconds):.0f}" if seconds else "")
+        lines.append(f"| {_label(model)} | {parameters[0]:,.0f} | {' | '.join(cells)} |")
     lines.append("")
-    trained, *others = ({row["seed"]: float(row["test"]) for row in rows if row["model"] == of} for of in models)
+    with_figures = [row for row in rows if row["test"]]
+    trained, *others = ({r["seed"]: float(r["test"]) for r in with_figures if r["model"] == of} for of in models)
     for model, of_model in zip(models[1:], others):
         better = [trained[seed] - test for seed, test in of_model.items() if seed in trained]
         if better[1:]:
@@ -156,6 +164,8 @@ def table(rows, name):
 
 
 def _mean_and_deviation(values):
+    if not values:
+        return "none"
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if values[1:] else "")
 
 

@@ -208,14 +208,28 @@ def test_a_run_of_the_benchmark(monkeypatch, name, model):
     assert 0 <= row["dev"] <= 100 and 0 <= row["test"] <= 100 and row["parameters"] > 1000 and row["epoch"] == 0
 
 
+def test_a_training_that_became_infinite_is_a_row_without_figures(monkeypatch):
+    def end(experiment, make, words, task, message="error: epoch 0: the loss or its gradient is not finite"):
+        make(config.resolve(ROOT / "configs/ecg.yaml"))
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(temporal, "run", end)
+    row = temporal.train("none", 3, "ecg", "no folder")
+    assert row["parameters"] > 1000 and (row["dev"], row["test"], row["seconds"]) == ("", "", "")
+    monkeypatch.setattr(temporal, "run", lambda *arguments: end(*arguments, message="error: no space"))
+    with pytest.raises(RuntimeError, match="no space"):
+        temporal.train("none", 3, "ecg", "no folder")
+
+
 def test_table_and_picture_of_the_benchmark():
     rows = [
         {"model": model, "seed": str(seed), "parameters": "1700", "dev": "80", "test": str(80 + place + seed / 10),
          "epoch": "3", "seconds": "60"}
         for place, model in enumerate(temporal.COLORS) for seed in (1, 2, 3)
     ]  # fmt: skip
+    rows[1] |= dict.fromkeys(("dev", "test", "epoch", "seconds"), "")
     lines = temporal.table(rows, "ecg").splitlines()
-    assert "| filters, trained | 1,700 | 80.00 ± 0.00 | 80.20 ± 0.10 | 60 |" in lines
+    assert "| filters, trained | 1,700 | 80.00 ± 0.00 | 80.20 ± 0.14 (1 of 3 became infinite) | 60 |" in lines
     assert "filters, trained less delays, recurrent LIF: -10.00 points on test, standard error 0.00.  " in lines
     figure = temporal.draw(rows, temporal.BENCHMARKS["ecg"].published)
     assert "BRF as published, best dev epoch" in [text.get_text() for text in figure.legends[0].get_texts()]
