@@ -200,6 +200,9 @@ def test_pictures_name_layers_by_what_they_are():
     assert layer_labels(nn.Linear(2, 3)) == {"": "Linear 1"}
     readout = snn.Sequential(snn.SpikingNeuron(4), snn.DualExpIIR(3, 4, 1), snn.Linear(3, 2), snn.DualExpFilter(4, 1))
     assert layer_labels(readout)["0"] == "hidden 1" and list(hidden_layers(readout)) == ["0"]
+    assert list(hidden_layers(nn.Sequential(nn.Sequential(readout[0]), nn.Linear(3, 2)))) == ["0.0"]
+    by_name = nn.ModuleDict({"neuron": readout[0], "weights": nn.Linear(3, 3)})  # in which order they run is not known
+    assert not hidden_layers(by_name) and layer_labels(by_name)["neuron"] == "output"
     figure = layer_plots.rasters(net, {"0": torch.ones(5, 6), "2.1": torch.ones(5, 2)})
     assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["spikes of encoder", "spikes of output"]
 

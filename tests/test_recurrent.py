@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import snn
+from snn.layers.layer import hidden_layers, spiking_layers
 from snn.layers.synapses import Unfiltered
 
 SYNAPSES = {
@@ -105,6 +106,32 @@ def test_a_neuron_of_ones_own_is_recorded_too():
     with snn.record(layer) as trace:
         y, _ = layer(x)
     assert torch.equal(trace.spikes["neuron"], y) and y.any() and trace.v["neuron"].shape == y.shape
+
+
+def test_weights_with_a_bias():
+    layer, x = made(5), torch.randn(6, 2, 5)
+    layer.back = snn.Linear(5, 5)
+    torch.nn.init.constant_(layer.back.bias, 2)
+    assert torch.equal(layer(x)[0], step_by_step(layer, x)[0])
+
+
+def test_state_without_the_neurons():
+    layer, x = made(5), torch.randn(6, 2, 5) * 2
+    psp, _, of_synapse = layer(x)[1]
+    state = psp, None, of_synapse
+    assert torch.equal(layer(x, state)[0], step_by_step(layer, x, state)[0])
+
+
+@pytest.mark.parametrize("features", [(1,), (20,), (22,), (2, 21)])
+def test_input_of_another_size(features):
+    x = torch.zeros(3, 2, *features)
+    with pytest.raises(ValueError, match=r"Recurrent takes \[T, B, 21\], got \[3, 2, "):
+        made(21)(x)
+
+
+def test_it_is_the_output_of_a_network_that_is_it_alone():
+    layer = made(3)
+    assert list(spiking_layers(layer)) == [""] and not hidden_layers(layer)
 
 
 def test_any_neuron_and_shape():

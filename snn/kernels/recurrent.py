@@ -191,8 +191,8 @@ def _place(j, states):
 
 
 def _loop(function, sums=0, backwards=False, **formulas):
-    step = FunctionType(function.__code__, globals() | formulas, function.__name__)
-    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": njit(error_model="numpy", forceinline=True)(step)}
+    copy = FunctionType(function.__code__, globals() | formulas, function.__name__)
+    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": njit(error_model="numpy", forceinline=True)(copy)}
     return Loop(_through_time, **names, **formulas)
 
 

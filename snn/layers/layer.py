@@ -161,19 +161,32 @@ def spiking_layers(net):
     """Return a network's layers of neurons by name, in order, without those within one."""
     found = {}
     for name, layer in net.named_modules():
-        if output_name(layer) == "spikes" and not name.startswith(tuple(f"{other}." for other in found)):
+        within = tuple(f"{other}." if other else "" for other in found)
+        if output_name(layer) == "spikes" and not name.startswith(within):
             found[name] = layer
     return found
 
 
 def hidden_layers(net):
-    """Return those of a network's `spiking_layers` that are hidden: all but the last; all if weights are behind it."""
-    neurons, names = spiking_layers(net), dict(net.named_modules())
-    last = next(reversed(neurons), None)
-    behind = list(names)[list(names).index(last) + 1 :] if neurons else []
-    within = f"{last}." if last else ""
-    readout = any(isinstance(names[name], PRODUCTS) for name in behind if not name.startswith(within))
-    return {name: layer for name, layer in neurons.items() if name != last or readout}
+    """Return those of a network's `spiking_layers` that are hidden: all but the last, which is its output.
+
+    All of them if weights are behind the last one in a torch.nn.Sequential: then the output is of a readout.
+    """
+    neurons = spiking_layers(net)
+    last = next(reversed(neurons), "")
+    return {name: layer for name, layer in neurons.items() if name != last or _is_read_out(net, name)}
+
+
+def _is_read_out(net, name):
+    """Whether weights are behind a layer of this name, in the Sequential that it is in or in one around that."""
+    while name:
+        name, _, own = name.rpartition(".")
+        around = net.get_submodule(name)
+        names = list(around._modules) if isinstance(around, nn.Sequential) else [own]
+        behind = (around._modules[other] for other in names[names.index(own) + 1 :])
+        if any(isinstance(module, PRODUCTS) for layer in behind for module in layer.modules()):
+            return True
+    return False
 
 
 def state_names(layer):

@@ -23,9 +23,10 @@ class Recurrent(Layer):
         neuron: a layer of neurons.
         synapse: a synapse of the shape of their output, `[N]`.
 
-    Shape: current `[T, B, N]` -> spikes `[T, B, N]`; state (psp `[B, N]`, the neuron's state, the synapse's state).
+    Shape: current `[T, B, N]` -> spikes `[T, B, N]`; state (psp `[B, N]`, the neuron's state, the synapse's state), of
+    which psp is the synapse's output.
 
-    Raises ValueError for a synapse of another shape.
+    Raises ValueError for a synapse of another shape, and for an input of another size.
     """
 
     output = "spikes"
@@ -37,14 +38,20 @@ class Recurrent(Layer):
         self.neuron, self.synapse = neuron, synapse
         self.back = Linear(*synapse.shape * 2, bias=False)
 
+    def checked(self, x):
+        x = super().checked(x)
+        if x.shape[2:] != self.synapse.shape:
+            raise ValueError(f"Recurrent takes [T, B, {self.back.in_features}], got {list(x.shape)}")
+        return x
+
     def forward(self, x, state=None):
         x = self.checked(x)
-        parts, kernels = (self.neuron, self.synapse, self.back), kernels_for(x)
-        if tuple(map(type, parts)) not in IN_ONE_LOOP or not kernels.recurrent_neuron or any(map(is_watched, parts)):
+        neuron, synapse, back = parts = self.neuron, self.synapse, self.back
+        kernels, usual = kernels_for(x), tuple(map(type, parts)) in IN_ONE_LOOP and back.bias is None
+        if not (usual and kernels.recurrent_neuron) or any(map(is_watched, parts)):
             return super().forward(x, state)
-        neuron, synapse = self.neuron, self.synapse
         constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate
-        _, of_neuron, of_synapse = state or (None, (None, None), None)
+        _, of_neuron, of_synapse = state or (None, None, None)
         second_order = isinstance(synapse, DualExpIIR)
         if second_order:
             coefficients, of_synapse = (synapse.a1, synapse.a2, synapse.b1), of_synapse or (None, None)
@@ -52,7 +59,7 @@ class Recurrent(Layer):
             coefficients = synapse.a1, torch.zeros_like(synapse.a1), torch.ones_like(synapse.a1)
             of_synapse = of_synapse, None
         spikes, v, r, *of_synapse = kernels.recurrent_neuron(
-            x, of_neuron, constants, self.back.weight, of_synapse, coefficients
+            x, of_neuron or (None, None), constants, back.weight, of_synapse, coefficients
         )
         psp = of_synapse[0]
         return spikes, (psp, (v, r), tuple(of_synapse) if second_order else psp)
