@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from scripts import ROOT
 
-from benchmarks import archive, people
+from benchmarks import archive, people, temporal
 from snn import config, report
 from snn.base.errors import UserError
 from snn.run import cli
@@ -245,6 +245,12 @@ def test_the_table_of_the_archive_is_that_of_its_runs():
     rows = list(csv.DictReader((tables / "archive.csv").read_text().splitlines()))
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     assert (tables / "archive.md").read_text() == archive.table(rows, datasets)
+
+
+def test_the_table_of_long_sequences_is_that_of_its_runs():
+    tables = RESULTS / "tables"
+    rows = list(csv.DictReader((tables / "temporal_ecg.csv").read_text().splitlines()))
+    assert (tables / "temporal_ecg.md").read_text() == temporal.table(rows, "ecg")
 
 
 def test_the_table_of_people_is_that_of_its_runs():
