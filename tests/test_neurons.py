@@ -198,7 +198,10 @@ def test_networks_of_the_benchmark_have_about_our_size(name, model):
     assert y.shape == (9, 2, benchmark.classes) and all(p.grad.isfinite().all() for p in trained(other))
 
 
-@pytest.mark.parametrize("name, model", [("ecg", "BRF"), ("permuted", "delays"), ("permuted", "none")])
+@pytest.mark.parametrize(
+    "name, model",
+    [("ecg", "BRF"), *(pytest.param("permuted", model, marks=pytest.mark.slow) for model in ("delays", "none"))],
+)
 def test_a_run_of_the_benchmark(monkeypatch, name, model):
     words = [*SMALL, "hyperparameters.batch_size=4"]
     if name == "permuted":

@@ -33,9 +33,13 @@ def gradients(run, layer, x, state=None):
     return y, end, torch.autograd.grad(loss, [x, *(p for p in layer.parameters() if p.requires_grad)])
 
 
-@pytest.mark.parametrize("synapse", SYNAPSES)
-@pytest.mark.parametrize("size, batch, steps", [(21, 3, 12), (1, 1, 5), (16, 2, 1), (530, 2, 4)])
-def test_compiled_loop_equals_steps(synapse, size, batch, steps):
+def test_compiled_loop_equals_steps():
+    for synapse in SYNAPSES:  # in one test, as each process of tests would compile the loops
+        for size, batch, steps in (21, 3, 12), (1, 1, 5), (16, 2, 1), (530, 2, 4):
+            check_loop(synapse, size, batch, steps)
+
+
+def check_loop(synapse, size, batch, steps):
     layer = made(size, synapse)
     x = torch.randn(steps, batch, size) * 2
     y, end, grads = gradients(layer, layer, x)
