@@ -24,31 +24,23 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import command_line, complete, draw_seeds, run  # noqa: E402
+from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, draw_seeds, mean_and_deviation, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data.series_files import read_part  # noqa: E402
 from snn.tasks.early import SHARES  # noqa: E402
 from snn.tasks.series import SeriesClassification  # noqa: E402
 from time_series import network  # noqa: E402
 
-SEEDS = range(1, 6)
-OURS = {
-    "trained": [],
-    "fixed": ["hyperparameters.train_coefficients=false"],
-    "first order": ["hyperparameters.synapse_type=first_order"],
-    "none": ["hyperparameters.synapse_type=none"],
-}
 OTHERS = "1-NN Euclidean", "1-NN DTW", "MiniRocket"
-COLORS = dict(zip((*OURS, *OTHERS), ("#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "black")))
+COLORS = dict(zip((*FILTERS, *OTHERS), ("#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "black")))
 
 
 def train(dataset, model, seed, root):
     """Train and test once; return the row of the CSV."""
     start, ties, early = time.monotonic(), "", []
-    if model in OURS:
+    if model in FILTERS:
         words = [f"dataset.name={dataset}", f"dataset.root={root}", f"pytorch_seed={seed}", "dataset.refit=true"]
-        words = [word for override in (*words, *OURS[model]) for word in ("--set", override)]
-        result, tables = run("time_series", network, words, SeriesClassification())
+        result, tables = run("time_series", network, as_words([*words, *FILTERS[model]]), SeriesClassification())
         test, ties, early = result["test"], result["test_ties"], [row["accuracy"] for row in tables["early"]]
     else:
         test = other(dataset, model, seed, root)
@@ -106,22 +98,20 @@ def table(rows, datasets):
         f"| Dataset | {' | '.join(COLORS)} | Seconds to train |", "|---" * (len(COLORS) + 2) + "|",
     ]  # fmt: skip
     for dataset in datasets:
-        cells = [_mean_and_deviation(figures(rows, dataset, model)) for model in COLORS]
+        cells = [mean_and_deviation(figures(rows, dataset, model)) for model in COLORS]
         seconds = [float(row["seconds"]) for row in rows if (row["dataset"], row["model"]) == (dataset, "trained")]
         lines.append(f"| {dataset} | {' | '.join(cells)} | {statistics.median(seconds):.0f} |")
     means = [statistics.mean(statistics.mean(figures(rows, d, model)) for d in datasets) for model in COLORS]
     lines += [f"| mean | {' | '.join(f'{mean:.1f}' for mean in means)} | |", ""]
-    trained, *others = ({(row["dataset"], row["seed"]): row for row in rows if row["model"] == model} for model in OURS)
-    for model, of_model in zip(list(OURS)[1:], others):
+    trained, *others = (
+        {(row["dataset"], row["seed"]): row for row in rows if row["model"] == model} for model in FILTERS
+    )
+    for model, of_model in zip(list(FILTERS)[1:], others):
         better = [float(trained[which]["test"]) - float(row["test"]) for which, row in of_model.items()]
         error = statistics.stdev(better) / len(better) ** 0.5
         mean = statistics.mean(better)
         lines.append(f"Trained filters less {model}: {mean:+.2f} points, standard error {error:.2f}.  ")
     return "\n".join(lines) + "\n"
-
-
-def _mean_and_deviation(values):
-    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if values[1:] else "")
 
 
 def draw_accuracies(rows, datasets):
@@ -134,7 +124,9 @@ def draw_accuracies(rows, datasets):
             axis.plot([x] * len(values), values, "o", ms=3, mfc="none", color=color, alpha=0.6)
             if values:
                 axis.plot([x - 0.05, x + 0.05], [statistics.mean(values)] * 2, lw=3, color=color)
-        axis.plot([], [], lw=3, color=color, label=f"{model} filters".replace("none", "no") if model in OURS else model)
+        axis.plot(
+            [], [], lw=3, color=color, label=f"{model} filters".replace("none", "no") if model in FILTERS else model
+        )
     axis.set(xticks=range(len(datasets)), xticklabels=datasets, ylabel="test accuracy (%)")
     axis.tick_params("x", labelsize=8)
     axis.grid(axis="y", alpha=0.3)
@@ -174,7 +166,7 @@ def main():
     def order(row):
         return row["dataset"], list(COLORS).index(row["model"]), int(row["seed"])
 
-    for models in (OURS, OTHERS):  # apart: ours take three times as long in a process that has run MiniRocket
+    for models in (FILTERS, OTHERS):  # apart: ours take three times as long in a process that has run MiniRocket
         wanted, columns = wanted_runs(datasets, models), ("dataset", "model", "seed")
         rows = complete(out / "archive.csv", columns, wanted, partial(train, root=root), order, args.jobs)
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))

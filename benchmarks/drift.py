@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.remedies import Pulled  # noqa: E402
-from benchmarks.runs import command_line, complete, run  # noqa: E402
+from benchmarks.runs import as_words, command_line, complete, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.tasks.association import Association  # noqa: E402
 
@@ -60,7 +60,7 @@ def train(script, remedy, seed, mnist):
     task = Association() if script == "associative_memory" else None
     if script == "snn_mlp_1":
         changes["dataset.root"] = mnist
-    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    words = as_words(f"{key}={value}" for key, value in changes.items())
     result, tables = run(script, partial(network, script=script), ["--device", "cpu", *words], task)
     rows = tables["metrics"]
     values = [float(row[figure]) for row in rows]

@@ -8,7 +8,6 @@ Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import random
-import statistics
 import sys
 import tempfile
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import command_line, complete, run  # noqa: E402
+from benchmarks.runs import command_line, complete, mean_and_deviation, run  # noqa: E402
 from snn_conv_1_nmnist import network  # noqa: E402
 
 RECIPE = ROOT / "configs/recipes/nmnist_900.yaml"
@@ -66,7 +65,7 @@ def main():
     rows = complete(args.out / "nmnist_splits.csv", ("split",), wanted, of_split, lambda row: row["split"], args.jobs)
     for part in ("dev", "test"):
         values = [float(row[part]) for row in rows]
-        print(f"{part}: {statistics.mean(values):.1f} ± {statistics.stdev(values):.1f} %")
+        print(f"{part}: {mean_and_deviation(values)} %")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from benchmarks.runs import command_line, complete, in_temporary_folder  # noqa: E402
+from benchmarks.runs import command_line, complete, in_temporary_folder, mean_and_deviation  # noqa: E402
 from snn.base.files import write_text  # noqa: E402
 from snn.data import series, series_files  # noqa: E402
 
@@ -84,7 +84,7 @@ def table(rows):
                 statistics.mean(float(row[column]) for row in rows if (row["kind"], row["fold"]) == (kind, str(fold)))
                 for fold in range(FOLDS)
             ]
-            cells.append(f"{statistics.mean(of_folds):.1f} ± {statistics.stdev(of_folds):.1f}")
+            cells.append(mean_and_deviation(of_folds))
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -17,6 +17,13 @@ from snn.base.files import write_csv
 from snn.run.cli import main
 
 ROOT = Path(__file__).parents[1]
+SEEDS = range(1, 6)
+FILTERS = {  # what is compared of synapse filters: overrides of an experiment's config
+    "trained": [],
+    "fixed": ["hyperparameters.train_coefficients=false"],
+    "first order": ["hyperparameters.synapse_type=first_order"],
+    "none": ["hyperparameters.synapse_type=none"],
+}
 SHOWN = 40  # letters of a value that is printed; longer ones are curves
 
 
@@ -48,6 +55,17 @@ def run(experiment, network, words, task=None):
         tables = {file.stem: list(csv.DictReader(file.read_text().splitlines())) for file in left.glob("*.csv")}
         result = json.loads((left / "result.json").read_text())
         return result | {"seconds": sum(float(row["seconds"]) for row in tables["metrics"])}, tables
+
+
+def as_words(overrides):
+    """Return overrides `key=value` as words of the command line."""
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def mean_and_deviation(values, digits=1):
+    """Return the mean of figures as text, with their standard deviation if there are several."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if values[1:] else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def command_line(description):

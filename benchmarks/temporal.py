@@ -34,25 +34,20 @@ from benchmarks.neurons.brf import BRF  # noqa: E402
 from benchmarks.neurons.common import LeakyIntegrator, Recurrent, surrogate_of  # noqa: E402
 from benchmarks.neurons.delays import Delays  # noqa: E402
 from benchmarks.neurons.lif import LIF  # noqa: E402
-from benchmarks.runs import command_line, complete, run  # noqa: E402
+from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, mean_and_deviation, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data.ecg import CLASSES, LINES  # noqa: E402
 from snn.layers.encoders import Copies  # noqa: E402
 from snn.tasks.base import Task  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
-SEEDS = range(1, 6)
-OURS = {
-    "trained": [],
-    "fixed": ["hyperparameters.train_coefficients=false"],
-    "first order": ["hyperparameters.synapse_type=first_order"],
+OURS = FILTERS | {
     "real poles only": ["hyperparameters.filters.rotating=0"],
     "rotating start": ["hyperparameters.filters.rotating=1"],
     "published start": ["hyperparameters.filters.start=published"],
-    "none": ["hyperparameters.synapse_type=none"],
 }
 OTHERS = {"LIF": LIF, "ALIF": ALIF, "BRF": BRF, "delays": LIF}
-COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "dimgrey"],
+COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "#56b4e9"],
                                      *["#0072b2", "#d55e00", "#009e73", "#e69f00"])))  # fmt: skip
 READOUT = 20  # steps: time constant of the readout before training, as in Yin et al. 2021
 
@@ -114,9 +109,8 @@ def train(model, seed, name, root):
 
     settings = [*benchmark.words, *(OURS[model] if model in OURS else benchmark.words_of_others)]
     settings += [f"pytorch_seed={seed}", *([f"dataset.root={root}"] if name == "permuted" else [])]
-    words = [word for setting in settings for word in ("--set", setting)]
     try:
-        result, tables = run(benchmark.experiment, make, words, benchmark.task)
+        result, tables = run(benchmark.experiment, make, as_words(settings), benchmark.task)
     except RuntimeError as error:
         if "is not finite" not in str(error):
             raise
@@ -144,7 +138,7 @@ def table(rows, name):
     ]  # fmt: skip
     for model in models:
         dev, test, seconds, parameters = (figures(rows, model, of) for of in ("dev", "test", "seconds", "parameters"))
-        cells = [_mean_and_deviation(values) for values in (dev, test)]
+        cells = [mean_and_deviation(values, 2) if values else "none" for values in (dev, test)]
         if failed := len(parameters) - len(test):
             cells[1] += f" ({failed} of {len(parameters)} became infinite)"
         cells.append(f"{statistics.median(seconds):.0f}" if seconds else "")
@@ -161,12 +155,6 @@ def table(rows, name):
                 f"standard error {error:.2f}.  "
             )
     return "\n".join(lines) + "\n"
-
-
-def _mean_and_deviation(values):
-    if not values:
-        return "none"
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if values[1:] else "")
 
 
 def _label(model):
