@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 
 import associative_memory
+import sequential_mnist
 import snn_conv_1_gesture
 import snn_conv_1_mnist
 import snn_mlp_1
 from snn import config
+from snn.layers.start import initialize
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +42,15 @@ class Case(NamedTuple):
 
 
 def of_script(script):
-    return lambda: script.network(config.resolve(ROOT / "configs" / f"{script.__name__}.yaml"))
+    """Return a function that makes an experiment's network, with weights as before training."""
+
+    def make():
+        settings = config.resolve(ROOT / "configs" / f"{script.__name__}.yaml")
+        net = script.network(settings)
+        initialize(net, settings["hyperparameters"])
+        return net
+
+    return make
 
 
 CASES = {
@@ -48,6 +58,7 @@ CASES = {
     "MNIST CNN": Case(of_script(snn_conv_1_mnist), 8, 25, (1, 28, 28), repeats=True),
     "gesture CNN": Case(of_script(snn_conv_1_gesture), 2, 50, (2, 128, 128)),
     "association": Case(of_script(associative_memory), 16, 300, (300,), association=True),
+    "pixels in time": Case(of_script(sequential_mnist), 32, 784, (1,)),
 }
 BATCH_ON_CUDA = {"MNIST CNN": 64, "gesture CNN": 16}  # the experiments' own
 

@@ -15,19 +15,22 @@ from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
 
 
 class Spike(torch.autograd.Function):
-    """1 where the potential is above the threshold; backward with the paper's surrogate gradient."""
+    """1 where the potential is above the threshold; backward with a surrogate gradient, as a default the paper's."""
 
     @staticmethod
-    def forward(ctx, v, threshold, sigma):
+    def forward(ctx, v, threshold, surrogate):
         ctx.save_for_backward(v)
-        ctx.constants = threshold, sigma
+        ctx.constants = threshold, surrogate
         return (v > threshold).to(v.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        (v,), (threshold, sigma) = ctx.saved_tensors, ctx.constants
-        surrogate = torch.exp(-((threshold - v) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
-        return grad * surrogate, None, None
+        (v,), (threshold, surrogate) = ctx.saved_tensors, ctx.constants
+        return grad * surrogate(v - threshold), None, None
+
+
+def gaussian(x, sigma=0.4):
+    return torch.exp(-(x**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
 
 
 def dual_exp_iir_step(x, state, a1, a2, b1):
@@ -42,10 +45,10 @@ def first_order_step(x, state, a1):
     return psp, (psp,)
 
 
-def neuron_step(current, state, decay, membrane_filter, threshold=1.0, sigma=0.4):
+def neuron_step(current, state, decay, membrane_filter, threshold=1.0, surrogate=gaussian):
     v, r = state
     v = current - r + (decay * v if membrane_filter else 0)
-    spike = Spike.apply(v, threshold, sigma)
+    spike = Spike.apply(v, threshold, surrogate)
     return spike, (v, decay * r + spike)
 
 
@@ -82,8 +85,9 @@ class StepByStep(nn.Module):
         if kind is FirstOrderLowPass:
             return first_order_step(x, state or (zeros,), layer.a1)
         if kind is SpikingNeuron:
-            sigma = layer.surrogate.sigma
-            return neuron_step(x, state or (zeros, zeros), layer.decay, layer.membrane_filter, layer.threshold, sigma)
+            gradient, constants = layer.surrogate.gradient, layer.surrogate.constants
+            of_neuron = layer.decay, layer.membrane_filter, layer.threshold, lambda v: gradient(v, *constants)
+            return neuron_step(x, state or (zeros, zeros), *of_neuron)
         if kind is DualExpFilter:
             return dual_exp_filter_step(x, state or (zeros, zeros), layer.decay_m, layer.decay_s, layer.gain)
         if is_stateful(layer):

@@ -1,6 +1,6 @@
 """Time and memory of a training step and of an evaluation step, interleaved in one process.
 
-    python benchmarks/training_step.py                          all four networks, on the CPU
+    python benchmarks/training_step.py                          all networks, on the CPU
     python benchmarks/training_step.py --device cuda --repeat 20
     python benchmarks/training_step.py --network MLP --peers    also SpikingJelly, snnTorch and Norse, if installed
 
