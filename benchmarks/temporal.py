@@ -6,6 +6,8 @@
 The others are in benchmarks/neurons: recurrent LIF, ALIF and BRF neurons, and recurrent LIF neurons behind lines with
 trained delays, each with a leaky integrator for each class as readout. All have the experiment's config, data, dev
 split and number of epochs, and about as many parameters; the epoch that is best on dev is tested, once; five seeds.
+For QTDB, the others' learning rate, start of weights and truncation of gradients are the best of five or so trials of
+each neuron, on dev of seed 2.
 
 Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential, `real poles only` starts
 without filters that ring and `rotating start` with these alone, `published start` has tau_m and tau_s for all, and
@@ -49,6 +51,11 @@ OURS = FILTERS | {
 OTHERS = {"LIF": LIF, "ALIF": ALIF, "BRF": BRF, "delays": LIF}
 COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "#56b4e9"],
                                      *["#0072b2", "#d55e00", "#009e73", "#e69f00"])))  # fmt: skip
+START_OF_TORCH = ["optimizer.AdamW.lr=0.1", "hyperparameters.init=published"]
+TRUNCATED = "hyperparameters.truncate=50"
+POTENTIALS = ["ties=first", "hyperparameters.rate_scale=1"]  # leave the network, where ours counts spikes
+BRF_WEIGHTS = 30  # times those of torch.nn: a current counts for dt, a hundredth, and no neuron would spike
+SIDE_BY_SIDE = 0.006  # of the number of parameters, between models in the picture
 READOUT = 20  # steps: time constant of the readout before training, as in Yin et al. 2021
 
 
@@ -63,14 +70,18 @@ class Benchmark(NamedTuple):
     copies: int  # of each input, for lines with delays
     sizes: dict  # numbers of neurons, so that there are about as many parameters
     starts: dict  # neurons' options, from the papers
-    words: list  # settings for all
-    words_of_others: list
+    settings: list  # of all
+    settings_of: dict  # by model: what was best on dev
     published: dict  # from a name to (parameters, accuracy)
 
 
 BENCHMARKS = {
     "ecg": Benchmark(
-        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {}, [], [],
+        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {}, [],
+        {
+            "none": [TRUNCATED],  # else its gradient becomes infinite at once
+            **dict.fromkeys(("LIF", "ALIF", "delays"), [*START_OF_TORCH, TRUNCATED]), "BRF": START_OF_TORCH,
+        },
         {"ALIF": (1800, 85.9), "DH-SNN": (1800, 86.35), "SE-adLIF": (1800, 86.9), "BRF": (1800, 87.0),
          "SPRiF": (1800, 88.4)},
     ),
@@ -78,7 +89,7 @@ BENCHMARKS = {
         "sequential_mnist_permuted", sequential_mnist.network, Classification(), 1, 10, 64,
         {"LIF": 288, "ALIF": 288, "BRF": 288, "delays": 256},
         {"ALIF": {"tau_m": (20, 5), "tau_adp": (200, 50)}, "BRF": {"omega": (15, 85)}},
-        ["dataset.train_size=12500"], ["ties=first", "hyperparameters.rate_scale=1"],  # of potentials, not of spikes
+        ["dataset.train_size=12500"], dict.fromkeys(OTHERS, POTENTIALS),
         {},  # none with a quarter of the images
     ),
 }  # fmt: skip
@@ -93,10 +104,13 @@ def network(model, benchmark, config):
         lines *= benchmark.copies
         bank = [Copies(benchmark.copies), Delays.from_config(lines, p)]
     neurons = OTHERS[model](size, surrogate_of(p), **benchmark.starts.get(model, {}))
+    currents, recurrent = snn.Linear(lines, size), Recurrent(neurons)
+    if model == "BRF":
+        for layer in (currents, recurrent.back):
+            layer.weight.data *= BRF_WEIGHTS
     return snn.Sequential(
-        *bank, snn.Linear(lines, size), Recurrent(neurons),
-        snn.Linear(size, benchmark.classes), LeakyIntegrator(benchmark.classes, READOUT),
-    )  # fmt: skip
+        *bank, currents, recurrent, snn.Linear(size, benchmark.classes), LeakyIntegrator(benchmark.classes, READOUT)
+    )
 
 
 def train(model, seed, name, root):
@@ -107,7 +121,7 @@ def train(model, seed, name, root):
         made.append(network(model, benchmark, config))
         return made[-1]
 
-    settings = [*benchmark.words, *(OURS[model] if model in OURS else benchmark.words_of_others)]
+    settings = [*benchmark.settings, *OURS.get(model, ()), *benchmark.settings_of.get(model, ())]
     settings += [f"pytorch_seed={seed}", *([f"dataset.root={root}"] if name == "permuted" else [])]
     try:
         result, tables = run(benchmark.experiment, make, as_words(settings), benchmark.task)
@@ -165,15 +179,18 @@ def _label(model):
 
 def draw(rows, published):
     """Draw test accuracy against the number of parameters, mean and deviation of the seeds."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
+    places = []  # models with as many parameters stand side by side
     for model, color in COLORS.items():
         tests, parameters = figures(rows, model, "test"), figures(rows, model, "parameters")
         if tests:
             deviation = statistics.stdev(tests) if tests[1:] else 0
             marker = "o" if model in OURS else "s"
+            place = parameters[0] * (1 + SIDE_BY_SIDE * places.count(parameters[0]))
+            places.append(parameters[0])
             axis.errorbar(
-                parameters[0], statistics.mean(tests), deviation, fmt=marker, color=color, ms=6, capsize=3, lw=1,
+                place, statistics.mean(tests), deviation, fmt=marker, color=color, ms=6, capsize=3, lw=1,
                 label=_label(model),
             )  # fmt: skip
     for (name, (parameters, accuracy)), marker in zip(published.items(), "^vD<>"):

@@ -206,7 +206,7 @@ def test_a_run_of_the_benchmark(monkeypatch, name, model):
     words = [*SMALL, "hyperparameters.batch_size=4"]
     if name == "permuted":
         words += ["dataset.name=digits", "hyperparameters.length=16"]
-    monkeypatch.setitem(temporal.BENCHMARKS, name, temporal.BENCHMARKS[name]._replace(words=words))
+    monkeypatch.setitem(temporal.BENCHMARKS, name, temporal.BENCHMARKS[name]._replace(settings=words))
     row = temporal.train(model, 3, name, "no folder")
     assert 0 <= row["dev"] <= 100 and 0 <= row["test"] <= 100 and row["parameters"] > 1000 and row["epoch"] == 0
 
