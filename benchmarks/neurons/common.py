@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 import snn
 from snn.kernels import kernels_for, surrogates
-from snn.kernels.compiled import LANES, Loop, f32, thread_count, thread_number, unpack
+from snn.kernels.compiled import LANES, Loop, f32, part_of, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
 from snn.kernels.vectors import load, load_all, step, store, store_all, zeros
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered
@@ -173,7 +173,7 @@ def _forward(task):
     """Add to the current what comes back; write the spikes and states after each step, at the next step's place."""
     (length, batch, features), arrays, _, _, _ = unpack(task)
     current, spikes, states, weight, coefficients = arrays[:5]
-    for b in range(thread_number() * batch // thread_count(), (thread_number() + 1) * batch // thread_count()):
+    for b in range(*part_of(batch)):
         for t in range(length):
             now, before = t * current.step + b * current.row, t * spikes.step + b * spikes.row
             of_states = t * states.step + b * states.row
@@ -194,7 +194,7 @@ def _backward(task):
     grad_current, arriving, current, spikes, states, weight, coefficients, grad_spikes, grad_states, sums = arrays[:10]
     c_1, c_2, c_3 = numbers[:3]
     of_sums = thread_number() * sums.row
-    for b in range(thread_number() * batch // thread_count(), (thread_number() + 1) * batch // thread_count()):
+    for b in range(*part_of(batch)):
         for t in range(length - 1, -1, -1):
             now, before = t * current.step + b * current.row, t * spikes.step + b * spikes.row
             of_states, later = t * states.step + b * states.row, b * grad_spikes.row

@@ -210,15 +210,20 @@ def _unpack_as(kinds):
 
 
 @njit
+def part_of(count):
+    """Return this thread's part of `count` things: the first, and the last (exclusive)."""
+    me, threads = thread_number(), thread_count()
+    return me * count // threads, (me + 1) * count // threads
+
+
+@njit
 def share(shape):
     """Return this thread's share of `[T, B, N]`: first and last (exclusive) sample, first and last feature."""
     _, batch, features = shape
-    threads, me = thread_count(), thread_number()
-    if batch >= 4 * threads:  # whole rows: threads that write to the same cache line wait for each other
-        return me * batch // threads, (me + 1) * batch // threads, 0, features
-    vectors = -(-features // WIDEST)
-    first, last = me * vectors // threads * WIDEST, (me + 1) * vectors // threads * WIDEST
-    return 0, batch, min(first, features), min(last, features)
+    if batch >= 4 * thread_count():  # whole rows: threads that write to the same cache line wait for each other
+        return *part_of(batch), 0, features
+    first, last = part_of(-(-features // WIDEST))
+    return 0, batch, min(first * WIDEST, features), min(last * WIDEST, features)
 
 
 @njit

@@ -26,8 +26,8 @@ from snn.kernels.compiled import (
     coefficients_at,
     f32,
     get,
+    part_of,
     put,
-    thread_count,
     thread_number,
     unpack,
 )
@@ -149,8 +149,8 @@ def _through_time(task):
     length, batch, features = shape
     width = -(-features // WIDEST) * WIDEST
     kept, back = np.zeros(-(-features // BLOCK) * ALL * BLOCK, f32), np.empty(width, f32)
-    vectors_end, me, threads = features - features % LANES, thread_number(), thread_count()
-    for b in range(me * batch // threads, (me + 1) * batch // threads):
+    vectors_end = features - features % LANES
+    for b in range(*part_of(batch)):
         for k in range(STATES):
             for j in range(features):
                 kept[_place(j, ALL) + k * BLOCK] = load(start.pointer, k * start.step + b * start.row + j, f32(0))
@@ -180,7 +180,7 @@ def _through_time(task):
                 store(end.pointer, k * end.step + b * end.row + j, kept[_place(j, ALL) + k * BLOCK], False)
     for k in range(STATES, ALL):
         for j in range(features):
-            place = me * sums.step + (k - STATES) * sums.row + j
+            place = thread_number() * sums.step + (k - STATES) * sums.row + j
             store(sums.pointer, place, kept[_place(j, ALL) + k * BLOCK], False)
 
 
