@@ -39,6 +39,12 @@ def test_compiled_inference(net):
         torch.testing.assert_close(torch.compile(net.eval(), backend="eager", fullgraph=True)(x)[0], net(x)[0])
 
 
+def test_compile_dense_layers():
+    net, x = snn.Sequential(snn.DualExpIIR(6, 4, 1), snn.Linear(6, 20), snn.SpikingNeuron(4)), 9 * torch.rand(5, 3, 6)
+    y, _ = torch.compile(net, backend="eager", fullgraph=True)(x)
+    assert y.any() and torch.equal(y, net(x)[0])
+
+
 def test_under_autocast_tracing_and_running_agree(net):
     """Operators give the types that tracing was told, whatever autocast says when they run."""
     x = make_input()

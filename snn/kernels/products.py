@@ -25,7 +25,7 @@ from snn.kernels import operators
 def linear(x, weight, bias=None):
     """Return what torch.nn.functional.linear returns: x `[*, inputs]` -> y `[*, outputs]`."""
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not (_faster_on_onednn() and float32 and _are_plain(x, weight) and torch.backends.mkldnn.enabled):
+    if not (float32 and _are_plain(x, weight) and _faster_on_onednn() and torch.backends.mkldnn.enabled):
         return F.linear(x, weight, bias)
     fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
     if not fits:
@@ -35,12 +35,13 @@ def linear(x, weight, bias=None):
 
 def _are_plain(*tensors):
     """Whether these are dense tensors of the CPU with values, and nothing traces, transforms or watches products."""
+    if operators.are_needed():
+        return False
     dense = all(
         tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_nested
         and tensor.dim() and tensor.numel() for tensor in tensors
     )  # fmt: skip
-    is_seen = torch._C._len_torch_dispatch_stack()  # such as by torch's FlopCounterMode, which knows torch's products
-    return dense and not (operators.are_needed() or torch.jit.is_tracing() or is_seen)
+    return dense and not torch._C._len_torch_dispatch_stack()  # of modes such as FlopCounterMode, which knows torch's
 
 
 class _Linear(Function):
