@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["test_cuda.py", "test_kernels.py", "test_surrogates.py", "test_bfloat16.py"]
-RUNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input"]
+RUNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input", "sequential_mnist", "sequential_mnist_permuted"]
 FIGURES = {"loops": ["--device", "cuda"], "training_step": ["--device", "cuda", "--repeat", "15"]}
 RESERVE = 40  # seconds to save, and to test the network of a run that has ended
 
