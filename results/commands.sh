@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Remakes every figure of the README's table: two hours for each MLP and for permuted MNIST on one core, half an hour for N-MNIST
+# Remakes every figure of the README's table: two hours for each MLP and for sequential MNIST on one core, half an hour for N-MNIST
 # and for each association, a quarter of an hour for the demos. Resume a run that was stopped with its command and --resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +23,7 @@ python associative_memory.py --train --set experiment_name=associative_memory_pu
   --set dataset.patterns=associative_target.npy  # the patterns of the paper's public code
 python time_series.py --train
 python ecg.py --train
+python sequential_mnist.py --train
 python sequential_mnist_permuted.py --train
 
 # What is kept of them, and the table and pictures of learning curves.
@@ -34,9 +35,10 @@ keep() {
   cp "$run"/{config.yaml,metrics.csv,result.json} "$kept"
 }
 for experiment in snn_mlp_1 snn_mlp_1_non_zero snn_mlp_1_poisson_input snn_mlp_2 snn_mlp_2_poisson_input \
-  snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series ecg sequential_mnist_permuted; do
+  snn_conv_1_mnist snn_conv_1_nmnist associative_memory time_series \
+  ecg sequential_mnist sequential_mnist_permuted; do
   keep "$experiment"
-  half=$([[ "time_series ecg sequential_mnist_permuted" = *$experiment* ]] || echo --half)  # samples would fall otherwise
+  half=$([[ $experiment = @(time_series|ecg|sequential_mnist*) ]] || echo --half)  # samples would fall otherwise
   python -m snn.checkpoint release "checkpoint/$experiment/best.pt" "weights/$experiment.pt" $half
   python "$experiment.py" --test --checkpoint "weights/$experiment.pt"
 done
