@@ -55,7 +55,7 @@ START_OF_TORCH = ["optimizer.AdamW.lr=0.1", "hyperparameters.init=published"]
 TRUNCATED = "hyperparameters.truncate=50"
 POTENTIALS = ["ties=first", "hyperparameters.rate_scale=1"]  # leave the network, where ours counts spikes
 BRF_WEIGHTS = 30  # times those of torch.nn: a current counts for dt, a hundredth, and no neuron would spike
-SIDE_BY_SIDE = 0.006  # of the number of parameters, between models in the picture
+SIDE_BY_SIDE, SHOWN = 0.006, 10  # in the picture: of the number of parameters; points below the best
 READOUT = 20  # steps: time constant of the readout before training, as in Yin et al. 2021
 
 
@@ -181,24 +181,30 @@ def draw(rows, published):
     """Draw test accuracy against the number of parameters, mean and deviation of the seeds."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
-    places = []  # models with as many parameters stand side by side
-    for model, color in COLORS.items():
-        tests, parameters = figures(rows, model, "test"), figures(rows, model, "parameters")
-        if tests:
-            deviation = statistics.stdev(tests) if tests[1:] else 0
-            marker = "o" if model in OURS else "s"
-            place = parameters[0] * (1 + SIDE_BY_SIDE * places.count(parameters[0]))
-            places.append(parameters[0])
-            axis.errorbar(
-                place, statistics.mean(tests), deviation, fmt=marker, color=color, ms=6, capsize=3, lw=1,
-                label=_label(model),
-            )  # fmt: skip
+    places = []
+
+    def beside(parameters):
+        """Return where a model stands: those with as many parameters side by side."""
+        places.append(parameters)
+        return parameters * (1 + SIDE_BY_SIDE * (places.count(parameters) - 1))
+
+    tests = {model: values for model in COLORS if (values := figures(rows, model, "test"))}
+    means = {model: statistics.mean(values) for model, values in tests.items()}
+    lowest = max(means.values()) - SHOWN
+    for model, mean in means.items():
+        below = f": {mean:.0f} %, not shown" if mean < lowest else ""
+        axis.errorbar(
+            beside(figures(rows, model, "parameters")[0]), mean,
+            statistics.stdev(tests[model]) if tests[model][1:] else 0, fmt="o" if model in OURS else "s",
+            color=COLORS[model], ms=6, capsize=3, lw=1, label=_label(model) + below,
+        )  # fmt: skip
     for (name, (parameters, accuracy)), marker in zip(published.items(), "^vD<>"):
         chosen = "dev" if name == "BRF" else "test"
         axis.plot(
-            parameters, accuracy, marker, mfc="none", color="black", ms=7, lw=0,
+            beside(parameters), accuracy, marker, mfc="none", color="black", ms=7, lw=0,
             label=f"{name} as published, best {chosen} epoch",
         )  # fmt: skip
+    axis.set_ylim(bottom=lowest)
     axis.set(xlabel="trained parameters", ylabel="test accuracy (%)")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
