@@ -45,7 +45,7 @@ def of_script(script):
     """Return a function that makes an experiment's network, with weights as before training."""
 
     def make():
-        settings = config.resolve(ROOT / "configs" / f"{script.__name__}.yaml")
+        settings = config.resolve(ROOT / "configs" / f"{script.__name__}.yaml", warn=lambda line: None)
         net = script.network(settings)
         initialize(net, settings["hyperparameters"])
         return net
