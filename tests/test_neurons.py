@@ -44,7 +44,7 @@ def gradients(run, layer, x, state=None):
 
 
 @KINDS
-@pytest.mark.parametrize("size, batch, steps", [(21, 3, 40), (1, 1, 25), (16, 2, 1), (70, 2, 30)])
+@pytest.mark.parametrize("size, batch, steps", [(21, 3, 40), (1, 1, 80), (16, 2, 1), (70, 2, 30)])
 def test_compiled_loop_equals_steps(kind, size, batch, steps):
     layer = made(kind, size)
     x = torch.randn(steps, batch, size) * SCALE[kind] + SCALE[kind] / 4
@@ -55,7 +55,7 @@ def test_compiled_loop_equals_steps(kind, size, batch, steps):
     assert y.any() and not y.all() and torch.equal(y, y_steps)
     torch.testing.assert_close(end, end_steps, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(grads, grads_steps, rtol=2e-3, atol=2e-4)
-    assert steps == 1 or size == 1 or all(grad.any() for grad in grads)
+    assert steps == 1 or all(grad.any() for grad in grads)
 
 
 def test_another_surrogate():
