@@ -6,8 +6,8 @@
 The others are in benchmarks/neurons: recurrent LIF, ALIF and BRF neurons, and recurrent LIF neurons behind lines with
 trained delays, each with a leaky integrator for each class as readout. All have the experiment's config, data, dev
 split and number of epochs, and about as many parameters; the epoch that is best on dev is tested, once; five seeds.
-For QTDB, the others' learning rate, start of weights and truncation of gradients are the best of five or so trials of
-each neuron, on dev of seed 2.
+For QTDB, the others' learning rate, start of weights and truncation of gradients are the best of three to seven trials
+of each, on dev of seed 2.
 
 Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential, `real poles only` starts
 without filters that ring and `rotating start` with these alone, `published start` has tau_m and tau_s for all, and
@@ -54,7 +54,7 @@ COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "dimgrey
 START_OF_TORCH = ["optimizer.AdamW.lr=0.1", "hyperparameters.init=published"]
 TRUNCATED = "hyperparameters.truncate=50"
 POTENTIALS = ["ties=first", "hyperparameters.rate_scale=1"]  # leave the network, where ours counts spikes
-BRF_WEIGHTS = 30  # times those of torch.nn: a current counts for dt, a hundredth, and no neuron would spike
+BRF_WEIGHTS = 30  # times torch's, which stay with init published alone: a current counts for dt, a hundredth
 SIDE_BY_SIDE, SHOWN = 0.006, 10  # in the picture: of the number of parameters; points below the best
 READOUT = 20  # steps: time constant of the readout before training, as in Yin et al. 2021
 
