@@ -84,7 +84,9 @@ def main():
     )
     parser.add_argument("--minutes", type=float, default=8, help="that training takes in this call (default 8)")
     parser.add_argument("--data", default="data", type=Path, help="folder that holds MNIST/raw (default data)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the runs: precision=bf16")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for the runs: precision=bf16"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     args = parser.parse_args()
     out = args.out.resolve()

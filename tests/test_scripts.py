@@ -256,3 +256,12 @@ def test_show_shows_the_device_that_was_asked_for(run):
     assert any(
         re.match(r"device: cpu +# .*\[--device\]", line) for line in run("snn_mlp_1", "--show", "--device", "cpu")
     )
+
+
+def test_set_takes_several_keys(run):
+    lines = run("snn_mlp_1", "--show", "--set", "hyperparameters.tau_m=5", "ties=potential", "--set", "precision=bf16")
+    shown = "\n".join(lines)
+    for key, value in {"tau_m": 5, "ties": "potential", "precision": "bf16"}.items():
+        assert re.search(rf"^ *{key}: {value} .*\[--set\]", shown, re.M), key
+    run("snn_mlp_1", "--show", "--set", "ties=potential", "epoch")
+    assert run.status == 2 and run.err == "error: --set epoch: write key=value, such as --set hyperparameters.epoch=1\n"

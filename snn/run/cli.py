@@ -216,7 +216,14 @@ def _parse(experiment, own_config, argv):
     add("--demo", action="store_true", help="embedded data, a few epochs; trains, unless --test evaluates an old demo")
     add("--show", action="store_true", help="print every config key with its value, help and source")
     add("--config_file", metavar="F", help=f"a YAML overlay: its keys override those of {own_config.name}")
-    add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key: hyperparameters.epoch=1")
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="override keys: hyperparameters.epoch=1 precision=bf16",
+    )
     add("--resume", action="store_true", help="with --train: continue from this experiment's newest checkpoint")
     add(
         "--checkpoint",
