@@ -60,7 +60,7 @@ def launches_of(case, bf16):
                 types[-1] = "i32"
         noted[kernel, tuple(types), tuple(constants), tuple(multiples), num_warps] = None
 
-    compiled_loops = autograd.CompiledKernels(cuda)
+    compiled_loops = autograd.CompiledKernels(cuda, adds_bias=True)
     net = case.make().to("meta")
     for module in net.modules():
         if bf16 and isinstance(module, (nn.Linear, nn.Conv2d)):  # as under autocast, which the device has not

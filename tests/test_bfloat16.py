@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from test_kernels import GAUSSIAN, fast_kernels, kernel_of, neuron_and_iir
+from test_kernels import (
+    GAUSSIAN,
+    biased_neuron,
+    biased_neuron_and_iir,
+    fast_kernels,
+    kernel_of,
+    neuron_and_iir,
+)
 
 from snn.kernels import reference
 
@@ -57,6 +64,12 @@ class TestBfloat16:
     def test_neuron_and_the_synapse_behind_it(self, on, shape):
         x, coefficients = 1 + torch.randn(shape), self.coefficients(shape)
         self.compare(on, neuron_and_iir, x, None, None, None, None, *coefficients, *self.CONSTANTS)
+
+    def test_a_bias_in_the_loop(self):
+        x, bias = torch.randn(7, 3, 140), torch.randn(140)
+        self.compare("cuda", biased_neuron, x, None, None, bias, *self.CONSTANTS)
+        others = *self.coefficients(x.shape), bias
+        self.compare("cuda", biased_neuron_and_iir, x, None, None, None, None, *others, *self.CONSTANTS)
 
     def coefficients(self, shape):
         return [0.9 * torch.rand(shape[2:]) - 0.45 for _ in range(3)]

@@ -10,8 +10,9 @@ A set of kernels is a module with these functions. `x`, `current` and every resu
     dual_exp_filter(x, m, s, decay_m, decay_s, gain)         -> y, m[T], s[T]
     dropout(x, p)                                            -> y
 
-A set also says whether it `takes_bf16` sequences (else pass float32), and `fuses`: has `neuron_and_iir` too. Its
-`recurrent_neuron`, of which the layer is the definition, may be None.
+A set also says whether it `takes_bf16` sequences (else pass float32), `fuses`: has `neuron_and_iir` too, and
+`adds_bias`: its neurons take a `bias` of the current. Its `recurrent_neuron`, of which the layer is the definition, may
+be None.
 
 `reference` is the definition, in plain torch, and runs for every device and dtype. `autograd` makes a set of compiled
 loops: of `cpu` for the CPU, in Numba, or of `cuda` for CUDA, in Triton. `operators` has the same functions as operators
@@ -67,7 +68,7 @@ def _kernels_on(device_type):
         elif device_type == "cuda":
             from snn.kernels import cuda
 
-            kernels = CompiledKernels(cuda)
+            kernels = CompiledKernels(cuda, adds_bias=True)
         else:
             return reference
         _try(kernels, device_type, every=device_type == "cuda")  # compilers for CUDA differ from kernel to kernel
@@ -86,12 +87,13 @@ def _try(kernels, device_type, every):
     # Whatever the caller does; and a run's random numbers stay as they are.
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
         one = torch.ones(1, device=device_type, requires_grad=every)
-        x, constants = one.view(1, 1, 1), (0.5, False, 1.0, Gaussian())
+        x, constants, bias = one.view(1, 1, 1), (0.5, False, 1.0, Gaussian()), [one] * kernels.adds_bias
         results = [kernels.dual_exp_iir(x, None, None, one, one, one)[0]]
         if every:
             results += [
-                kernels.first_order_low_pass(x, None, one)[0], kernels.spiking_neuron(x, None, None, *constants)[0],
-                kernels.neuron_and_iir(x, (None, None), constants, 0.5, (None, None), (one, one, one))[0],
+                kernels.first_order_low_pass(x, None, one)[0],
+                kernels.spiking_neuron(x, None, None, *constants, *bias)[0],
+                kernels.neuron_and_iir(x, (None, None), constants, 0.5, (None, None), (one, one, one), *bias)[0],
                 kernels.dual_exp_filter(x, None, None, 0.5, 0.4, 1.0)[0], kernels.dropout(x, 0.5),
             ]  # fmt: skip
             torch.autograd.grad(results, one, [torch.ones_like(result) for result in results])

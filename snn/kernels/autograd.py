@@ -31,13 +31,15 @@ SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by div
 class CompiledKernels:
     """The kernels around a module of compiled loops; the same functions as in `reference`.
 
-    `recurrent_neuron` is None, or a function like that in `recurrent`.
+    Args:
+        recurrent_neuron: None, or a function like that in `recurrent`.
+        adds_bias: whether the neurons' loops take a bias.
     """
 
     takes_bf16 = fuses = True
 
-    def __init__(self, loops, recurrent_neuron=None):
-        self.loops, self.recurrent_neuron = loops, recurrent_neuron
+    def __init__(self, loops, recurrent_neuron=None, adds_bias=False):
+        self.loops, self.recurrent_neuron, self.adds_bias = loops, recurrent_neuron, adds_bias
 
     def dual_exp_iir(self, x, psp_1, psp_2, a1, a2, b1):
         return _DualExpIIR.apply(self.loops, x, psp_1, psp_2, a1, a2, b1)
@@ -45,19 +47,20 @@ class CompiledKernels:
     def first_order_low_pass(self, x, psp_1, a1):
         return _FirstOrderLowPass.apply(self.loops, x, psp_1, a1)
 
-    def spiking_neuron(self, current, v, r, decay, membrane_filter, threshold, surrogate):
+    def spiking_neuron(self, current, v, r, decay, membrane_filter, threshold, surrogate, bias=None):
+        """Run the neuron on current + bias, `[*features]`; with a bias only if it `adds_bias`."""
         constants = decay, membrane_filter, threshold, surrogate
-        return _SpikingNeuron.apply(self.loops, current, v, r, constants, _keeps(current, v, r))
+        return _SpikingNeuron.apply(self.loops, current, v, r, bias, constants, _keeps(current, v, r, bias))
 
-    def neuron_and_iir(self, current, neuron_states, constants, p, synapse_states, coefficients):
+    def neuron_and_iir(self, current, neuron_states, constants, p, synapse_states, coefficients, bias=None):
         """Run `spiking_neuron`, `dropout` of its spikes if p > 0, and `dual_exp_iir` in one loop.
 
         Return psp, v[T], r[T], psp[T], psp[T-1]. The spikes are never written. Only if `fuses`.
         """
-        keep = _keeps(current, *neuron_states, *synapse_states, *coefficients)
+        keep = _keeps(current, bias, *neuron_states, *synapse_states, *coefficients)
         dropout = _random_mask(self.loops, p, current.device)
         return _NeuronAndIIR.apply(
-            self.loops, current, constants, keep, dropout, *neuron_states, *synapse_states, *coefficients
+            self.loops, current, constants, keep, dropout, *neuron_states, *synapse_states, *coefficients, bias
         )
 
     def dual_exp_filter(self, x, m, s, decay_m, decay_s, gain):
@@ -127,6 +130,15 @@ class Layout:
     def flatten_coefficients(self, *coefficients):
         """Return coefficients `[*features]` as `[len(coefficients), N]`."""
         return self._flat(torch.stack([c.float() for c in coefficients])[None])[0]
+
+    def bias(self, bias):
+        """Return what a neuron's loop takes of a bias `[*features]` or None: `[N]`, or nothing."""
+        return () if bias is None else (self.flatten_coefficients(bias)[0],)
+
+    def new_bias_gradient(self, needed):
+        """Return an empty `[N]` for the gradient of a bias, or nothing."""
+        shape = self.flat_shape[2:]
+        return (torch.empty(shape, dtype=torch.float32, device=self.device),) if needed else ()
 
     def _flat(self, tensor):
         if not self.in_order:
@@ -243,11 +255,11 @@ class _SpikingNeuron(Function):
     """v[t] = I[t] - r[t-1] (+ d v[t-1] with the membrane filter); s[t] = v[t] > threshold; r[t] = d r[t-1] + s[t]"""
 
     @staticmethod
-    def forward(ctx, loops, current, v, r, constants, keep):
+    def forward(ctx, loops, current, v, r, bias, constants, keep):
         layout, ctx.current_dtype = Layout(loops, current), current.dtype
         spikes, flat_spikes = layout.new_sequence()
         kept, end = loops.neuron_forward(
-            layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes
+            layout.flatten(current), layout.flatten_states(v, r), *constants[:3], keep, flat_spikes, *layout.bias(bias)
         )
         ctx.save_for_backward(kept)
         ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
@@ -260,18 +272,21 @@ class _SpikingNeuron(Function):
         (kept,) = ctx.saved_tensors
         layout = ctx.layout
         grad_current = layout.new_gradient(ctx.current_dtype)
+        grad_bias = layout.new_bias_gradient(ctx.needs_input_grad[4])
         grad_start = ctx.loops.neuron_backward(
-            layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, *ctx.constants, grad_current
-        )
+            layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, *ctx.constants, grad_current,
+            *grad_bias,
+        )  # fmt: skip
         grad_states = where_needed(ctx.needs_input_grad[2:4], grad_start, layout)
-        return None, layout.unflatten(grad_current), *grad_states, None, None
+        grad_bias = next(map(layout.unflatten, grad_bias), None)
+        return None, layout.unflatten(grad_current), *grad_states, grad_bias, None, None
 
 
 class _NeuronAndIIR(Function):
     """A neuron, dropout of its spikes, and the synapse filter of what is left."""
 
     @staticmethod
-    def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1):
+    def forward(ctx, loops, current, constants, keep, dropout, v, r, psp_1, psp_2, a1, a2, b1, bias):
         layout, ctx.current_dtype = Layout(loops, current), current.dtype
         ctx.from_zero = psp_1 is None and psp_2 is None
         start = layout.flatten_states(v, r, psp_1, psp_2)
@@ -280,7 +295,7 @@ class _NeuronAndIIR(Function):
             _B1FromOutput.prepare(coefficients)
         y, psp = layout.new_sequence()
         kept, end = loops.neuron_iir_forward(
-            layout.flatten(current), start, *constants[:3], keep, coefficients, dropout, psp
+            layout.flatten(current), start, *constants[:3], keep, coefficients, dropout, psp, *layout.bias(bias)
         )
         ctx.save_for_backward(kept, psp, start, coefficients)
         ctx.loops, ctx.layout, ctx.constants, ctx.dropout = loops, layout, constants, dropout
@@ -293,15 +308,17 @@ class _NeuronAndIIR(Function):
         kept, psp, start, coefficients = ctx.saved_tensors
         layout, (decay, membrane_filter, _, surrogate) = ctx.layout, ctx.constants
         grad_current = layout.new_gradient(ctx.current_dtype)
+        grad_bias = layout.new_bias_gradient(ctx.needs_input_grad[12])
         grad_end = layout.flatten_states(*grads)
         grad_start, sums = ctx.loops.neuron_iir_backward(
             layout.flatten(grad_psp), grad_end, kept, psp, start, coefficients, decay, membrane_filter, surrogate,
-            ctx.from_zero, ctx.dropout, grad_current,
+            ctx.from_zero, ctx.dropout, grad_current, *grad_bias,
         )  # fmt: skip
         if ctx.from_zero:
             _B1FromOutput.finish(sums, coefficients, psp, grad_end, grads[2:])
         grad_states = where_needed(ctx.needs_input_grad[5:9], grad_start, layout)
-        return None, layout.unflatten(grad_current), None, None, None, *grad_states, *layout.unflatten(sums)
+        grad_bias = next(map(layout.unflatten, grad_bias), None)
+        return None, layout.unflatten(grad_current), None, None, None, *grad_states, *layout.unflatten(sums), grad_bias
 
 
 class _DualExpFilter(Function):

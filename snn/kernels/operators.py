@@ -22,7 +22,7 @@ KERNELS = {
 }  # fmt: skip
 
 
-takes_bf16 = fuses = False
+takes_bf16 = fuses = adds_bias = False
 recurrent_neuron = None
 
 

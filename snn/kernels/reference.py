@@ -9,7 +9,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-takes_bf16 = fuses = False
+takes_bf16 = fuses = adds_bias = False
 recurrent_neuron = None
 
 

@@ -12,7 +12,11 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x):
-        return linear(x, self.weight, self.bias)
+        return self.product(x, self.bias)
+
+    def product(self, x, bias=None):
+        """Return what `forward` does, with this bias in place of the layer's own."""
+        return linear(x, self.weight, bias)
 
 
 class Conv2d(nn.Conv2d):
@@ -22,9 +26,13 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x):
+        return self.product(x, self.bias)
+
+    def product(self, x, bias=None):
+        """Return what `forward` does, with this bias in place of the layer's own."""
         stride, padding = self.stride[0], self.padding[0]
         one_number = self.stride == (stride, stride) and self.padding == (padding, padding)
         square = self.kernel_size[0] == self.kernel_size[1] and self.dilation == (1, 1) and self.groups == 1
         if not (one_number and square and self.padding_mode == "zeros"):
-            return super().forward(x)
-        return conv2d(x, self.weight, self.bias, stride, padding)
+            return self._conv_forward(x, self.weight, bias)
+        return conv2d(x, self.weight, bias, stride, padding)

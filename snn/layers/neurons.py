@@ -49,18 +49,25 @@ class SpikingNeuron(Layer):
         surrogate = surrogates.make(p["surrogate"], p["surrogate_arguments"])
         return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)
 
-    def forward(self, x, state=None):  # `with_synapse` computes the same, in networks: change both
+    def forward(self, x, state=None):  # `with_bias` and `with_synapse` compute the same, in networks: change all
+        return self._run(x, state)
+
+    def with_bias(self, bias, x, state=None):
+        """Run this neuron on x + bias, `[*features]`. Only where `kernels_for(x).adds_bias`."""
+        return self._run(x, state, bias)
+
+    def _run(self, x, state, *bias):
         x = self.checked(x)
         v, r = state or (None, None)
         spikes, *state = kernels_for(x).spiking_neuron(
-            x, v, r, self.decay, self.membrane_filter, self.threshold, self.surrogate
+            x, v, r, self.decay, self.membrane_filter, self.threshold, self.surrogate, *bias
         )
         return spikes, tuple(state)
 
-    def with_synapse(self, synapse, x, state=None, synapse_state=None, p=0.0):
+    def with_synapse(self, synapse, x, state=None, synapse_state=None, p=0.0, bias=None):
         """Run this neuron, dropout of probability p, and the `DualExpIIR` behind it in one loop.
 
-        Only where `kernels_for(x).fuses`.
+        Only where `kernels_for(x).fuses`; with a bias of the current, `[*features]`, only where it `adds_bias`.
 
         Shape: current `[T, B, *features]` -> psp of the same shape, this neuron's state, the synapse's state.
         """
@@ -68,7 +75,7 @@ class SpikingNeuron(Layer):
         constants = self.decay, self.membrane_filter, self.threshold, self.surrogate
         coefficients = synapse.a1, synapse.a2, synapse.b1
         psp, v, r, psp_1, psp_2 = kernels_for(x).neuron_and_iir(
-            x, state or (None, None), constants, p, synapse_state or (None, None), coefficients
+            x, state or (None, None), constants, p, synapse_state or (None, None), coefficients, bias
         )
         return psp, (v, r), (psp_1, psp_2)
 

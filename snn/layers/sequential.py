@@ -8,6 +8,7 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer, as_taken, is_stateful, is_watched, refuse_half
+from snn.layers.linear import Conv2d, Linear
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
 
@@ -27,7 +28,7 @@ class Sequential(nn.Sequential):
     compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their kernels take
     it. The output is float32.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
-    hook watches one of them.
+    hook watches one of them. On CUDA that loop, or the neuron's, also adds the bias of the product before it.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -63,18 +64,24 @@ class Sequential(nn.Sequential):
             state = (None,) * len(self)
         elif len(state) != len(self):
             raise ValueError(f"a state of {len(state)} entries for a network of {len(self)} layers")
-        layers, ends = list(self), []
+        layers, ends, bias = list(self), [], None
         while len(ends) < len(layers):
             n = len(ends)
             layer, together = layers[n], _in_one_loop(x, layers[n : n + 3])
+            if _bias_is_added_behind(x, *layers[n : n + 2]):
+                x = layer.product(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                bias = (layer.bias[:, None, None] if type(layer) is Conv2d else layer.bias).expand(x.shape[2:])
+                ends.append(None)
+                continue  # with the neuron, which gets the bias
             if together:
                 *dropouts, behind = together[1:]
                 p = sum(dropout.p for dropout in dropouts if dropout.training)
-                x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p)
+                x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p, bias)
                 ends += [end, *(None for _ in dropouts), end_behind]
             else:
-                x, end = _all_steps(n, layer, x, state[n])
+                x, end = _all_steps(n, layer, x, state[n]) if bias is None else layer.with_bias(bias, x, state[n])
                 ends.append(end)
+            bias = None
         return x.float() if x.dtype == torch.bfloat16 else x, tuple(ends)
 
     def step(self, x, state=None):
@@ -129,6 +136,12 @@ def _all_steps(n, layer, x, state):
     if not torch.is_tensor(y):
         raise TypeError(f"{named(n, layer)} returns {type(y).__name__}, not a tensor: {TO_LAYER}")
     return y.unflatten(0, x.shape[:2]), () if torch.jit.is_tracing() else None  # a traced result can't hold None
+
+
+def _bias_is_added_behind(x, layer, neuron=None):
+    """Whether the loop of the neuron behind a product adds its bias: both of these very types, and not watched."""
+    fits = type(layer) in (Linear, Conv2d) and layer.bias is not None and type(neuron) is SpikingNeuron
+    return fits and kernels_for(x).adds_bias and not (is_watched(layer) or is_watched(neuron))
 
 
 def _in_one_loop(x, layers):
