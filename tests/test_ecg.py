@@ -2,6 +2,7 @@
 
 import csv
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scripts import ROOT
 
 from snn import config
 from snn.base.errors import UserError
+from snn.base.files import LARGEST
 from snn.data import ecg as data
 from snn.experiments import ecg
 from snn.layers.start import initialize
@@ -89,6 +91,17 @@ def test_dev_is_drawn_with_the_seed(folder):
 def test_a_bad_file_is_one_line(folder, arrays, message):
     write("bad.npz", **arrays)
     with pytest.raises(UserError, match=rf"^bad.npz can't be read \(.*{message}.*\): .*README.md says what it holds$"):
+        load("dataset.file=bad.npz")
+
+
+def test_what_lacks_an_array_or_holds_a_bomb_is_one_line_too(folder):
+    x, y = records(6)
+    np.savez("bad.npz", train_x=x, train_y=y, test_x=x)
+    with pytest.raises(UserError, match=r"bad.npz .*it has no array 'test_y'; it has test_x, train_x, train_y"):
+        load("dataset.file=bad.npz")
+    with zipfile.ZipFile("bad.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train_x.npy", bytes(LARGEST + 1))
+    with pytest.raises(UserError, match=r"bad.npz .*it has 268,435,457 bytes, and at most 268,435,456 are read"):
         load("dataset.file=bad.npz")
 
 

@@ -26,6 +26,8 @@ from PIL import Image
 from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
 from scripts import ROOT
 from test_config import resolve
+from test_ecg import load as load_heartbeats
+from test_ecg import write as write_heartbeats
 from test_health import make_trainer
 from test_report import write_run
 from test_series import write_toy
@@ -139,6 +141,11 @@ def read_series(folder):
     settings = config.resolve(ROOT / "configs/time_series.yaml", overrides=["dataset.name=Toy", "dataset.root=."])
     splits, _ = series.load(settings, torch.device("cpu"), None)
     return [(split.fingerprint(), split.labels.tolist()) for split in splits.values()]
+
+
+def read_heartbeats(folder):
+    splits, _ = load_heartbeats("dataset.file=own.npz")
+    return [(split.x.tolist(), split.y.tolist()) for split in splits.values()]
 
 
 def read_gesture(folder):
@@ -360,6 +367,7 @@ KINDS = {
        for suffix in (".tsv", ".arff", ".csv")},
     "time series, .npz": bytes_of(functools.partial(write_as, suffix=".npz"), "Toy/*", read_series, True),
     "time series, words": series_text,
+    "heartbeats": bytes_of(lambda folder: write_heartbeats(folder / "own.npz"), "*.npz", read_heartbeats, True),
     "drawing": bytes_of(make_patterns, "*.png", lambda folder: patterns.read(folder, 300)),
     "array": bytes_of(make_array, "*.npy", lambda folder: patterns.read(folder / "p.npy", 300)),
     "checkpoint": bytes_of(make_checkpoint, "*.pt", read_checkpoint, True),

@@ -377,6 +377,21 @@ class TestFiles:
             assert run.status == 2 and len(lines) == 1 and lines[0].startswith("error: "), (name, run.err)
             assert files_in(run.folder) == before, name
 
+    def test_what_was_read_is_not_replaced(self, run):
+        path = of_series(run.folder)
+        (run.folder / "new.ts").write_text("@classLabel true up down\n@data\n1,2,3:1,2,3:down\n")
+        (run.folder / "more.yaml").write_text("ties: potential\n")
+        (run.folder / "link.pt").symlink_to(path)
+        before = files_in(run.folder)
+        words = "--predict", "new.ts", "--checkpoint", str(path), "--config_file", "more.yaml"
+        for out, which in (("new.ts", "the file to predict"), *((out, "a file that was read") for out in
+                           (str(path), "link.pt", "more.yaml"))):  # fmt: skip
+            run("time_series", *words, "--out", out, settings={"dataset.name": "Toy"})
+            assert run.status == 2 and f"is also {which}, which would be lost" in run.err.splitlines()[-1], out
+            assert files_in(run.folder) == before
+        run("time_series", *words, "--out", "answers.csv", settings={"dataset.name": "Toy"})
+        assert run.status == 0
+
     def test_words(self, run):
         for words in (
             ["--predict", "a.ts"], ["--out", "a.csv"], ["--predict", "a.ts", "--out", ""],

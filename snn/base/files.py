@@ -67,6 +67,19 @@ def read_array(path):
         return np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
 
 
+def read_entry(archive, name, named_by=""):
+    """Return the array of this name in an .npz, a `zipfile.ZipFile`.
+
+    Raises ValueError if there is none, which says what such names are `named_by`, and if it is too large.
+    """
+    entry = f"{name}.npy"
+    if entry not in archive.namelist():
+        there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
+        raise ValueError(f"it has no array {name!r:.40}{named_by and f': {named_by}'}; it has {there}")
+    check_size(archive.getinfo(entry).file_size)
+    return np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False)
+
+
 def user_path(path):
     """Return a path that a person typed, as `typed_path` takes it: ~ is the home folder. Raises UserError."""
     try:

@@ -1,9 +1,11 @@
 """Electrocardiograms as spikes, with a class at every step: QTDB, which ships (datasets/ecg/README.md)."""
 
+import zipfile
+
 import numpy as np
 import torch
 
-from snn.base.files import reading, shipped
+from snn.base.files import read_entry, reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, typed_path
 from snn.data import series
 from snn.data.base import Split, dataset_keys
@@ -50,8 +52,9 @@ def load(config, device, shape):
     dataset = config["dataset"]
     path = dataset["file"] or SHIPPED
     with reading(f"{path} can't be read ({{reason}}): {SHIPPED.parent / 'README.md'} says what it holds", path):
-        with np.load(path) as file:
-            x, y, test_x, test_y = (file[f"{part}_{kind}"] for part in ("train", "test") for kind in "xy")
+        with zipfile.ZipFile(path) as archive:
+            names = (f"{part}_{kind}" for part in ("train", "test") for kind in "xy")
+            x, y, test_x, test_y = (read_entry(archive, name) for name in names)
         parts = {"train": _checked(x, y), "test": _checked(test_x, test_y)}
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(config["pytorch_seed"]))
     n_dev = dataset["dev_size"] or round(DEV_SHARE * len(x))

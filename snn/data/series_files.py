@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from snn.base.errors import UserError
-from snn.base.files import check_size, read_bytes, reading, shipped, user_path
+from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
 from snn.data import ts_files
 from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
 
@@ -159,12 +159,7 @@ def _npz(path, labels, groups, labelled):
 
 
 def _array(archive, name):
-    entry = f"{name}.npy"
-    if entry not in archive.namelist():
-        there = ", ".join(sorted(other.removesuffix(".npy") for other in archive.namelist()))
-        raise ValueError(f"it has no array {name!r:.40}: dataset.labels and dataset.groups name arrays; it has {there}")
-    check_size(archive.getinfo(entry).file_size)
-    return np.atleast_1d(np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False))
+    return np.atleast_1d(read_entry(archive, name, "dataset.labels and dataset.groups name arrays"))
 
 
 def of_arrays(path, X, y, groups=None, names=("y", "groups")):

@@ -127,7 +127,9 @@ def _run(own_config, network, task, args):
         raise UserError("--inspect and --predict run in one process: leave out torchrun")
     if args.predict:
         net = trained_network(saved, settings, source, network)
-        print(predict.write(predict.Predictor(net, task=task, device=settings["device"]), args.predict, args.out))
+        predictor = predict.Predictor(net, task=task, device=settings["device"])
+        others = [file for file in (source, own_config, args.config_file) if file]
+        print(predict.write(predictor, args.predict, args.out, others))
         return None
     ready = Experiment(network, settings, task, saved=saved, source=source)
     words = {f"--{word}": vars(args)[word] for word in ("train", "inspect", "resume", "seeds")}

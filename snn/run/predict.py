@@ -98,16 +98,19 @@ class Predictor:
         return stream
 
 
-def write(predictor, path, out):
+def write(predictor, path, out, others=()):
     """Write the answers to the samples in a file to a CSV file; return what was written, as a line.
 
-    Raises UserError for a file that can't be read or does not fit, and if `out` is that file or can't be written.
+    Raises UserError for a file that can't be read or does not fit, and if `out` can't be written, is that file, or is
+    one of `others`, the paths of what was read before it.
     """
     path, out = user_path(path), user_path(out)
     check_writable(out)
     X, replaced = predictor.samples.read(path), out.exists()
-    if replaced and os.path.samefile(path, out):
-        raise UserError(f"--out {out} is also the file to predict, which would be lost: name another")
+    for read in (path, *others) if replaced else ():
+        if os.path.samefile(user_path(read), out):
+            which = "the file to predict" if read is path else "a file that was read"
+            raise UserError(f"--out {out} is also {which}, which would be lost: name another")
     found = predictor.answers(X, path)
     write_csv(out, answers.table(found, predictor.classes(found.scores)))
     return f"{out}: answers to {len(X)} samples{', in place of what was there' if replaced else ''}"
