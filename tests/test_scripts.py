@@ -191,6 +191,7 @@ def test_test_takes_the_network_from_the_checkpoint(run, trained):
 MISTAKES = {
     "no action": ([], {}, "nothing to do: add --train, --test, --inspect, --predict, --show or --demo"),
     "unknown option": (["--trian"], {}, "unrecognized arguments: --trian"),
+    "a part of an option": (["--train", "--seed", "5"], {}, "unrecognized arguments: --seed 5"),
     "resume without train": (["--test", "--resume"], {}, "add --train"),
     "resume alone": (["--resume"], {}, "--resume continues a run: add --train"),
     "checkpoint with train": (["--train", "--checkpoint", "x.pt"], {}, "leave one out"),

@@ -251,6 +251,24 @@ class TestArrays:
         words = ["--train", *words_of({"hyperparameters.epoch": 1})]
         main("own", time_series.network, time_series.task, data, folder / "own.yaml", words)
         assert f"{made.test.score:.0f}/4), Taken" in capsys.readouterr().out
+        (folder / "new.ts").write_text("@data\n1,2,3:1,2,3\n")
+        main("own", time_series.network, time_series.task, data, folder / "own.yaml",
+             ["--predict", "new.ts", "--out", "new.csv"])  # fmt: skip
+        assert "new.csv: answers to 1 samples" in capsys.readouterr().out
+
+    def test_sizes_are_of_series_not_of_how_often_they_come(self, capsys):
+        X, y = make_arrays()
+        data = series.from_arrays(X, y, X[:4], y[:4], name="Taken")
+        asked = {"dataset.name": "Taken", "hyperparameters.batches": 9, "hyperparameters.batch_size": 4}
+        loaded = {}
+        for size in (3, len(X)):
+            settings = resolved(**asked | {"dataset.train_size": size})
+            splits, _ = datasets.load(datasets.measured(settings, data), CPU, None, data)
+            loaded[size] = splits["train"]
+        few, all_of_them = loaded.values()
+        assert len(few) // few.repeats == 3 and len(few) >= 36 and few.repeats > all_of_them.repeats
+        samples = len(all_of_them) // all_of_them.repeats
+        assert f"note: dataset.train_size: {len(X)}, but Taken has {samples} train samples\n" in capsys.readouterr().err
 
     @pytest.mark.parametrize("form", ["list", "array", "one channel", "list of one channel", "tensor", "lists"])
     def test_all_forms_are_the_same_series(self, form):

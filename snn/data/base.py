@@ -72,7 +72,8 @@ class Subset(Split):
     """`size` samples of a split, always the same ones, from all of it: splits are often sorted by class."""
 
     def __init__(self, split, size):
-        self.split, self.indices = split, same_order(len(split))[:size].sort()[0].to(split.device)
+        samples = len(split) // split.repeats
+        self.split, self.indices = split, same_order(samples)[:size].sort()[0].to(split.device)
         self.device, self.length = split.device, split.length
 
     def __len__(self):

@@ -64,10 +64,10 @@ def load(config, device, shape, dataset=None):
         raise UserError(f"dataset {name}: load must return (splits by name, note), not {type(loaded).__name__}")
     splits, about = checked(loaded[0], name), loaded[1]
     for part, split in splits.items():
-        size = config["dataset"].get(f"{part}_size")
-        if size and size > len(split):
-            note(f"dataset.{part}_size: {size}, but {name} has {len(split)} {part} samples")
-        if size and size < len(split) and dataset not in OURS:  # ours choose themselves: dev may be of whole people
+        size, samples = config["dataset"].get(f"{part}_size"), len(split) // split.repeats
+        if size and size > samples:
+            note(f"dataset.{part}_size: {size}, but {name} has {samples} {part} samples")
+        if size and size < samples and dataset not in OURS:  # ours choose themselves: dev may be of whole people
             splits = splits | {part: Subset(split, size)}
     return splits, about
 

@@ -22,7 +22,8 @@ from snn.data.ts_files import Series
 def of(config, shape):
     """Return samples as a checkpoint's network takes them. Raises UserError if its dataset knows only labelled ones."""
     name = config["dataset"]["name"]
-    kind = KINDS.get(datasets.module_of(name))
+    dataset = datasets.module_of(name)
+    kind = KINDS.get(series if isinstance(dataset, series.Arrays) else dataset)
     if not kind:
         raise UserError(f"dataset {name} takes no samples without labels")
     return kind(config, shape)

@@ -206,6 +206,7 @@ def _own_or_shipped(folder):
 def _parse(experiment, own_config, argv):
     parser = _Parser(
         prog=f"{experiment}.py",
+        allow_abbrev=False,  # --seed 5 would be --seeds 5
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=sys.modules["__main__"].__doc__,
     )
