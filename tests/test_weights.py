@@ -41,6 +41,22 @@ def test_release(trained, tmp_path, half):
     assert target.stat().st_size < source.stat().st_size / (7 if half else 3.5)  # source: Adam's moments, and the best
 
 
+@pytest.mark.parametrize("command", ["release", "convert"])
+def test_what_is_read_is_not_replaced(command, trained, tmp_path, capsys):
+    source, other = tmp_path / "last.pt", tmp_path / "other.pt"
+    shutil.copy(trained / "checkpoint/snn_mlp_1/last.pt", source)
+    (tmp_path / "link.pt").symlink_to(source)
+    other.write_text("older")
+    whole = source.read_bytes()
+    for target in (source, tmp_path / "link.pt"):
+        with pytest.raises(SystemExit, match="2"):
+            checkpoint_main([command, str(source), str(target)])
+        assert f"error: {target} is a file that was read, and would be lost" in capsys.readouterr().err
+        assert source.read_bytes() == whole
+    checkpoint_main([command, str(source), str(other)])
+    assert capsys.readouterr().out == f"{other} written, in place of what was there\n"
+
+
 def test_release_of_the_public_codes_checkpoint(tmp_path):
     states = {"epoch": 0, "snn_state_dict": {}, "optimizer_state_dict": {}, "loss": 0.0}
     torch.save(states, tmp_path / "theirs")

@@ -80,6 +80,18 @@ def read_entry(archive, name, named_by=""):
     return np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False)
 
 
+def check_replaces(out, files):
+    """Return whether there is a file at `out`, which is then to be replaced. Raises UserError if it is one of `files`.
+
+    Those are the paths of what was read, as a person typed them.
+    """
+    if not os.path.exists(out):
+        return False
+    if any(os.path.samefile(path, out) for path in map(user_path, files) if os.path.exists(path)):
+        raise UserError(f"{out} is a file that was read, and would be lost: name another one to write")
+    return True
+
+
 def user_path(path):
     """Return a path that a person typed, as `typed_path` takes it: ~ is the home folder. Raises UserError."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn import config, experiments
 from snn.base.errors import UserError
-from snn.base.files import shipped, user_path, write_text
+from snn.base.files import check_replaces, shipped, user_path, write_text
 from snn.base.output import lasting
 from snn.checkpoint import published
 from snn.checkpoint.store import load, save, sha256
@@ -92,11 +92,12 @@ def main(argv=None):
     )
     try:
         args = vars(parser.parse_args(argv))
+        replaced = check_replaces(args["target"], [args["source"]])
         args.pop("function")(**args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{args['target']} written")
+    print(f"{args['target']} written{', in place of what was there' if replaced else ''}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Answers out of a trained network: in Python, a step at a time, and in files."""
 
-import os
-
 import torch
 
 from snn import experiments
 from snn.base.errors import UserError
-from snn.base.files import check_writable, user_path, write_csv
+from snn.base.files import check_replaces, check_writable, user_path, write_csv
 from snn.base.output import quiet
 from snn.checkpoint.trained import load_trained
 from snn.data import datasets, series, unlabelled
@@ -106,11 +104,8 @@ def write(predictor, path, out, others=()):
     """
     path, out = user_path(path), user_path(out)
     check_writable(out)
-    X, replaced = predictor.samples.read(path), out.exists()
-    for read in (path, *others) if replaced else ():
-        if os.path.samefile(user_path(read), out):
-            which = "the file to predict" if read is path else "a file that was read"
-            raise UserError(f"--out {out} is also {which}, which would be lost: name another")
+    X = predictor.samples.read(path)
+    replaced = check_replaces(out, [path, *others])
     found = predictor.answers(X, path)
     write_csv(out, answers.table(found, predictor.classes(found.scores)))
     return f"{out}: answers to {len(X)} samples{', in place of what was there' if replaced else ''}"
