@@ -16,7 +16,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from snn import config
-from snn.base.errors import UserError, printable
+from snn.base.errors import UserError, as_mistake, printable
 from snn.base.files import read_bytes, reading, shipped, user_path, write_picture, write_text
 from snn.base.keys import checked, file_name, finite, size
 from snn.base.output import lasting
@@ -276,8 +276,8 @@ def main(argv=None):
                 shown = sorted(pictures[name, metric], key=lambda run: run.best_dev, reverse=metric != "loss")
                 figure = learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
                 write_picture(out / f"{title}.png", figure)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, PermissionError) as error:
+        print(f"error: {as_mistake(error)}", file=sys.stderr)
         sys.exit(2)
     print(f"{out / 'table.md'} and {len(pictures)} pictures of learning curves written", file=sys.stderr)
 

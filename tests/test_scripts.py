@@ -1,9 +1,11 @@
 """The experiments' scripts as users run them, with tiny settings: training, resuming, testing, and mistakes."""
 
 import csv
+import errno
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -241,6 +243,36 @@ def test_a_mistake_is_one_line_and_changes_nothing(run, trained, mistake):
     assert files_in(run.folder) == before
     if mistake != "no action":  # which prints the help too
         assert len([line for line in run.err.splitlines() if not line.startswith("note: ")]) == 1
+
+
+SECRET = {
+    "checkpoint": ("snn_mlp_1", ["--test", "--checkpoint", "secret/x.pt"], {}),
+    "checkpoints": ("snn_mlp_1", ["--test"], {"checkpoint_base_path": "secret"}),
+    "MNIST": ("snn_mlp_1", ["--train"], {"dataset.name": "mnist", "dataset.root": "secret"}),
+    "time series": ("time_series", ["--train"], {"dataset.name": "Wrist", "dataset.root": "secret"}),
+    "N-MNIST": ("snn_conv_1_nmnist", ["--train"], {"dataset.name": "nmnist", "dataset.root": "secret"}),
+    "gestures": ("snn_conv_1_gesture", ["--train"], {"dataset.name": "gesture", "dataset.root": "secret"}),
+    "patterns": ("associative_memory", ["--train"], {"dataset.patterns": "secret"}),
+    "config": ("snn_mlp_1", ["--train", "--config_file", "secret/x.yaml"], {}),
+    "answers": ("time_series", ["--predict", "new.ts", "--out", "secret/x.csv"], {}),
+}
+
+
+@pytest.mark.parametrize("what", SECRET)
+def test_what_only_other_users_may_look_into_is_one_line(run, what):
+    """Path.exists and its like raise then, up to Python 3.13."""
+    stat, (script, words, settings) = Path.stat, SECRET[what]
+
+    def refused(path, **options):
+        if "secret" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    (run.folder / "new.ts").write_text("@data\n" + ":".join(["1,2,3"] * 12) + "\n")
+    run.monkeypatch.setattr(Path, "stat", refused)
+    run(script, *words, settings=settings)
+    lines = [line for line in run.err.splitlines() if not line.startswith("note: ")]
+    assert run.status == 2 and len(lines) == 1 and "secret" in lines[0] and "Traceback" not in run.err
 
 
 def test_help_from_a_shell():

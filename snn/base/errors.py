@@ -20,6 +20,11 @@ def printable(text):
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def as_mistake(error):
+    """Return the UserError for one, or for the PermissionError of a path that only other users may look into."""
+    return error if isinstance(error, UserError) else UserError(f"{error.filename}: {error.strerror or error}")
+
+
 def not_written(path, error):
     """Return the UserError for a path that an OSError kept from being written."""
     in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))

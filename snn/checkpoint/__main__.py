@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from snn import config, experiments
-from snn.base.errors import UserError
+from snn.base.errors import UserError, as_mistake
 from snn.base.files import check_replaces, shipped, user_path, write_text
 from snn.base.output import lasting
 from snn.checkpoint import published
@@ -94,8 +94,8 @@ def main(argv=None):
         args = vars(parser.parse_args(argv))
         replaced = check_replaces(args["target"], [args["source"]])
         args.pop("function")(**args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, PermissionError) as error:
+        print(f"error: {as_mistake(error)}", file=sys.stderr)
         sys.exit(2)
     print(f"{args['target']} written{', in place of what was there' if replaced else ''}")
 

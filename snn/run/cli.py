@@ -11,7 +11,7 @@ import torch
 
 from snn import checkpoint, config
 from snn.base import process, ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, as_mistake
 from snn.base.files import shipped
 from snn.base.output import lasting, note, say
 from snn.checkpoint.trained import trained_network
@@ -57,8 +57,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
             if output.lost and not args.train:  # a training's result is in its run folder too
                 _complain(f"the result can't be written to standard output: {output.lost}")
                 sys.exit(1)
-        except UserError as error:
-            sys.exit(_complain(error))
+        except (UserError, PermissionError) as error:
+            sys.exit(_complain(as_mistake(error)))
         except ranks.LostRank as error:
             _complain(f"{error}: see its own message, above or below; {_how_to_go_on(args)}")
             sys.stdout.flush()
