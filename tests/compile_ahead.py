@@ -29,8 +29,8 @@ NAMES = {80: "sm_80", 90: "sm_90a"}
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
 OTHERS = Case(  # what the four networks leave out
     lambda: snn.Sequential(
-        snn.FirstOrderLowPass((1, 28, 28), 4), snn.Conv2d(1, 8, 3), snn.SpikingNeuron(4, surrogate=ATan()),
-        snn.Dropout(0.3), nn.Flatten(), snn.FirstOrderLowPass(8 * 26 * 26, 4), snn.Linear(8 * 26 * 26, 20),
+        snn.FirstOrderLowPass((1, 28, 28), 4), snn.Conv2d(1, 8, 3, bias=False), snn.SpikingNeuron(4, surrogate=ATan()),
+        snn.Dropout(0.3), nn.Flatten(), snn.FirstOrderLowPass(8 * 26 * 26, 4), snn.Linear(8 * 26 * 26, 20, bias=False),
         snn.SpikingNeuron(4, surrogate=FastSigmoid()), snn.DualExpIIR(20, 4, 1), snn.Linear(20, 10),
         snn.SpikingNeuron(4, surrogate=FastSigmoid()), snn.DualExpFilter(4, 1),
     ), 64, 25, (1, 28, 28), repeats=True,

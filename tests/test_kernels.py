@@ -414,7 +414,7 @@ class TestBiasAddedByTheNeuron:
         torch.manual_seed(1)
         with mock.patch("snn.layers.linear.linear", side_effect=products.linear) as linear:
             y, end = net(self.x)
-        seen = [call.args[2] is not None for call in linear.call_args_list]
+        seen = [len(call.args) == 3 and call.args[2] is not None for call in linear.call_args_list]
         trained = [p for p in net.parameters() if p.requires_grad]
         return seen, y, end, torch.autograd.grad((y * torch.arange(5, device=self.device)).sum(), trained)
 
@@ -430,16 +430,24 @@ class TestBiasAddedByTheNeuron:
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
         map_tensors(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5), end, expected[1])
 
-    def test_not_where_a_hook_watches(self):
-        """What it sees is with the bias, as the layer's output or the neuron's input."""
+    @pytest.mark.parametrize("bf16", [False, True])
+    def test_hooks_see_the_sum_and_change_nothing(self, bf16):
+        """One on the product leaves its bias to it; one on the neuron, as in every evaluation, gets the loop's sum."""
         self.use(self.fast)
-        for watched in (5, 6):
-            net, seen = self.network(), {}
-            net[watched].register_forward_hook(lambda _, x, y, seen=seen: seen.update(zip("xy", (x[0], y))))
-            net[4].register_forward_hook(lambda _, x, y, seen=seen: seen.update(psp=y[0]))
-            assert self.calls(net)[0] == [True, False]
-            expected = seen["psp"] @ net[5].weight.t() + net[5].bias
-            torch.testing.assert_close(seen["y" if watched == 5 else "x"].view_as(expected), expected)
+        with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
+            expected = self.calls(self.network())
+            for watched, within in ((5, True), (6, False)):
+                net, seen = self.network(), {}
+                net[watched].register_forward_hook(lambda _, x, y, seen=seen: seen.update(zip("xy", (x[0], y))))
+                net[4].register_forward_hook(lambda _, x, y, seen=seen: seen.update(psp=y[0]))
+                got = self.calls(net)
+                assert got[0] == [within, False]
+                current = seen["x" if watched == 6 else "y"]
+                total = seen["psp"].float() @ net[5].weight.t() + net[5].bias
+                rounding = {"rtol": 2**-7, "atol": 0.2} if bf16 else {}
+                torch.testing.assert_close(current.view_as(total).float(), total, **rounding)
+                if watched == 6:
+                    assert current.dtype == torch.float32 and torch.equal(got[1], expected[1])
 
     def test_frozen(self):
         self.use(self.fast)

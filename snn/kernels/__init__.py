@@ -87,13 +87,16 @@ def _try(kernels, device_type, every):
     # Whatever the caller does; and a run's random numbers stay as they are.
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
         one = torch.ones(1, device=device_type, requires_grad=every)
-        x, constants, bias = one.view(1, 1, 1), (0.5, False, 1.0, Gaussian()), [one] * kernels.adds_bias
+        x, constants = one.view(1, 1, 1), (0.5, False, 1.0, Gaussian())
         results = [kernels.dual_exp_iir(x, None, None, one, one, one)[0]]
         if every:
             results += [
                 kernels.first_order_low_pass(x, None, one)[0],
-                kernels.spiking_neuron(x, None, None, *constants, *bias)[0],
-                kernels.neuron_and_iir(x, (None, None), constants, 0.5, (None, None), (one, one, one), *bias)[0],
                 kernels.dual_exp_filter(x, None, None, 0.5, 0.4, 1.0)[0], kernels.dropout(x, 0.5),
             ]  # fmt: skip
+            for bias in ((), (one,)) if kernels.adds_bias else ((),):
+                results += [
+                    kernels.spiking_neuron(x, None, None, *constants, *bias)[0],
+                    kernels.neuron_and_iir(x, (None, None), constants, 0.5, (None, None), (one, one, one), *bias)[0],
+                ]
             torch.autograd.grad(results, one, [torch.ones_like(result) for result in results])

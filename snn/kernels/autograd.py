@@ -10,6 +10,7 @@ A module of loops has a forward and a backward for each kernel, on contiguous te
 - states and their gradients `[2, B, N]`, float32, or what the module's `zero_states` returns where they are zero;
 - coefficients and their gradients `[3, N]`: a1, a2, b1, float32. (The first-order filter: states `[1, B, N]`, one
   coefficient `[N]`.)
+- where neurons add a bias and there is one: that, and its gradient, which is written, `[N]`, float32, as last argument.
 
 A forward writes its output into a given sequence and returns the final states; a backward writes the input's gradient
 into a given sequence and returns those of the initial states, and of coefficients. Every sum is in float32.
@@ -133,7 +134,7 @@ class Layout:
 
     def bias(self, bias):
         """Return what a neuron's loop takes of a bias `[*features]` or None: `[N]`, or nothing."""
-        return () if bias is None else (self.flatten_coefficients(bias)[0],)
+        return () if bias is None else (self._flat(bias.float()[None, None])[0, 0],)
 
     def new_bias_gradient(self, needed):
         """Return an empty `[N]` for the gradient of a bias, or nothing."""

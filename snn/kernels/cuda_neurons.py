@@ -1,7 +1,7 @@
 """The neurons' loops over time for CUDA: part of `snn.kernels.cuda`.
 
 Their backward needs how far each potential was above the threshold, so the forward keeps that, as on the CPU. They add
-the bias of the product before them, `[N]` or None, and sum its gradients: by itself each reads all steps once more.
+the bias of the product before them, `[N]` or None, and sum its gradients: apart from them, each would read all steps.
 """
 
 from functools import cache

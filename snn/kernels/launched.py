@@ -1,7 +1,7 @@
 """How a loop over time is launched on CUDA, and what the loops in Triton share.
 
-A program handles a block of the N features of one sample (of several in the filters' backward, to sum over them), with
-its states in registers. A load waits a memory latency, so the values of STEPS steps are asked for before the first of
+A program handles a block of the N features of one sample (of several in a backward that sums over them), with its
+states in registers. A load waits a memory latency, so the values of STEPS steps are asked for before the first of
 these steps is computed and stored.
 """
 

@@ -95,7 +95,7 @@ def as_taken(x, layer):
 
 
 def is_watched(layer):
-    """Whether hooks see what a layer takes and returns, or its `forward` is replaced.
+    """Whether hooks see what a layer takes and returns, or its `forward` is replaced, or compiled by itself.
 
     While a backward runs a part of a sequence again, it is whether they did when it ran first.
     """
@@ -103,7 +103,8 @@ def is_watched(layer):
         return layer in _watched
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
     everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
-    return "forward" in vars(layer) or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
+    replaced = "forward" in vars(layer) or layer._compiled_call_impl is not None
+    return replaced or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
 @contextmanager

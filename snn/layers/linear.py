@@ -12,11 +12,7 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x):
-        return self.product(x, self.bias)
-
-    def product(self, x, bias=None):
-        """Return what `forward` does, with this bias in place of the layer's own."""
-        return linear(x, self.weight, bias)
+        return linear(x, self.weight, self.bias)
 
 
 class Conv2d(nn.Conv2d):
@@ -26,13 +22,18 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x):
-        return self.product(x, self.bias)
+        return _convolution(self, x, self.bias)
 
-    def product(self, x, bias=None):
-        """Return what `forward` does, with this bias in place of the layer's own."""
-        stride, padding = self.stride[0], self.padding[0]
-        one_number = self.stride == (stride, stride) and self.padding == (padding, padding)
-        square = self.kernel_size[0] == self.kernel_size[1] and self.dilation == (1, 1) and self.groups == 1
-        if not (one_number and square and self.padding_mode == "zeros"):
-            return self._conv_forward(x, self.weight, bias)
-        return conv2d(x, self.weight, bias, stride, padding)
+
+def without_bias(layer, x):
+    """Return what a Linear or a Conv2d returns, less its bias."""
+    return linear(x, layer.weight) if isinstance(layer, Linear) else _convolution(layer, x, None)
+
+
+def _convolution(layer, x, bias):
+    stride, padding = layer.stride[0], layer.padding[0]
+    one_number = layer.stride == (stride, stride) and layer.padding == (padding, padding)
+    square = layer.kernel_size[0] == layer.kernel_size[1] and layer.dilation == (1, 1) and layer.groups == 1
+    if not (one_number and square and layer.padding_mode == "zeros"):
+        return layer._conv_forward(x, layer.weight, bias)
+    return conv2d(x, layer.weight, bias, stride, padding)

@@ -50,19 +50,11 @@ class SpikingNeuron(Layer):
         return cls(p["tau_m"], p["membrane_filter"], p["threshold"], surrogate)
 
     def forward(self, x, state=None):  # `with_bias` and `with_synapse` compute the same, in networks: change all
-        return self._run(x, state)
+        return _in_own_loop(self, x, state)
 
     def with_bias(self, bias, x, state=None):
         """Run this neuron on x + bias, `[*features]`. Only where `kernels_for(x).adds_bias`."""
-        return self._run(x, state, bias)
-
-    def _run(self, x, state, *bias):
-        x = self.checked(x)
-        v, r = state or (None, None)
-        spikes, *state = kernels_for(x).spiking_neuron(
-            x, v, r, self.decay, self.membrane_filter, self.threshold, self.surrogate, *bias
-        )
-        return spikes, tuple(state)
+        return _in_own_loop(self, x, state, bias)
 
     def with_synapse(self, synapse, x, state=None, synapse_state=None, p=0.0, bias=None):
         """Run this neuron, dropout of probability p, and the `DualExpIIR` behind it in one loop.
@@ -82,3 +74,12 @@ class SpikingNeuron(Layer):
     def extra_repr(self):
         membrane = ", membrane_filter=True" if self.membrane_filter else ""
         return f"tau_m={self.tau_m}{membrane}, threshold={self.threshold}, surrogate={self.surrogate}"
+
+
+def _in_own_loop(neuron, x, state, *bias):
+    x = neuron.checked(x)
+    v, r = state or (None, None)
+    spikes, *state = kernels_for(x).spiking_neuron(
+        x, v, r, neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate, *bias
+    )
+    return spikes, tuple(state)

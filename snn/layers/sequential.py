@@ -8,7 +8,7 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer, as_taken, is_stateful, is_watched, refuse_half
-from snn.layers.linear import Conv2d, Linear
+from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
 
@@ -28,7 +28,8 @@ class Sequential(nn.Sequential):
     compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their kernels take
     it. The output is float32.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
-    hook watches one of them. On CUDA that loop, or the neuron's, also adds the bias of the product before it.
+    hook watches one of them. On CUDA the neuron's loop also adds the bias of a `snn.Linear` or `snn.Conv2d` just before
+    it, unless a hook watches that.
 
     Shape: x `[T, B, *features]` -> y `[T, B, *features of the last layer]`; state is a tuple with one entry for each
     layer, None for a layer without state.
@@ -69,7 +70,7 @@ class Sequential(nn.Sequential):
             n = len(ends)
             layer, together = layers[n], _in_one_loop(x, layers[n : n + 3])
             if _bias_is_added_behind(x, *layers[n : n + 2]):
-                x = layer.product(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                x = without_bias(layer, x.flatten(0, 1)).unflatten(0, x.shape[:2])
                 bias = (layer.bias[:, None, None] if type(layer) is Conv2d else layer.bias).expand(x.shape[2:])
                 ends.append(None)
                 continue  # with the neuron, which gets the bias
@@ -79,7 +80,12 @@ class Sequential(nn.Sequential):
                 x, end, end_behind = layer.with_synapse(behind, x, state[n], state[n + len(dropouts) + 1], p, bias)
                 ends += [end, *(None for _ in dropouts), end_behind]
             else:
-                x, end = _all_steps(n, layer, x, state[n]) if bias is None else layer.with_bias(bias, x, state[n])
+                if bias is None:
+                    x, end = _all_steps(n, layer, x, state[n])
+                elif is_watched(layer):  # hooks see the sum, in float32 as in the loop
+                    x, end = _all_steps(n, layer, x.float() + bias, state[n])
+                else:
+                    x, end = layer.with_bias(bias, x, state[n])
                 ends.append(end)
             bias = None
         return x.float() if x.dtype == torch.bfloat16 else x, tuple(ends)
@@ -139,9 +145,9 @@ def _all_steps(n, layer, x, state):
 
 
 def _bias_is_added_behind(x, layer, neuron=None):
-    """Whether the loop of the neuron behind a product adds its bias: both of these very types, and not watched."""
+    """Whether the neuron behind a product gets its bias: both are of these very types, and no hook sees the product."""
     fits = type(layer) in (Linear, Conv2d) and layer.bias is not None and type(neuron) is SpikingNeuron
-    return fits and kernels_for(x).adds_bias and not (is_watched(layer) or is_watched(neuron))
+    return fits and kernels_for(x).adds_bias and not is_watched(layer)
 
 
 def _in_one_loop(x, layers):
