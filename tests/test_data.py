@@ -238,6 +238,20 @@ def test_augmenting_nothing(count, probability):
     assert torch.equal(again, images)
 
 
+@pytest.mark.parametrize(
+    "script, encoding, gives, takes",
+    [
+        ("snn_mlp_1", "pixels", 1, 784),
+        ("snn_conv_1_mnist", "permuted", 1, 784),
+        ("sequential_mnist", "poisson", 784, 1),
+    ],
+)
+def test_an_encoding_for_another_network_is_one_line(run, script, encoding, gives, takes):
+    run(script, "--train", settings={"encoding": encoding, "hyperparameters.length": 25})
+    said = f"encoding: {encoding} gives {gives} values at a step, and the network takes {takes}"
+    assert run.status == 2 and run.err.splitlines()[-1] == f"error: config: {said}"
+
+
 @pytest.mark.parametrize("settings", [{"transform.RandomApply.probability": 0}, {"dataset.train_size": 257}])
 def test_a_batch_in_which_no_image_is_augmented_trains(run, settings):
     run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 1, "hyperparameters.length": 4})

@@ -20,6 +20,7 @@ from snn.config.settings import keys_of
 from snn.data import datasets
 from snn.data.base import Split, dataset_keys
 from snn.kernels.surrogates import Surrogate, m
+from snn.layers.encoders import Copies
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
@@ -472,5 +473,7 @@ def test_networks_that_do_not_begin_with_a_synapse():
     assert snn.Sequential(nn.Linear(784, 10), neuron(p)).input_shape == (784,)
     assert snn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), synapse(2704, p)).input_shape is None
     assert snn.Sequential().input_shape is None
+    assert snn.Sequential(Copies(4), synapse(12, p)).input_shape == (3,)
+    assert snn.Sequential(Copies(4), nn.Linear(12, 2)).input_shape is None
     splits, _ = datasets.load(resolve("dataset.name=digits")[0], torch.device("cpu"), None)
     assert next(splits["test"].batches(3, torch.Generator()))[0].shape == (25, 3, 1, 28, 28)

@@ -475,3 +475,9 @@ def test_datasets_of_the_archive(name, channels, classes, sizes):
     splits = series.load(settings, CPU, None)[0]
     assert (len(splits["train"]), len(splits["test"])) == sizes
     assert splits["train"].labels.unique().tolist() == list(range(classes))
+
+
+def test_a_dataset_that_is_no_time_series_is_one_line(run):
+    run("time_series", "--train", settings={"dataset.name": "digits"})
+    said = "'digits' is not allowed; use a folder's name that begins with a capital, such as Wrist"
+    assert run.status == 2 and run.err.splitlines()[-1] == f"error: --set: dataset.name: {said}"

@@ -100,7 +100,7 @@ def load(config, device, shape):
     Args:
         shape: the network's input shape at one step: (784,), (1, 28, 28), or (1,) for a pixel; None if it is not known.
     Returns (splits by name, note).
-    Raises UserError if the dataset is missing or broken.
+    Raises UserError if the dataset is missing or broken, or the encoding is not one for the network.
     """
     dataset = config["dataset"]
     if dataset["name"] == "digits":
@@ -123,8 +123,17 @@ def load(config, device, shape):
 
 
 def image_shape(config, shape):
-    """Return an image's shape for its encoding; `shape` is the network's input shape at one step, if it is known."""
-    return shape if shape and config["encoding"] not in IN_TIME else (1, SIDE, SIDE)
+    """Return an image's shape for its encoding; `shape` is the network's input shape at one step, if it is known.
+
+    Raises UserError if the network takes another number of values at a step than the encoding gives.
+    """
+    encoding = config["encoding"]
+    values = 1 if encoding in IN_TIME else SIDE**2
+    if shape and math.prod(shape) != values:
+        raise UserError(
+            f"config: encoding: {encoding} gives {values} values at a step, and the network takes {math.prod(shape)}"
+        )
+    return shape if shape and encoding not in IN_TIME else (1, SIDE, SIDE)
 
 
 def encode(config, images, generator):

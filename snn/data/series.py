@@ -27,6 +27,19 @@ from snn.data import series_files, series_parts
 from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key
 
 NAMES = ("JapaneseVowels",)  # that which ships; `is_name` accepts the others
+
+
+def is_name(name):
+    """Whether a dataset of this name is a time series: as in the archive, they begin with a capital."""
+    return name[:1].isupper()
+
+
+def _name(value):
+    if not is_name(file_name(value)):
+        raise ValueError("a folder's name that begins with a capital, such as Wrist")
+    return value
+
+
 KEYS = {
     "encoding": Key(
         "population",
@@ -37,7 +50,7 @@ KEYS = {
     ),
     "dataset": dataset_keys(NAMES, root=root_key("data/time_series", "<name>/<name>_TRAIN.ts and _TEST.ts"))
     | {
-        "name": Key(NAMES[0], file_name, "name of a dataset of the archive, or of your own"),
+        "name": Key(NAMES[0], _name, "name of a dataset of the archive, or of your own"),
         "labels": Key("labels", string, ".npz: the array with each series' label", NETWORK),
         "groups": Key("", string, "whose each series is: an array in .npz, a column in .csv", NETWORK),
         "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK),
@@ -64,11 +77,6 @@ MEASURED = {
     "scaling": Key(REQUIRED, list_of(_pair, "pairs", len), "of each channel: the mean to take off, then the divisor"),
     "longest": Key(REQUIRED, count, "steps of the longest training series"),
 }
-
-
-def is_name(name):
-    """Whether a dataset of this name is a time series: as in the archive, they begin with a capital."""
-    return name[:1].isupper()
 
 
 class SeriesSplit(Split):

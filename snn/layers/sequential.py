@@ -7,6 +7,7 @@ from torch.nn.parameter import is_lazy
 from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
+from snn.layers.encoders import Copies
 from snn.layers.layer import Layer, as_taken, is_stateful, is_watched, refuse_half
 from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
@@ -53,9 +54,11 @@ class Sequential(nn.Sequential):
     @property
     def input_shape(self):
         """Shape of the input at one step, if the first layer says it; else None."""
-        first = next(iter(self), None)
+        first, second = [*self, None, None][:2]
         if isinstance(first, nn.Linear) and first.in_features:  # 0 before the first input of a lazy one
             return (first.in_features,)
+        if isinstance(first, Copies) and isinstance(second, Synapse):
+            return (*second.shape[:-1], second.shape[-1] // first.number)
         return tuple(first.shape) if isinstance(first, Synapse) else None
 
     def forward(self, x, state=None):
