@@ -134,11 +134,13 @@ def test_a_short_training(run, drawn):
     lines = run("ecg", "--train", settings=settings)
     assert run.status == 0 and "no picture" not in run.err, run.err
     accuracy = float(lines[-1].removeprefix("test accuracy: ").split(" %")[0])
-    assert accuracy > 80 and lines[-1].endswith(" % of the steps of 6 records, qtdb")
+    assert accuracy > 80 and lines[-1].endswith(" % of the steps of 6 records, own.npz")
     assert "ties" not in run.out and re.search(r"on cpu: \d+ train, \d+ dev, 6 test", run.out)
     (folder,) = run.folder.glob("runs/ecg/*")
     with open(folder / "confusion.csv") as file:
         counts = np.array([list(map(int, row[1:])) for row in list(csv.reader(file))[1:]])
+    with open(folder / "predictions.csv") as file:
+        assert {row["tie"] for row in csv.DictReader(file)} == {"no"}  # potentials
     assert counts.sum() == 6 * 30 and 100 * counts.trace() / counts.sum() == pytest.approx(accuracy, abs=0.01)
     assert run("ecg", "--inspect", settings=settings)[-1] == lines[-1]
     (page,) = run.folder.glob("runs/ecg/*/index.html")

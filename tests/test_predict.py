@@ -321,6 +321,7 @@ class TestFiles:
             lines = [f"?,{'7,' if column else ''}{line}" for line in LINES]
             (run.folder / "new.csv").write_text("\n".join([f"label,{column}" + 60 * "t,", *lines]))
             predict("new.csv")
+            assert "note: new.csv: the first cell of each line is the place of its label, and no value\n" in run.err
             assert [row["answer"] for row in rows_of(run.folder / "answers.csv")] == names, run.err
 
     def test_arrays_and_channels(self, run, predict):

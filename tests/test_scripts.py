@@ -175,6 +175,17 @@ def test_a_run_starts_as_init_says(run):
     assert model["1.bias"].mean().item() == pytest.approx(0.4, abs=0.02)
 
 
+def test_a_test_on_other_data_than_the_runs_is_said(run):
+    run("snn_mlp_1", "--train")
+    said = "note: dataset.name: {}, where the checkpoint's run had {}\n"
+    run("snn_mlp_1", "--test")
+    assert "where the checkpoint's run had" not in run.err
+    run("snn_mlp_1", "--test", settings={"dataset.name": "mnist", "dataset.download": "false"})
+    assert run.status == 2 and said.format("mnist", "digits") in run.err
+    run("associative_memory", "--test", settings={"dataset.patterns": "own.npy"})
+    assert "note: dataset.patterns: own.npy, where the checkpoint's run had what ships\n" in run.err
+
+
 def test_learning_rate_steps_after_the_epoch(run):
     settings = {"hyperparameters.epoch": 3, "scheduler.MultiStepLR.milestones": "[2]"}
     run("snn_mlp_1", "--train", settings=settings)

@@ -128,6 +128,20 @@ def test_a_run_of_these_at_work_is_left_alone(run, folder):
     assert not list(folder.rglob("*.pt"))
 
 
+def test_older_checkpoints_stay_until_the_first_run_saves(run, folder):
+    """A mistake, or a stop before that, moves nothing."""
+    run("--train", "--seeds", "2")
+    before = files_in(folder / "checkpoint")
+    for words in (["--freeze", "nothing"], ["--device", "cuda:99"]):
+        status, _, _ = run("--train", "--seeds", "2", *words)
+        assert status == 2 and files_in(folder / "checkpoint") == before
+    status, _, err = run("--train", "--seeds", "2", "--init_from", "checkpoint/seed_3/snn_mlp_1/best.pt")
+    said = "init_from: checkpoint/seed_3/snn_mlp_1/best.pt is of a run that --seeds replaces: copy it"
+    assert status == 2 and said in err and files_in(folder / "checkpoint") == before
+    status, _, err = run("--train", "--seeds", "2")
+    assert status == 0 and err.count("the checkpoints of an older run are now in checkpoint/seed_") == 2
+
+
 def test_older_checkpoints_stay_where_none_are_saved(run, folder):
     older = folder / "checkpoint/seed_3/snn_mlp_1/last.pt"
     older.parent.mkdir(parents=True)

@@ -93,7 +93,9 @@ def test_an_npz_is_read_as_the_same_series(folder):
         assert series_files.read(folder / "a.npz", labels="exercise").classes == ["a", "b"]
 
 
-@pytest.mark.parametrize("header", ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", '"label", "0","1","2"'])
+@pytest.mark.parametrize(
+    "header", ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", "class,0,1,2", '"label", "0","1","2"']
+)
 def test_a_csv_may_have_a_header(folder, header):
     (folder / "a.csv").write_text(f"{header}\nup,1,2,3\n10,4,5\n9,4,5")
     read = series_files.read(folder / "a.csv")
@@ -112,6 +114,13 @@ def test_only_newlines_end_a_line(folder, suffix, letter):
     (folder / f"a.{suffix}").write_text(text.replace(f"2{between}-3", f"2{letter}{between}-3"), newline="")
     with pytest.raises(UserError, match=r"line \d+: channel 1: '2.*' is not a finite number"):
         series_files.read(folder / f"a.{suffix}")
+
+
+def test_one_file_beside_a_test_set_is_refused(folder):
+    write(folder, ".csv", "up,1,2\ndown,3,4\n" * 3)
+    (folder / "Toy/Toy_TRAIN.csv").rename(folder / "Toy/Toy.csv")
+    with pytest.raises(UserError, match="Toy has Toy_TEST.csv, but no Toy_TRAIN: call Toy.csv that, with this suffix"):
+        load()
 
 
 def test_the_first_suffix_is_read_and_said(folder, capsys):

@@ -9,6 +9,7 @@ from snn.config.settings import check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
+OTHER_DATA = "name", "file", "patterns"  # keys in `dataset` that choose the samples
 NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
 
 
@@ -73,9 +74,14 @@ def _with_measured(config, saved):
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
 
-    What its run measured of its dataset, such as classes and scaling, comes from it too.
+    What its run measured of its dataset, such as classes and scaling, comes from it too. The dataset does not, but for
+    its keys that define the network.
     """
     config, saved = copy.deepcopy(config), completed(saved)
+    for key in OTHER_DATA:
+        now, then = (of["dataset"].get(key) or "what ships" for of in (config, saved))
+        if now != then and (key == "name" or "what ships" in (now, then)):  # else a file may have moved
+            warn(f"dataset.{key}: {now}, where the checkpoint's run had {then}")
     set_by_hand = [f"{override.partition('=')[0]}." for override in overrides]
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)

@@ -1,6 +1,7 @@
 """Electrocardiograms as spikes, with a class at every step: QTDB, which ships (datasets/ecg/README.md)."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def load(config, device, shape):
     return {
         name: StepSplit(*(values[: dataset[f"{name}_size"] or None].to(device) for values in part))
         for name, part in parts.items()
-    }, dataset["name"]
+    }, Path(path).name if dataset["file"] else dataset["name"]
 
 
 def _checked(x, y):

@@ -38,6 +38,8 @@ def read_part(dataset, part):
     path = train or whole
     if not path:
         raise UserError(f"{folder} has no {name}_TRAIN with {', '.join(SUFFIXES)}: get the dataset again")
+    if not train and (test := _found(folder, f"{name}_TEST")):
+        raise UserError(f"{folder} has {test.name}, but no {name}_TRAIN: call {path.name} that, with this suffix")
     if part == "TEST":
         path = folder / f"{name}_TEST{train.suffix}"
     return read(path, dataset["labels"], dataset["groups"])._replace(is_whole=not train)
@@ -83,7 +85,8 @@ def _tsv(path, labelled):
 def _csv(path, groups, labelled):
     lines, whose = lines_of(path), []
     header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
-    has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header))
+    is_number_of_column = header[1:] == [*map(str, range(len(header) - 1))] and not is_number(header[0])  # of pandas
+    has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header)) or is_number_of_column
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and labelled and not column:
         raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")

@@ -14,6 +14,7 @@ import torch
 
 from snn.base.errors import UserError
 from snn.base.files import read_array
+from snn.base.output import note
 from snn.data import datasets, event_cache, events, gesture, images, nmnist, series, series_files
 from snn.data.series_files import numbers
 from snn.data.ts_files import Series
@@ -121,6 +122,8 @@ class TimeSeries:
             return read_array(path)
         if path.suffix not in series_files.SUFFIXES:
             raise UserError(f"{path}: series are read from {', '.join(series_files.SUFFIXES)} and .npy")
+        if path.suffix in (".csv", ".tsv"):
+            note(f"{path}: the first cell of each line is the place of its label, and no value")
         groups = self.dataset["groups"]  # a column that is no value
         return [values.T for values in series_files.read(path, groups=groups, labelled=False).values]
 

@@ -94,10 +94,15 @@ def _run_seeds(own_config, network, task, args):
     settings, figures, about = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), [], ""
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
-    if args.train and settings["save_checkpoint"] and not (args.resume or ranks.rank()):
-        for folder in list(kept.values())[1:]:  # else --resume would take what older runs left for these runs'
-            with folders.owned_by_a_run(folder):
-                folders.move_aside(folder)
+    init_from = args.init_from or settings["init_from"]
+    if args.train and init_from and Path(init_from).resolve().parent in map(Path.resolve, kept.values()):
+        raise UserError(f"init_from: {init_from} is of a run that --seeds replaces: copy it to another folder first")
+    aside = []  # with those of the first seed, when it first saves: --resume would take what older runs left for these'
+    if args.train and settings["save_checkpoint"] and not args.resume:
+        aside = list(kept.values())[1:]
+    for folder in aside if ranks.rank() == 0 else ():
+        with folders.owned_by_a_run(folder):  # or say now that another run is at work there
+            pass
     for n, folder in kept.items():
         own = {
             "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
@@ -105,7 +110,8 @@ def _run_seeds(own_config, network, task, args):
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")
-        of_seed, about = _run(own_config, network, task, argparse.Namespace(**vars(args) | own))
+        of_seed, about = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
+        aside = []
         figures.append(of_seed)
     print(", ".join(filter(None, [_mean_and_deviation(task, figures), about])))
 
@@ -117,8 +123,11 @@ def _mean_and_deviation(task, figures):
     return f"{len(figures)} seeds: {', '.join(texts)}"
 
 
-def _run(own_config, network, task, args):
-    """Train or test; return the task's metric by part of the data, and a note on the data; nothing with --show."""
+def _run(own_config, network, task, args, aside=()):
+    """Train or test; return the task's metric by part of the data, and a note on the data; nothing with --show.
+
+    `aside` as for `Trainer`.
+    """
     settings, sources, saved, source = _settings(own_config, args)
     if args.show:
         print(config.as_yaml(settings, sources), end="")
@@ -136,7 +145,7 @@ def _run(own_config, network, task, args):
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        return _print_training(ready, ready.train(saved, inspect=command)), ready.note
+        return _print_training(ready, ready.train(saved, inspect=command, aside=aside)), ready.note
     result, run_folder = ready.test(command)
     _print_test(ready, result, run_folder)
     return {"test": ready.task.value(result)}, ready.note

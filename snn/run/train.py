@@ -141,9 +141,12 @@ class Experiment:
             parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
         return net
 
-    def train(self, resume_from=None, on_epoch=None, test=True, inspect=None):
-        """Train, from a checkpoint on if there is one, and return a Run; `inspect` as in `test`."""
-        trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from)
+    def train(self, resume_from=None, on_epoch=None, test=True, inspect=None, aside=()):
+        """Train, from a checkpoint on if there is one, and return a Run.
+
+        `inspect` is as in `test`, `aside` as for `Trainer`.
+        """
+        trainer = Trainer(self.net, self.splits, self.config, self.task, resume_from, aside)
         name, done, p = self.config["experiment_name"], len(trainer.history), self.config["hyperparameters"]
         sizes = ", ".join(f"{len(split) // split.repeats} {part}" for part, split in self.splits.items())
         count = ranks.ranks()
@@ -181,7 +184,8 @@ class Experiment:
         run_folder = run_folder or folders.new_run_folder(self.config["experiment_name"])
         result = self._reported(test, inspect, run_folder) if inspect or task.reports else test(task)
         if found := result.answers:
-            answers.write(found, datasets.class_names(self.config, found.scores.shape[1]), run_folder)
+            names = datasets.class_names(self.config, found.scores.shape[1])
+            answers.write(found, names, run_folder, self.task.counts)
         return result, run_folder
 
     def _reported(self, test, inspect, run_folder):

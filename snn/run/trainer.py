@@ -39,9 +39,11 @@ class Trainer:
         config: the resolved config.
         task: a `snn.tasks.base.Task`.
         resume_from: a checkpoint to resume from; its weights are already in `net`.
+        aside: more folders whose checkpoints are moved aside, with older ones of this run, when it first saves.
     """
 
-    def __init__(self, net, splits, config, task, resume_from=None):
+    def __init__(self, net, splits, config, task, resume_from=None, aside=()):
+        self.aside = aside
         self.net, self.splits, self.config, self.task = net, splits, config, task
         self.device = next(net.parameters()).device
         self.silence = None  # the loss of an output without spikes
@@ -215,7 +217,7 @@ class Trainer:
             f"{entry['seconds']:.1f} s"
             + (f", {unstable} unstable filters" if unstable else "")
             + (f", no spike in {', '.join(silent)}" if silent else "")
-            + (", best so far" if is_best else "")
+            + (f", {self.task.better}" if is_best and self.task.better else "")
         )
         if not self.warned and not self.learns():
             self.warned = True
@@ -284,6 +286,9 @@ class Trainer:
         if ranks.rank() == 0:
             if not self.owns_folder:
                 folders.move_aside(self.folder)
+                for folder in self.aside:
+                    with folders.owned_by_a_run(folder):
+                        folders.move_aside(folder)
             if is_best:
                 checkpoint.save(self.folder / "best.pt", state)
             checkpoint.save(self.folder / "last.pt", state, keep=self.folder / "previous.pt")

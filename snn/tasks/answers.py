@@ -23,9 +23,12 @@ def tied(scores):
     return (scores > scores.amax(1, keepdim=True) - EQUAL).sum(1) > 1
 
 
-def table(found, classes):
-    """Return a row for each sample of Answers, a dict: its number, the answer, and how clear it is."""
-    rows, ties = [], tied(found.scores).tolist()
+def table(found, classes, counts=True):
+    """Return a row for each sample of Answers, a dict: its number, the answer, and how clear it is.
+
+    Only scores that are `counts` of spikes tie.
+    """
+    rows, ties = [], (tied(found.scores) & counts).tolist()
     for n, (answer, scores) in enumerate(zip(found.answers.tolist(), found.scores.tolist())):
         *_, second, best = [0, *sorted(scores)]
         true = {} if found.labels is None else {"true": classes[found.labels[n]]}
@@ -42,13 +45,13 @@ def confusion(found):
     return counts.index_put_((found.labels, found.answers), torch.ones_like(found.labels), accumulate=True)
 
 
-def write(found, classes, folder):
-    """Write a test's Answers to a run's folder: predictions.csv, confusion.csv, and classes.csv.
+def write(found, classes, folder, counts=True):
+    """Write a test's Answers to a run's folder: predictions.csv, as `table` says, confusion.csv, and classes.csv.
 
     The last has each class's precision, recall, and support, its number of samples; where none has it, or is answered
     with it, there is no share.
     """
-    write_csv(Path(folder) / "predictions.csv", table(found, classes))
+    write_csv(Path(folder) / "predictions.csv", table(found, classes, counts))
     counts, by_answer, by_class = confusion(found), [], []
     for n, name in enumerate(classes):
         right, answered, support = counts[n, n].item(), counts[:, n].sum().item(), counts[n].sum().item()

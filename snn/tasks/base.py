@@ -14,12 +14,14 @@ class Task:
         highest_is_best: whether higher is better.
         reports: whether --train and --test call `report` too, not only --inspect.
         classifies: whether there is an answer to each sample, as `answers` says; a test writes it to a run's folder.
+        better: what the line of an epoch says that `is_better` than those before.
     """
 
     metric = "loss"
     highest_is_best = False
     reports = False
     classifies = False
+    better = "best so far"
 
     def of(self, config):
         """Return the task as a config's keys define it; here they define none of it."""

@@ -28,6 +28,7 @@ class Classification(Task):
     metric = "acc"
     highest_is_best = True
     classifies = True
+    counts = True  # scores are numbers of spikes
     first = rate_scale = 0
 
     def of(self, config):

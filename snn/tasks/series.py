@@ -10,6 +10,7 @@ class SeriesClassification(Classification):
     """Targets are `[2, B]`, the labels and the time steps at which the series end; outputs spikes `[T, B, classes]`."""
 
     reports = True
+    better = ""  # as each epoch is
 
     def counted(self, y, targets):
         labels, ends = targets

@@ -11,6 +11,8 @@ class StepClassification(Classification):
     right. There is an answer to each step, all of the first sample, then of the next one.
     """
 
+    counts = False
+
     def counted(self, y, targets):
         """Return each step of each sample as a sample of one step, `[1, B * T, classes]`, and its class `[B * T]`."""
         return y.transpose(0, 1).flatten(0, 1)[None], targets.t().flatten()
