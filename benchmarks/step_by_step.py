@@ -79,18 +79,22 @@ class StepByStep(nn.Module):
 
     @staticmethod
     def _step(layer, x, state):
-        kind, zeros = type(layer), torch.zeros_like(x)
+        kind = type(layer)
         if kind is DualExpIIR:
-            return dual_exp_iir_step(x, state or (zeros, zeros), layer.a1, layer.a2, layer.b1)
+            return dual_exp_iir_step(x, state or _zeros(x, 2), layer.a1, layer.a2, layer.b1)
         if kind is FirstOrderLowPass:
-            return first_order_step(x, state or (zeros,), layer.a1)
+            return first_order_step(x, state or _zeros(x, 1), layer.a1)
         if kind is SpikingNeuron:
             gradient, constants = layer.surrogate.gradient, layer.surrogate.constants
             of_neuron = layer.decay, layer.membrane_filter, layer.threshold, lambda v: gradient(v, *constants)
-            return neuron_step(x, state or (zeros, zeros), *of_neuron)
+            return neuron_step(x, state or _zeros(x, 2), *of_neuron)
         if kind is DualExpFilter:
-            return dual_exp_filter_step(x, state or (zeros, zeros), layer.decay_m, layer.decay_s, layer.gain)
+            return dual_exp_filter_step(x, state or _zeros(x, 2), layer.decay_m, layer.decay_s, layer.gain)
         if is_stateful(layer):
             y, state = layer(x[None], state)
             return y[0], state
         return layer(x), None
+
+
+def _zeros(x, count):
+    return (torch.zeros_like(x),) * count

@@ -475,5 +475,6 @@ def test_networks_that_do_not_begin_with_a_synapse():
     assert snn.Sequential().input_shape is None
     assert snn.Sequential(Copies(4), synapse(12, p)).input_shape == (3,)
     assert snn.Sequential(Copies(4), nn.Linear(12, 2)).input_shape is None
+    assert snn.Sequential(snn.Sequential(nn.Linear(784, 10)), neuron(p)).input_shape == (784,)
     splits, _ = datasets.load(resolve("dataset.name=digits")[0], torch.device("cpu"), None)
     assert next(splits["test"].batches(3, torch.Generator()))[0].shape == (25, 3, 1, 28, 28)

@@ -22,9 +22,9 @@ from torch import nn
 
 import snn
 from snn.data import datasets
-from snn.layers.encoders import Population
+from snn.layers.encoders import Delta, Population
 from snn.layers.layer import hidden_layers
-from snn.look import class_plots, health, inspection, layer_plots
+from snn.look import class_plots, filter_plots, health, inspection, layer_plots, plots, step_plots
 from snn.look.labels import layer_labels
 from snn.run import train
 from snn.tasks import classification
@@ -232,6 +232,48 @@ def test_classes_are_called_by_their_names():
             assert [text.get_text() for text in side.get_ticklabels()] == classes
         figure.draw_without_rendering()
         class_plots.mistakes(torch.rand(3, 1, 784), [(1, 0)], classes).draw_without_rendering()
+
+
+@pytest.mark.filterwarnings("error")
+def test_unusual_outputs_and_inputs_are_drawn():
+    """Potentials below 0, fewer steps than windows, more classes than colours, and two lines of spikes to a state."""
+    figure = class_plots.samples(
+        torch.rand(7, 1, 784), None, torch.tensor([[[-2.0, -5.0]]]), [0], [0], ["a", "b"]
+    )  # fmt: skip
+    axis = figure.axes[-1]
+    assert axis.get_xlabel() == "output, summed" and axis.get_xlim()[0] < -5 and "answer a" in axis.get_title()
+    figure = class_plots.event_windows(torch.rand(3, 2, 4, 5))
+    assert [axis.get_title() for axis in figure.axes] == [f"steps {n} to {n}" for n in range(3)]
+    figure.draw_without_rendering()
+    names = [f"kind {n}" for n in range(12)]
+    figure = step_plots.steps(torch.rand(12, 1, 4), torch.arange(12)[:, None], torch.eye(12)[:, None], names)
+    shown = figure.axes[1].images[0]
+    bands = [tuple(shown.cmap(shown.norm(n))) for n in range(12)]
+    legend = [tuple(line.get_color()) for line in figure.axes[0].lines[-12:]]
+    assert bands == legend and len(set(bands)) == 12
+    assert [text.get_text() for text in figure.legends[0].texts] == [f"class {name}" for name in names]
+    net, x = snn.Sequential(Delta(3, 0.1), nn.Linear(6, 2), snn.SpikingNeuron(4)), -torch.arange(9.0)[:, None, None]
+    with snn.record(net, samples=slice(1)) as trace:
+        net(x.expand(9, 1, 3))
+    traced = {
+        what: {name: of[:, 0] for name, of in getattr(trace, what).items()}
+        for what in ("spikes", "followed", "v", "reset")
+    }
+    assert traced["spikes"]["0"][:, :3].sum() == 0 < traced["spikes"]["0"][:, 3:].sum()  # falls alone
+    assert "neuron" in layer_plots.neurons(net, traced).axes[0].get_title()
+
+
+def test_filters_that_start_unlike_are_drawn_as_they_start():
+    before, after = snn.Sequential(snn.DualExpIIR(6, 4, 1)), snn.Sequential(snn.DualExpIIR(6, 4, 1))
+    (alike,) = filter_plots.impulse_responses(before, after).axes
+    assert [line.get_color() for line in alike.lines].count(plots.ORANGE) == 1 and alike.get_xlim()[1] < 45
+    before[0].a1.data.copy_(torch.linspace(1.2, 1.98, 6))
+    before[0].a2.data.copy_(-(before[0].a1.data / 2) ** 2 + 1e-5)
+    (unlike,) = filter_plots.impulse_responses(before, after).axes
+    drawn = [line for line in unlike.lines if line.get_color() == plots.ORANGE and len(line.get_xdata())]
+    assert len(drawn) == 6 and unlike.get_xlim()[1] > 100
+    rows = filter_plots.coefficients(before, after).axes
+    assert rows[0].get_xlabel() == "a1" and not rows[0].lines  # a histogram, no line
 
 
 @pytest.mark.parametrize("values", [[1e-9, 0.0, 0.1], [0.0, 0.0, 0.0]])

@@ -113,9 +113,12 @@ def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys):
     write_run(folder / "runs/other", "mine", seed=3, settings="dataset: {name: mnist}\nprecision: bf16\n")
     write_run(folder / "runs/own/1", "mine_too", settings="dataset: {name: of_ones_own, noise: 1}\n")
     write_run(folder / "runs/own/2", "mine_too", settings="dataset: {name: of_ones_own, noise: 2}\n")
+    write_run(folder / "runs/data/1", "memory", seed=1, settings="dataset: {name: patterns}\n")
+    write_run(folder / "runs/data/2", "memory", seed=2, settings="dataset: {name: patterns, patterns: own.npy}\n")
     report.main(["runs", "--by", "seed"])
     rows = {line["Run"]: line for line in cells_of(capsys.readouterr().out, "Run")}
-    assert list(rows) == ["mine, n = 3", "mine other", "mine_too 1", "mine_too 2"]
+    assert list(rows) == ["memory 1", "memory 2", "mine, n = 3", "mine other", "mine_too 1", "mine_too 2"]
+    assert rows["memory 2"]["Overrides"] == '`dataset.patterns="own.npy"`'
     row = rows["mine, n = 3"]
     assert (row["Train"], row["Dev"]) == ("95.00 ± 0.00", "92.00 ± 2.00")
     assert row["Test"] == "92.00 ± 0.71 (of 2) (3 ties)"

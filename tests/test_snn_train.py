@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from scripts import TINY, same
 from test_health import make_trainer
@@ -15,6 +16,9 @@ from test_training import make_net, make_split
 
 import snn
 from snn.config import resolve
+from snn.tasks.answers import Answers
+from snn.tasks.base import Task
+from snn.tasks.classification import Classification
 
 
 def network(config):
@@ -145,3 +149,27 @@ def test_a_mistake_is_a_user_error_before_anything_is_written(folder, call, mess
     with pytest.raises(snn.UserError, match=message):
         call()
     assert not list(folder.iterdir())
+
+
+def test_a_task_of_ones_own_may_answer(folder):
+    """Its scores are no counts of spikes, so that none are equal."""
+
+    class Own(Task):
+        classifies = True
+
+        def loss(self, y, targets):
+            return F.cross_entropy(y.mean(0), targets)
+
+        def answers(self, y, settled, targets):
+            return Answers(y.mean(0), y.mean(0).argmax(1), targets)
+
+    made = snn.train(network, OWN, task=Own(), splits=SPLITS)
+    rows = (made.folder / "predictions.csv").read_text().splitlines()
+    assert len(rows) == 1 + 8 and all(row.endswith(",no") for row in rows[1:])
+    assert (made.folder / "result.json").exists()
+
+
+@pytest.mark.parametrize("length, share, first", [(25, 0.28, 18), (100, 0.07, 93), (784, 0.25, 588), (10, 0.25, 7)])
+def test_the_share_of_the_steps_that_counts(length, share, first):
+    settings = {"hyperparameters": {"length": length, "readout": share}}
+    assert Classification().of(settings).first == first

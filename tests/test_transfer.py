@@ -15,6 +15,7 @@ from snn.base.keys import names
 from snn.checkpoint import save
 from snn.checkpoint.transfer import freeze, start_from
 from snn.layers.sequential import neuron, synapse
+from snn.layers.synapses import Unfiltered
 
 LOWER = ["0.a1", "0.a2", "0.b1", "1.weight", "1.bias", "4.a1", "4.a2", "4.b1", "5.weight", "5.bias"]
 CONFIG = nested(TINY) | {"experiment_name": "other", "save_checkpoint": False}
@@ -196,3 +197,11 @@ def test_stabilize_leaves_untrained_filters():
     net[0].requires_grad_(False)
     snn.stabilize(net)
     assert (net[0].a1 == 1.5).all() and (net[1].a1 < 1).all()
+
+
+def test_a_layer_without_a_filter_stays_one():
+    """Its coefficient has the name and shape of a first-order synapse's."""
+    filtered, unfiltered = snn.FirstOrderLowPass(3, 4), Unfiltered(3)
+    unfiltered.load_state_dict(filtered.state_dict())
+    x = torch.rand(5, 2, 3)
+    assert torch.equal(unfiltered(x)[0], x) and not torch.equal(filtered(x)[0], x)

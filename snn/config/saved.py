@@ -96,7 +96,10 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
 
 
 def values(config):
-    """Return all that sets the config of a run apart from others, by key: not its name, its seed and its places."""
+    """Return all that sets the config of a run apart from others, by key: not its name, its seed and its places.
+
+    Of places, those of the samples count.
+    """
     apart = {name: value for name, value in completed(config).items() if name not in NAMING}
     return dict(_values(apart, schema_of(config)))
 
@@ -105,7 +108,7 @@ def _values(config, schema, prefix=""):
     for name, value in config.items():
         entry = schema.get(name, {})  # none of a dataset of one's own
         if isinstance(entry, Key):
-            if entry.of != PLACE:
+            if entry.of != PLACE or prefix + name in map("dataset.{}".format, OTHER_DATA):
                 yield prefix + name, value
         elif isinstance(value, dict):
             yield from _values(value, entry, f"{prefix}{name}.")

@@ -55,6 +55,8 @@ class Sequential(nn.Sequential):
     def input_shape(self):
         """Shape of the input at one step, if the first layer says it; else None."""
         first, second = [*self, None, None][:2]
+        if isinstance(first, Sequential):
+            return first.input_shape
         if isinstance(first, nn.Linear) and first.in_features:  # 0 before the first input of a lazy one
             return (first.in_features,)
         if isinstance(first, Copies) and isinstance(second, Synapse):

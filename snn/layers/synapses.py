@@ -223,6 +223,10 @@ class Unfiltered(FirstOrderLowPass):
     def from_config(cls, shape, hyperparameters):
         return cls(shape)
 
+    def _load_from_state_dict(self, *arguments):
+        super()._load_from_state_dict(*arguments)
+        self.a1.data.zero_()  # that of a first-order synapse has the same name and shape
+
 
 class DualExpFilter(Layer):
     """Fixed dual-exponential filter whose impulse response peaks at 1: the output filter of the associative memory.

@@ -81,10 +81,13 @@ def _draw_counts(axis, spikes, label, answer, classes):
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.barh(range(len(counts)), counts, color=colors)
-    axis.set(xlabel="output spikes", ylabel="class", xlim=(0, max(1, 1.05 * counts.max())))
+    are_spikes = counts.min() >= 0  # else potentials of a readout
+    lowest = 0 if are_spikes else 1.05 * counts.min()
+    what = "output spikes" if are_spikes else "output, summed"
+    axis.set(xlabel=what, ylabel="class", xlim=(lowest, max(1, 1.05 * counts.max())))
     _name_ticks(axis.yaxis, classes)
     axis.invert_yaxis()
-    answered = f"answer {classes[answer]}" if counts.max() else "no output spike"
+    answered = f"answer {classes[answer]}" if counts.any() else "no output spike"
     axis.set_title(f"label {classes[label]},\n{answered}", fontsize=10)
 
 
@@ -94,8 +97,9 @@ def _name_ticks(axis, classes, **style):
 
 def event_windows(x):
     """Draw frames `[T, 2, X, Y]`, averaged over consecutive time windows."""
-    figure, axes = panels(WINDOWS, WINDOWS, 2.8)
-    edges = np.linspace(0, len(x), WINDOWS + 1).astype(int)
+    count = min(WINDOWS, len(x))
+    figure, axes = panels(count, count, 2.8)
+    edges = np.linspace(0, len(x), count + 1).astype(int)
     size_x, size_y = x.shape[2:]
     for axis, first, end in zip(axes, edges, edges[1:]):
         draw_input(axis, x[first:end].cpu())

@@ -10,8 +10,9 @@ from snn.layers.synapses import Synapse
 from snn.look.labels import layer_labels
 from snn.look.plots import BLUE, ORANGE, WIDTH, color_legend, panels
 
-STEPS = 40  # of an impulse response
-LINES = 60  # trained filters drawn per layer
+STEPS, MOST_STEPS = 40, 500  # of an impulse response: as it takes to decay
+WIDE = 100  # steps from which on their axis is logarithmic
+LINES = 60  # filters drawn per layer
 POLES = ("slower pole", "faster pole", *(f"pole {n}" for n in range(3, 9)))
 
 
@@ -39,20 +40,34 @@ def impulse_responses(before, after):
 
 def draw_responses(axis, untrained, trained, lines=None):
     """Draw impulse responses of a synapse layer, of the given input lines or of some from the whole range."""
-    responses = _responses(trained)
+    steps = max(map(_steps, (untrained, trained)))
+    responses, before = _responses(trained, steps), _responses(untrained, steps)
     if lines is None:
         lines = np.linspace(0, responses.shape[1] - 1, min(LINES, responses.shape[1])).astype(int)
-    axis.plot(range(STEPS), responses[:, lines], color=BLUE, lw=0.6, alpha=0.5)
+    alike = np.allclose(before, before[:, :1], atol=1e-6)  # all filters started as one
+    if not alike:
+        axis.plot(range(steps), before[:, lines], color=ORANGE, lw=0.6, alpha=0.5)
+    axis.plot(range(steps), responses[:, lines], color=BLUE, lw=0.6, alpha=0.5)
     axis.plot([], [], color=BLUE, lw=1, label=f"trained, {len(lines)} of {responses.shape[1]}")
-    axis.plot(range(STEPS), _responses(untrained)[:, 0], color=ORANGE, lw=2, label="before")
+    axis.plot(*((range(steps), before[:, 0]) if alike else ([], [])), color=ORANGE, lw=2, label="before")
+    if steps > WIDE:
+        axis.set_xscale("symlog", linthresh=2)
+        axis.set_xlim(0, steps)
     axis.set_xlabel("steps after the spike")
     axis.legend(fontsize=7)
 
 
+def _steps(synapse):
+    """Return for how many steps a layer's responses are drawn: twice the time constant of its slow filters."""
+    times = _time_constant(_roots(synapse).flatten().numpy())
+    slow = np.nanpercentile(times, 90) if np.isfinite(times).any() else 0
+    return int(min(max(STEPS, 2 * slow), MOST_STEPS))
+
+
 @torch.no_grad()
-def _responses(synapse):
-    """Return the impulse responses `[STEPS, lines]` of a synapse layer."""
-    x = torch.zeros(STEPS, 1, *synapse.shape, device=next(synapse.parameters()).device)
+def _responses(synapse, steps):
+    """Return the impulse responses `[steps, lines]` of a synapse layer."""
+    x = torch.zeros(steps, 1, *synapse.shape, device=next(synapse.parameters()).device)
     x[0] = 1
     return synapse(x)[0].flatten(1).cpu().numpy()
 
@@ -98,14 +113,19 @@ def _time_constant(roots):
 
 def _in_words(synapse):
     """Return the longest time constant of a synapse layer's stable filters, and the share of filters that ring."""
-    roots = synapse.roots().flatten(1).cpu().to(torch.complex128)
+    roots = _roots(synapse)
     longest = np.nanmax(_time_constant(roots.flatten().numpy()), initial=0)
     ring = (roots.imag != 0).any(0).double().mean()
     return f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring"
 
 
+def _roots(synapse):
+    """Return the poles of a synapse layer's filters, `[order, N]`."""
+    return synapse.roots().flatten(1).cpu().to(torch.complex128)
+
+
 def coefficients(before, after):
-    """Draw histograms of each synapse layer's coefficients and time constants; a line marks the value at the start."""
+    """Draw histograms of each synapse layer's coefficients and time constants, and in orange those before training."""
     pairs, labels = synapses(before, after), layer_labels(after)
     columns = max(len(_quantities(layer)) for _, layer, _ in pairs)
     figure = Figure(figsize=(WIDTH, 1.7 * len(pairs) + 0.3), layout="constrained")
@@ -118,7 +138,10 @@ def coefficients(before, after):
                 continue
             low, high = np.percentile(values, [0.5, 99.5])
             axis.hist(np.clip(values, low, high), bins=50, color=BLUE)
-            axis.axvline(start[0], color=ORANGE, lw=2)
+            if (start == start[0]).all():
+                axis.axvline(start[0], color=ORANGE, lw=2)
+            else:
+                axis.hist(np.clip(start, low, high), bins=50, color=ORANGE, histtype="step", lw=1.5)
             axis.set(xlabel=quantity, yticks=[])
             axis.tick_params("x", labelsize=7)
             axis.locator_params("x", nbins=5)

@@ -111,8 +111,8 @@ def _of_filters(seen):
         ),
         "coefficients": (
             lambda: filter_plots.coefficients(seen.untrained, seen.net),
-            "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; the line "
-            "marks the value before training. The outermost half percent at either end is drawn at the edge.",
+            "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; orange is "
+            "before training. The outermost half percent at either end is drawn at the edge.",
         ),
     }
     if filter_plots.with_poles(seen.net, seen.net):

@@ -31,7 +31,8 @@ def neurons(net, trace):
     for axis, (name, spikes) in zip(axes, trace["spikes"].items()):
         layer, spikes = net.get_submodule(name), spikes.flatten(1)
         neuron = typical_neuron(spikes)
-        states = {state: trace[state][name].flatten(1)[:, neuron] for state in state_names(layer)}
+        states = {state: trace[state][name].flatten(1) for state in state_names(layer)}
+        states = {state: of[:, neuron % of.shape[1]] for state, of in states.items()}  # two lines of Delta share one
         draw_neuron(axis, layer, states, spikes[:, neuron])
         title = f"{labels[name]}, neuron {neuron}: {int(spikes[:, neuron].sum())} spikes (orange)"
         axis.set_title(title, fontsize=10, pad=13)

@@ -107,5 +107,5 @@ def write(predictor, path, out, others=()):
     X = predictor.samples.read(path)
     replaced = check_replaces(out, [path, *others])
     found = predictor.answers(X, path)
-    write_csv(out, answers.table(found, predictor.classes(found.scores)))
+    write_csv(out, answers.table(found, predictor.classes(found.scores), predictor.task.counts))
     return f"{out}: answers to {len(X)} samples{', in place of what was there' if replaced else ''}"

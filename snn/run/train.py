@@ -188,9 +188,20 @@ class Experiment:
             answers.write(found, names, run_folder, self.task.counts)
         return result, run_folder
 
+    def _untrained(self):
+        """Return a network whose filters are as before training, for pictures."""
+        net = self.network(self.config).to(self.device)
+        if self.config["init_from"]:
+            try:
+                with quiet(notes=False):
+                    transfer.start_from(net, self.config["init_from"])
+            except UserError as error:
+                note(f"pictures show filters before training as if they had not started from another network: {error}")
+        return net
+
     def _reported(self, test, inspect, run_folder):
         """Test with the task's report, and with pictures as in `test`; return the Result."""
-        untrained = self.network(self.config).to(self.device)
+        untrained = self._untrained()
         generator = partial(data_generator, self.device, self.config)
         seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
         if inspect:

@@ -14,13 +14,14 @@ class Task:
         highest_is_best: whether higher is better.
         reports: whether --train and --test call `report` too, not only --inspect.
         classifies: whether there is an answer to each sample, as `answers` says; a test writes it to a run's folder.
+        counts: whether the scores of these answers are numbers of spikes, which may be equal.
         better: what the line of an epoch says that `is_better` than those before.
     """
 
     metric = "loss"
     highest_is_best = False
     reports = False
-    classifies = False
+    classifies = counts = False
     better = "best so far"
 
     def of(self, config):

@@ -28,13 +28,14 @@ class Classification(Task):
     metric = "acc"
     highest_is_best = True
     classifies = True
-    counts = True  # scores are numbers of spikes
+    counts = True
     first = rate_scale = 0
 
     def of(self, config):
         task, p = copy.copy(self), config["hyperparameters"]
         task.rate_scale = p.get("rate_scale", 0)
-        task.first = p["length"] - math.ceil(p["length"] * p.get("readout", 1))
+        counting = round(p["length"] * p.get("readout", 1), 6)  # 25 * 0.28 is a bit more than 7
+        task.first = p["length"] - math.ceil(counting)
         return task
 
     def counted(self, y, targets):

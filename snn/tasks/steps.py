@@ -1,5 +1,6 @@
 """Classification of every time step: the class with the highest potential at a step is the answer there."""
 
+from snn.data import datasets
 from snn.tasks.answers import confusion
 from snn.tasks.classification import Classification
 
@@ -30,10 +31,10 @@ class StepClassification(Classification):
         from snn.look import class_plots, step_plots  # imports matplotlib, which takes a second
 
         result = view.test(self)
-        classes = [str(n) for n in range(view.y.shape[2])]
+        classes = datasets.class_names(view.config, view.y.shape[2])
         return result, {
             "steps": (
-                lambda: step_plots.steps(view.x, view.targets, view.y),
+                lambda: step_plots.steps(view.x, view.targets, view.y, classes),
                 "Test samples: the input over all steps, the class of each step, and the network's answer to it.",
             ),
             "confusion": (
@@ -45,4 +46,5 @@ class StepClassification(Classification):
     def picture(self, view):
         from snn.look import step_plots
 
-        return "steps", step_plots.steps(view.x, view.targets, view.y)
+        classes = datasets.class_names(view.config, view.y.shape[2])
+        return "steps", step_plots.steps(view.x, view.targets, view.y, classes)
