@@ -1,5 +1,7 @@
 """Sequences in chunks of time: the same outputs and gradients as the whole, without its memory."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from scripts import TINY
@@ -287,6 +289,40 @@ def test_the_backward_runs_a_chunk_as_it_ran_first():
     y, _ = snn.chunked(net, x, 5)
     with snn.record(net, what=["spikes"]):
         y.sum().backward()
+
+
+def test_a_second_backward():
+    net, x = mlp(), spikes_of(6)
+    y, _ = snn.chunked(net, x, 5)
+    first, second = (torch.autograd.grad(y.sum(), net[1].weight, retain_graph=True)[0] for _ in range(2))
+    assert first.any() and torch.equal(first, second)
+
+
+def test_another_threads_chunks_and_hooks_are_its_own():
+    """A backward that runs a chunk again in one thread must not blind another's recorder, nor must this see that."""
+    net, other, x, seen = mlp(), mlp(), spikes_of(6), []
+
+    def record_meanwhile(*_):
+        with ThreadPoolExecutor(1) as pool:
+            with snn.record(net) as mine:
+                pool.submit(net, x[:3]).result()
+            seen.append((mine, pool.submit(recorded).result()))
+
+    def recorded():
+        with snn.record(net) as trace:
+            net(x)
+        return trace
+
+    y, _ = snn.chunked(other, x, 5)
+    handle = other[0].register_forward_hook(record_meanwhile)  # the backward calls it
+    y.sum().backward()
+    handle.remove()
+    with snn.record(net) as expected:
+        net(x)
+    assert seen
+    for mine, trace in seen:
+        assert not mine.spikes  # of what another thread ran
+        assert all(torch.equal(value, trace.spikes[name]) for name, value in expected.spikes.items())
 
 
 def test_steps_from_the_end_are_unknown_in_chunks():

@@ -1,5 +1,6 @@
 """Layers against SciPy, hand-worked traces, and double-precision autograd of the step-by-step formulas."""
 
+import copy
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 import snn
 from benchmarks import step_by_step as steps
 from snn.kernels import reference
+from snn.layers.layer import hidden_layers
 from snn.look.health import filters_in
 
 
@@ -213,3 +215,41 @@ def test_bad_arguments():
         snn.DualExpIIR(3, 4, 1)(torch.rand(2, 2, 4))
     with pytest.raises(ValueError, match="a state of 1 entries"):
         small_network()(torch.rand(2, 2, 1, 6, 6), (None,))
+
+
+def test_tensors_on_two_devices_are_refused():
+    """Not read at an address that is none."""
+    layer, x = snn.DualExpIIR(4, 4, 1), torch.rand(3, 2, 4)
+    with pytest.raises(ValueError, match="a tensor is on meta, others on cpu: move layer, input and state to one"):
+        copy.deepcopy(layer).to("meta")(x)
+    with pytest.raises(ValueError, match="a tensor is on meta"):
+        layer(x, (torch.rand(2, 4, device="meta"), torch.rand(2, 4, device="meta")))
+    expected = snn.SpikingNeuron(4)(x)[0]
+    with torch.device("meta"):  # a default for what is new
+        assert torch.equal(snn.SpikingNeuron(4)(x)[0], expected)
+
+
+def test_a_constant_that_is_a_tensor_is_refused():
+    """It would be taken for a sequence."""
+    neuron = snn.SpikingNeuron(4)
+    neuron.threshold = torch.tensor(0.5)
+    with pytest.raises(TypeError, match="a time constant or threshold is a tensor: pass a number"):
+        neuron(torch.rand(3, 2, 4))
+
+
+def test_a_neuron_given_twice_has_two_names():
+    neuron, synapse = snn.SpikingNeuron(4), snn.DualExpIIR(9, 4, 1)
+    net = snn.Sequential(synapse, nn.Linear(9, 9), neuron, synapse, nn.Linear(9, 2), neuron)
+    assert net[2] is neuron and net[5] is not neuron and net[3] is net[0]  # which has parameters to share
+    with snn.record(net) as trace:
+        y, _ = net(5 * torch.rand(6, 2, 9))
+    assert trace.spikes.keys() == {"2", "5"} and torch.equal(trace.spikes["5"], y)
+    assert list(hidden_layers(net)) == ["2"] and net[:3][2] is neuron
+
+
+def test_a_state_that_is_named_is_recorded():
+    neuron = snn.SpikingNeuron(4, membrane_filter=True)
+    state = torch.full((1, 3), 0.9), torch.zeros(1, 3)
+    with snn.record(neuron) as trace:
+        neuron(torch.zeros(5, 1, 3), state=state)
+    torch.testing.assert_close(trace.v[""][:, 0, 0], 0.9 * neuron.decay ** torch.arange(1.0, 6))

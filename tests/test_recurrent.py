@@ -143,3 +143,15 @@ def test_any_neuron_and_shape():
         snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR((2, 3), 4, 1))
     layer, x = snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR(4, 4, 1)), torch.rand(5, 2, 4).double()
     assert layer.double()(x)[0].dtype == torch.float64
+
+
+def test_a_step_of_a_subclass_runs():
+    class Half(snn.Recurrent):
+        def step(self, x, state=None):
+            return super().step(x / 2, state)
+
+    own = Half(snn.SpikingNeuron(4), snn.DualExpIIR(5, 4, 1))
+    usual = snn.Recurrent(own.neuron, own.synapse)
+    usual.back = own.back
+    x = 3 * torch.rand(9, 2, 5)
+    assert torch.equal(own(x)[0], usual(x / 2)[0]) and not torch.equal(own(x)[0], usual(x)[0])

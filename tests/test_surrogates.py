@@ -75,6 +75,26 @@ class Triangle(Surrogate):
         return half * scale * (width - m.abs(x) + m.abs(width - m.abs(x)))
 
 
+@dataclass(frozen=True)
+class Falling(Surrogate):
+    """exp(-|x|), with a sign in front."""
+
+    @property
+    def constants(self):
+        return 1.4426950408889634, 0.0, 0.0  # of e, to the base 2
+
+    @staticmethod
+    def gradient(x, log2_e, a, b):
+        return m.exp2(-m.abs(x) * log2_e)
+
+
+def test_a_sign_runs_in_every_kernel(kernels):
+    assert gradient(kernels, 2.5, Falling()) == pytest.approx(math.exp(-1.5), rel=1e-3)
+    current = torch.full((1, 1, 40), -0.5, requires_grad=True)  # in whole vectors too
+    snn.SpikingNeuron(4, surrogate=Falling())(current)[0].sum().backward()
+    torch.testing.assert_close(current.grad, torch.full_like(current, math.exp(-1.5)), rtol=1e-3, atol=0)
+
+
 def test_one_of_ones_own_runs_in_every_kernel(kernels):
     assert gradient(kernels, 1.25, Triangle()) == pytest.approx(0.75)
     assert gradient(kernels, 1.25, Triangle(0.5)) == pytest.approx(1.0)

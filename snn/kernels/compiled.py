@@ -81,16 +81,22 @@ class Loop:
         `seeds` are whole numbers of 32 bits, for `vectors.mask`; numbers become float32.
         """
         tensors = [a for a in arguments if torch.is_tensor(a)]
+        numbers = arguments[len(tensors) :]
+        if any(map(torch.is_tensor, numbers)):
+            raise TypeError(
+                "a time constant or threshold is a tensor: pass a number, or write a layer of your own to train it"
+            )
         kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
         features = tensors[0].shape[-1]
         together = self.function is _over_time and features <= NARROW and features % HALF == 0
         compiled = self.compiled.get((kinds, together)) or self._compile(kinds, together)
         arrays, aligned = [], True
         for tensor in tensors:
+            if not tensor.is_cpu:  # its address would be none of ours
+                raise ValueError(f"a tensor is on {tensor.device}, others on cpu: move layer, input and state to one")
             address = tensor.data_ptr()
             arrays += (address, *(1,) * (3 - tensor.dim()), *tensor.shape)
             aligned = aligned and address % LINE == 0
-        numbers = arguments[len(tensors) :]
         sequence = tensors[0]
         large = aligned and sequence.nbytes >= LARGE and sequence.shape[-1] % WIDEST == 0
         task = _Task(

@@ -350,12 +350,12 @@ def _dual_exp_filter_backward(arrays, numbers, state, here):
 
 def zero_states(count, features):
     """Return what stands for states of zeros, `[count, B, features]`."""
-    return torch.zeros(count, 1, features, dtype=torch.float32)
+    return torch.zeros(count, 1, features, dtype=torch.float32, device="cpu")
 
 
 def new_seeds(smallest, device):
     """Return a dropout's seeds; a random number of 32 bits below `smallest` drops its place."""
-    return *torch.randint(2**32, (2,)).tolist(), smallest
+    return *torch.randint(2**32, (2,), device="cpu").tolist(), smallest
 
 
 def dropout(x, scale, seeds):

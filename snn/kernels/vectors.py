@@ -95,6 +95,12 @@ for _operation, _name in (
     _arithmetic(_operation, _name)
 
 
+@overload(operator.neg, inline="always")
+def _(a):
+    if isinstance(a, Vector):
+        return lambda a: a * -1.0
+
+
 def _elementwise(emit):
     """Return an intrinsic of one argument that returns its type; `emit` gets the builder and the LLVM value."""
 

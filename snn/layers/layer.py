@@ -1,6 +1,7 @@
 """The base of layers over time, and what they declare about themselves."""
 
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -11,7 +12,13 @@ from torch.nn.modules import module
 from snn.kernels import kernels_for
 
 PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
-_part, _watched = "", ()  # see `part_of_a_pass`
+
+
+class _Now(threading.local):
+    part, watched = "", ()  # see `part_of_a_pass`
+
+
+_now = _Now()
 
 
 class Layer(nn.Module):
@@ -44,7 +51,8 @@ class Layer(nn.Module):
             raise NotImplementedError(f"{type(self).__name__} needs a forward, or a step")
         steps = []
         for of_step in self.checked(x):
-            with part_of_a_pass("later" if steps and not _part else _part, _watched):  # for what records layers in this
+            which = "later" if steps and not _now.part else _now.part
+            with part_of_a_pass(which, _now.watched):  # for what records layers in this
                 y, state = self.step(of_step, state)
             steps.append(y)
         return torch.stack(steps), state
@@ -99,46 +107,55 @@ def is_watched(layer):
 
     While a backward runs a part of a sequence again, it is whether they did when it ran first.
     """
-    if _part == "again":
-        return layer in _watched
+    if _now.part == "again":
+        return layer in _now.watched
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
     everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
     replaced = "forward" in vars(layer) or layer._compiled_call_impl is not None
     return replaced or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
-@contextmanager
-def part_of_a_pass(which, watched=()):
+class part_of_a_pass:  # noqa: N801
     """In the block, layers run a part of a sequence: one "later" than the first, or one "again" for its backward.
 
-    `watched` are the layers that were when it ran first, since others run in one loop with those behind them.
+    `watched` are the layers that were when it ran first, since others run in one loop with those behind them. It is of
+    the thread, and may be entered again: each backward of an output does.
     """
-    global _part, _watched
-    before, _part, _watched = (_part, _watched), which, watched
-    try:
-        yield
-    finally:
-        _part, _watched = before
+
+    def __init__(self, which, watched=()):
+        self.now, self.before = (which, watched), []
+
+    def __enter__(self):
+        self.before.append((_now.part, _now.watched))
+        _now.part, _now.watched = self.now
+
+    def __exit__(self, *_):
+        _now.part, _now.watched = self.before.pop()
 
 
 def goes_on():
     """Whether layers run a later part of the sequence whose earlier ones they ran before."""
-    return _part == "later"
+    return _now.part == "later"
 
 
 @contextmanager
 def hooked(layers, hook):
     """Call `hook(name, layer, arguments, output)` after each call of these layers, a dict by name, in the block.
 
-    It is not called for what a backward runs again. In the block, what torch.compile has compiled runs as it was
+    `arguments` are also those that were named. It is not called for what a backward runs again, and for what another
+    thread runs. In the block, what torch.compile has compiled runs as it was
     written: compiled code would keep to the hooks it has seen.
     """
 
-    def seen_once(name, *call):
-        if _part != "again":
-            hook(name, *call)
+    thread = threading.get_ident()
 
-    handles = [layer.register_forward_hook(partial(seen_once, name)) for name, layer in layers.items()]
+    def seen_once(name, layer, arguments, named, output):
+        if _now.part != "again" and threading.get_ident() == thread:
+            hook(name, layer, (*arguments, *named.values()), output)
+
+    handles = [
+        layer.register_forward_hook(partial(seen_once, name), with_kwargs=True) for name, layer in layers.items()
+    ]
     try:
         # Nothing is compiled before this module is imported, which takes a second.
         with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():

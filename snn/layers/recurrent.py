@@ -47,7 +47,9 @@ class Recurrent(Layer):
     def forward(self, x, state=None):
         x = self.checked(x)
         neuron, synapse, back = parts = self.neuron, self.synapse, self.back
-        kernels, usual = kernels_for(x), tuple(map(type, parts)) in IN_ONE_LOOP and back.bias is None
+        own_step = type(self).step is not Recurrent.step or "step" in vars(self)
+        usual = tuple(map(type, parts)) in IN_ONE_LOOP and back.bias is None and not own_step
+        kernels = kernels_for(x)
         if not (usual and kernels.recurrent_neuron) or any(map(is_watched, parts)):
             return super().forward(x, state)
         constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate

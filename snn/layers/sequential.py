@@ -1,5 +1,7 @@
 """The network: layers in sequence over time, and the layers that a config describes."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -28,6 +30,8 @@ class Sequential(nn.Sequential):
     `[T * B, *]`; its result must have as many rows, each from that row alone. Under autocast only these products
     compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their kernels take
     it. The output is float32.
+    A layer over time without parameters that is given twice, such as a neuron, is copied: each place has a name of its
+    own in what is recorded and counted.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a
     hook watches one of them. On CUDA the neuron's loop also adds the bias of a `snn.Linear` or `snn.Conv2d` just before
     it, unless a hook watches that.
@@ -45,6 +49,10 @@ class Sequential(nn.Sequential):
 
     def __init__(self, *layers):
         super().__init__(*layers)
+        for n, (name, layer) in enumerate(self._modules.items()):
+            repeated = any(layer is other for other in list(self._modules.values())[:n])
+            if repeated and is_stateful(layer) and not any(True for _ in layer.parameters()):
+                self._modules[name] = copy.deepcopy(layer)
         self._apply(_channels_last)  # makes convolutions faster; shapes stay as they are
 
     def _apply(self, function, recurse=True):  # of `to`, `half` and the like

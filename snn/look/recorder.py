@@ -77,7 +77,8 @@ def _from(first, steps):
     """Return the slice that takes from the steps `first`, ... of a sequence those that `steps` takes of all of it."""
     start, stop, step = steps.start or 0, steps.stop, steps.step or 1
     if min(start, stop or 0) < 0:
-        raise ValueError("record: in chunks, steps can't be counted from the end")
+        where = "in chunks, and within a layer that runs step by step (snn.Recurrent),"
+        raise ValueError(f"record: {where} steps can't be counted from the end")
     start = start - first if start > first else (start - first) % step
     return slice(start, None if stop is None else max(stop - first, 0), step)
 
