@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 import snn_mlp_1  # noqa: E402
 from snn import config  # noqa: E402
+from snn.base import process  # noqa: E402
 from snn.data import images  # noqa: E402
 from snn.run.optimizers import make_optimizer  # noqa: E402
 
@@ -50,7 +51,7 @@ def measure(encoding):
             F.cross_entropy(net(x)[0].sum(0), labels).backward()
             optimizer.step()
 
-    data_only()
+    data_only(), training_epoch()
     taken = {data_only: [], training_epoch: []}
     for _ in range(ROUNDS):
         for function, seconds in taken.items():
@@ -61,6 +62,7 @@ def measure(encoding):
 
 
 def main():
+    process.tune()  # as runs do
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {ROUNDS} interleaved rounds of {BATCHES}")
     for encoding in ("copy", "poisson"):
         data, step = measure(encoding)

@@ -68,8 +68,8 @@ def main():
     data = ["--train", "--set", f"dataset.root={Path(args.mnist).resolve()}"] if args.mnist else ["--demo"]
     seconds = seconds_of_epochs([*data, "--set", f"hyperparameters.epoch={args.epochs}"])
     print("seconds of each epoch: " + ", ".join(f"{value:.2f}" for value in seconds))
-    few = min(3, len(seconds) // 2)
-    print(f"the last against the first: {min(seconds[-few:]) / min(seconds[:few]):.2f}")
+    if few := min(3, len(seconds) // 2):
+        print(f"the last against the first: {min(seconds[-few:]) / min(seconds[:few]):.2f}")
     print("steps   silent (ms)   for each step (us)   against active")
     for length in (250, 1000, 5000):
         taken = time_in_turn([make_step(length, silent) for silent in (True, False)], args.repeat, "cpu")

@@ -89,7 +89,7 @@ BENCHMARKS = {
         "sequential_mnist_permuted", sequential_mnist.network, Classification(), 1, 10, 64,
         {"LIF": 288, "ALIF": 288, "BRF": 288, "delays": 256},
         {"ALIF": {"tau_m": (20, 5), "tau_adp": (200, 50)}, "BRF": {"omega": (15, 85)}},
-        ["dataset.train_size=12500"], dict.fromkeys(OTHERS, POTENTIALS),
+        ["dataset.train_size=12500"], dict.fromkeys(OTHERS, [*POTENTIALS, "hyperparameters.init=published"]),
         {},  # none with a quarter of the images
     ),
 }  # fmt: skip

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
+from snn import config  # noqa: E402
 from snn.checkpoint.trained import network_of  # noqa: E402
 from snn.data import datasets, series  # noqa: E402
 from snn.run.step import evaluate  # noqa: E402
@@ -31,6 +32,8 @@ def results(path, experiment, root):
     settings, device = net.config, torch.device("cpu")
     if root:
         settings["dataset"]["root"] = root
+    for kept in (ROOT / "results" / str(path)).glob("*/config.yaml"):  # of weights that ship: their dev, not another
+        settings["dataset"]["dev_size"] = config.read(kept)["dataset"]["dev_size"]
     with contextlib.redirect_stdout(io.StringIO()):
         dev = datasets.load(settings, device, net.input_shape)[0]["dev"]
     task = SeriesClassification() if isinstance(dev, series.SeriesSplit) else Classification()

@@ -53,10 +53,11 @@ def test_a_graph_takes_the_step_that_runs_without_one(name, precision):
                     value.copy_(old)
             taken(x, x[0])
         assert not graph or taken.graph
-        moved.append(torch.cat([(old - new.detach()).flatten() for old, new in zip(before, net.parameters())]))
-    expected, got = moved
-    differ = (expected - got).abs() > 0.02 * expected.abs().max()
-    assert expected.abs().max() > 0 and differ.double().mean() < 1e-3
+        moved.append([(old - new.detach()).flatten() for old, new in zip(before, net.parameters())])
+    assert any(of_one.any() for of_one in moved[0])
+    for expected, got in zip(*moved):  # each by its own scale: coefficients move a hundred times as far as weights
+        differ = (expected - got).abs() > 0.02 * expected.abs().max()
+        assert differ.sum() <= 1 + 1e-3 * differ.numel()
 
 
 @pytest.mark.parametrize("experiment", ["snn_mlp_1", "snn_conv_1_mnist_poisson_input"])

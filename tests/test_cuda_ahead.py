@@ -17,10 +17,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
+import snn
 from benchmarks import gpu
 from snn import config
 from snn.data import images, patterns
 from snn.kernels.products import matrix_products
+from snn.kernels.surrogates import Gaussian
 from snn.run.finite import FiniteWatch
 from snn.run.graph import StepGraph, with_graph
 from snn.run.optimizers import make_optimizer
@@ -128,6 +130,27 @@ def test_moved_patterns_are_the_same_on_both_devices(monkeypatch):
 
 class OwnLayer(nn.Linear):
     pass
+
+
+class OwnTask(Classification):
+    pass
+
+
+class OwnSurrogate(Gaussian):
+    pass
+
+
+@pytest.mark.parametrize(
+    "settings, task, surrogate, taken",
+    [([], OwnTask(), Gaussian(), False), ([], Classification(), OwnSurrogate(), False),
+     (["cuda_graph=always"], OwnTask(), OwnSurrogate(), True), ([], Classification(), Gaussian(), True)],
+)  # fmt: skip
+def test_a_graph_is_for_tasks_and_surrogates_of_this_project(settings, task, surrogate, taken):
+    settings, neuron = resolve("snn_mlp_1", *settings), snn.SpikingNeuron(4, surrogate=surrogate)
+    with FakeTensorMode():
+        net = nn.Sequential(nn.Linear(3, 3, device="cuda"), neuron)
+        step = with_graph(len, net, make_optimizer(settings, net), settings, task)
+    assert isinstance(step, StepGraph) is taken
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_networks_of_the_benchmark_have_about_our_size(name, model):
     settings = config.resolve(ROOT / f"configs/{benchmark.experiment}.yaml")
     ours, other = (temporal.network(of, benchmark, settings) for of in ("trained", model))
     sizes = [sum(parameter.numel() for parameter in trained(net)) for net in (ours, other)]
-    assert sizes[1] < 1800 if name == "ecg" else sizes[1] == pytest.approx(sizes[0], rel=0.03)
+    assert 1600 < sizes[1] < 1800 if name == "ecg" else sizes[1] == pytest.approx(sizes[0], rel=0.03)
     x = torch.rand(9, 2, benchmark.inputs)
     y, _ = other(x)
     y.square().sum().backward()

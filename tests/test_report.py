@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from scripts import ROOT
 
-from benchmarks import archive, people, temporal
+from benchmarks import archive, direction, first_steps, people, temporal
 from snn import config, report
 from snn.base.errors import UserError
 from snn.run import cli
@@ -254,6 +254,13 @@ def test_the_table_of_long_sequences_is_that_of_its_runs():
     tables = RESULTS / "tables"
     rows = list(csv.DictReader((tables / "temporal_ecg.csv").read_text().splitlines()))
     assert (tables / "temporal_ecg.md").read_text() == temporal.table(rows, "ecg")
+
+
+@pytest.mark.parametrize("benchmark", [direction, first_steps], ids=lambda module: module.__name__)
+def test_the_tables_of_short_runs_are_those_of_their_runs(benchmark):
+    name = benchmark.__name__.rpartition(".")[2]
+    rows = list(csv.DictReader((RESULTS / f"tables/{name}.csv").read_text().splitlines()))
+    assert (RESULTS / f"tables/{name}.md").read_text() == benchmark.table(rows)
 
 
 def test_the_table_of_people_is_that_of_its_runs():

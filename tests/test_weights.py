@@ -176,12 +176,19 @@ def test_what_ships(path):
     checkpoint.load_model(net, saved, path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+WITH_DATA = "time_series", "ecg", "associative_memory"
+QUICK = WITH_DATA[:2]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in SHIPPED],
+    ids=lambda path: path.stem,
+)
 def test_what_ships_gives_the_reported_figure(run, path):
     """Up to two images of 10,000, or 1 % of a loss, since half precision rounds."""
     datasets = os.environ.get("SNN_DATASETS")
-    if not datasets:
+    if not datasets and path.stem not in WITH_DATA:
         pytest.skip("SNN_DATASETS names no folder with MNIST/raw and N-MNIST")
     (file,) = (ROOT / "results" / path.stem).glob("*/result.json")
     trained = yaml.safe_load((file.parent / "config.yaml").read_text())
