@@ -11,7 +11,8 @@ from torch import nn
 
 from snn.layers.layer import is_stateful
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass
+from snn.layers.output_filter import DualExpFilter
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
 
 
 class Spike(torch.autograd.Function):

@@ -9,9 +9,10 @@ from snn.layers.dropout import Dropout
 from snn.layers.layer import Layer
 from snn.layers.linear import Conv2d, Linear
 from snn.layers.neurons import SpikingNeuron
+from snn.layers.output_filter import DualExpFilter
 from snn.layers.recurrent import Recurrent
 from snn.layers.sequential import Sequential
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse, stabilize
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, stabilize
 from snn.look.cost import cost
 from snn.look.recorder import record
 from snn.run.predict import Predictor

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource, compile
 import snn
 import snn.kernels
 from benchmarks.networks import Case, case_on
-from snn.kernels import autograd, cuda, cuda_neurons
+from snn.kernels import autograd, cuda, cuda_neurons, layout
 from snn.kernels.surrogates import ATan, FastSigmoid
 
 NAMES = {80: "sm_80", 90: "sm_90a"}
@@ -68,7 +68,7 @@ def launches_of(case, bf16):
     x = torch.empty(1 if case.repeats else case.length, case.batch, *case.shape, device="meta")
     with (
         mock.patch.object(snn.kernels, "_kernels_on", lambda device: compiled_loops),
-        mock.patch.object(autograd, "_autocast_to_bf16", lambda device: bf16),
+        mock.patch.object(layout, "_autocast_to_bf16", lambda device: bf16),
         mock.patch.object(triton.JITFunction, "run", note),
     ):
         y, _ = net(x.expand(case.length, *x.shape[1:]))

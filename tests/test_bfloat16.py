@@ -2,14 +2,8 @@
 
 import pytest
 import torch
-from test_kernels import (
-    GAUSSIAN,
-    biased_neuron,
-    biased_neuron_and_iir,
-    fast_kernels,
-    kernel_of,
-    neuron_and_iir,
-)
+from test_bias import biased_neuron, biased_neuron_and_iir
+from test_kernels import GAUSSIAN, fast_kernels, kernel_of, neuron_and_iir
 
 from snn.kernels import reference
 

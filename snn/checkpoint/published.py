@@ -15,7 +15,8 @@ from snn.checkpoint.tensors import check_tensors
 from snn.kernels.surrogates import Gaussian
 from snn.layers.layer import is_stateful
 from snn.layers.neurons import SpikingNeuron
-from snn.layers.synapses import DualExpFilter, DualExpIIR, FirstOrderLowPass, Synapse
+from snn.layers.output_filter import DualExpFilter
+from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse
 
 KEYS = ("epoch", "snn_state_dict", "optimizer_state_dict", "loss")
 CELLS = {DualExpIIR: "dual_exp_iir_cell", FirstOrderLowPass: "first_order_low_pass_cell"}

@@ -12,7 +12,7 @@ from snn.base.errors import UserError
 from snn.base.files import reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, count, fraction, not_negative, size, typed_path
 from snn.data.base import Split, dataset_keys, fingerprint
-from snn.layers.synapses import DualExpFilter
+from snn.layers.output_filter import DualExpFilter
 
 SHIPPED = shipped("datasets") / "patterns"
 TRAINS = 300  # spike trains per pattern

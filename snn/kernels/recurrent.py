@@ -16,7 +16,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from snn.kernels import cpu
-from snn.kernels.autograd import Layout, where_needed
 from snn.kernels.compiled import (
     BLOCK,
     LANES,
@@ -31,6 +30,7 @@ from snn.kernels.compiled import (
     thread_number,
     unpack,
 )
+from snn.kernels.layout import Layout, where_needed
 from snn.kernels.vectors import load, load_all, pointer_of, step, store, store_all, zeros
 
 STATES = 4  # v, r, psp[t-1], psp[t-2]

@@ -34,8 +34,8 @@ class Classification(Task):
     def of(self, config):
         task, p = copy.copy(self), config["hyperparameters"]
         task.rate_scale = p.get("rate_scale", 0)
-        counting = round(p["length"] * p.get("readout", 1), 6)  # 25 * 0.28 is a bit more than 7
-        task.first = p["length"] - math.ceil(counting)
+        counting = math.ceil(round(p["length"] * p.get("readout", 1), 6))  # 25 * 0.28 is a bit more than 7
+        task.first = p["length"] - max(1, counting)
         return task
 
     def counted(self, y, targets):
