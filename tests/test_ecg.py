@@ -65,8 +65,12 @@ def test_what_ships():
     assert torch.equal(y[:, 1], splits["dev"].y[0].long()) and y.unique().tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_dev_is_drawn_with_the_seed(folder):
+def test_dev_is_drawn_with_the_seed(folder, capsys):
     write("own.npz")
+    load("dataset.file=own.npz", "hyperparameters.length=30")
+    assert not capsys.readouterr().err
+    load("dataset.file=own.npz", "hyperparameters.length=20")
+    assert "length: 20, but records of own.npz have 30 steps, and all of them run" in capsys.readouterr().err
     one, same, other = (load("dataset.file=own.npz", f"pytorch_seed={seed}")[0] for seed in (2, 2, 3))
     assert [len(split) for split in (one["train"], one["dev"], one["test"])] == [18, 2, 6]
     assert torch.equal(one["dev"].x, same["dev"].x) and not torch.equal(one["dev"].y, other["dev"].y)

@@ -8,6 +8,7 @@ import torch
 
 from snn.base.files import read_entry, reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, typed_path
+from snn.base.output import note
 from snn.data import series
 from snn.data.base import Split, dataset_keys
 
@@ -57,6 +58,9 @@ def load(config, device, shape):
             names = (f"{part}_{kind}" for part in ("train", "test") for kind in "xy")
             x, y, test_x, test_y = (read_entry(archive, name) for name in names)
         parts = {"train": _checked(x, y), "test": _checked(test_x, test_y)}
+    length = config["hyperparameters"]["length"]
+    if x.shape[1] != length:
+        note(f"hyperparameters.length: {length}, but records of {path} have {x.shape[1]} steps, and all of them run")
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(config["pytorch_seed"]))
     n_dev = dataset["dev_size"] or round(DEV_SHARE * len(x))
     x, y = parts["train"]
