@@ -85,8 +85,9 @@ def _tsv(path, labelled):
 def _csv(path, groups, labelled):
     lines, whose = lines_of(path), []
     header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
-    is_number_of_column = header[1:] == [*map(str, range(len(header) - 1))] and not is_number(header[0])  # of pandas
-    has_header = "".join(header[:1]).lower() == "label" or not any(map(is_number, header)) or is_number_of_column
+    first = "".join(header[:1])
+    of_pandas = not is_number(first) and header[1:] == [*map(str, range(len(header) - 1))]
+    has_header = first.lower() == "label" or not any(map(is_number, header)) or of_pandas
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and labelled and not column:
         raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
