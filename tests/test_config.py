@@ -46,7 +46,14 @@ VARIANTS = {
     "snn_mlp_2_poisson_input": ("snn_mlp_2", {"encoding": "poisson"}),
     "snn_conv_1_mnist": ("snn_mlp_1", {}),
     "snn_conv_1_mnist_poisson_input": ("snn_conv_1_mnist", {"encoding": "poisson", "hyperparameters.batch_size": 32}),
-    "sequential_mnist_permuted": ("sequential_mnist", {"encoding": "permuted"}),
+    "sequential_mnist_permuted": (
+        "sequential_mnist",
+        {
+            "encoding": "permuted",
+            "hyperparameters.epoch": 30,
+            "scheduler.CosineAnnealingWarmRestarts.T_0": 30,
+        },
+    ),
     "snn_conv_1_gesture_30": ("snn_conv_1_gesture", {"hyperparameters.length": 30}),
     "snn_conv_1_gesture_max": ("snn_conv_1_gesture_30", {"encoding": "max", "hyperparameters.batch_size": 64}),
 }
