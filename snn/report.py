@@ -78,6 +78,11 @@ class Run(NamedTuple):
     def best_dev(self):
         return self.best[f"dev_{self.metric}"]
 
+    @property
+    def is_best_on_dev(self):
+        """Whether no epoch is better on dev than the one that was kept."""
+        return self.best_dev == _best(self.metrics, self.metric, {})[f"dev_{self.metric}"]
+
 
 def read_run(folder):
     """Return the Run in a folder. Raises UserError for files that are broken."""

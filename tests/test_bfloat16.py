@@ -27,9 +27,10 @@ class TestBfloat16:
         return y, torch.autograd.grad(y, leaves, torch.randn(y.shape).bfloat16().to(y))
 
     def compare(self, on, name, x, *arguments):
-        device = on if torch.cuda.is_available() else "cpu"
+        fast = fast_kernels(on)
+        device = fast.device
         x, *arguments = (a.to(device) if torch.is_tensor(a) else a for a in (x.bfloat16(), *arguments))
-        y, grads = self.run(kernel_of(fast_kernels(on), name), x, *arguments)
+        y, grads = self.run(kernel_of(fast, name), x, *arguments)
         expected, expected_grads = self.run(kernel_of(reference, name), x.float(), *arguments)
         assert y.dtype == grads[0].dtype == torch.bfloat16
         rounding = 2**-7 if on == "cuda" and device == "cpu" else 2**-8  # Triton's interpreter cuts digits off

@@ -4,7 +4,7 @@ from unittest import mock
 
 import pytest
 import torch
-from test_kernels import BOTH, GAUSSIAN, check, fast_kernels, layouts, neuron_and_iir
+from test_kernels import BOTH, GAUSSIAN, as_for_large_ones, check, fast_kernels, layouts, neuron_and_iir
 from torch import nn
 
 import snn
@@ -36,11 +36,11 @@ def biased_neuron_and_iir(of):
 @BOTH
 @pytest.mark.parametrize("shape, length", [((3, 5, 4), 1), ((3, 5, 4), 9), ((140,), 2)])
 def test_a_bias_in_the_loop(shape, length, with_states):
-    fast, device = fast_kernels("cuda"), "cuda" if torch.cuda.is_available() else "cpu"
-    for x in layouts(length, shape, device):
-        states = [torch.randn(3, *shape, device=device) for _ in range(4)]
-        coefficients = [0.9 * torch.rand(shape, device=device) - 0.45 for _ in range(3)]
-        bias, constants = torch.randn(shape, device=device), (0.7, with_states, 0.8, GAUSSIAN)
+    fast = fast_kernels("cuda")
+    for x in layouts(length, shape, fast.device):
+        states = [torch.randn(3, *shape, device=x.device) for _ in range(4)]
+        coefficients = [0.9 * torch.rand(shape, device=x.device) - 0.45 for _ in range(3)]
+        bias, constants = torch.randn(shape, device=x.device), (0.7, with_states, 0.8, GAUSSIAN)
         check(fast, biased_neuron, 1 + x, states[:2], [bias], *constants, with_states=with_states)
         others = [*coefficients, bias]
         check(fast, biased_neuron_and_iir, 1 + x, states, others, *constants, with_states=with_states)
@@ -48,15 +48,8 @@ def test_a_bias_in_the_loop(shape, length, with_states):
 
 @BOTH
 def test_several_features_a_thread_and_samples_a_program(with_states, monkeypatch):
-    """As for large sequences: the last vector and the last program are not whole."""
-    fast = fast_kernels("cuda")
-    monkeypatch.setattr("snn.kernels.launched.MANY", 1)
-    monkeypatch.setattr("snn.kernels.launched.PROGRAMS", 2)
-    device, features = "cuda" if torch.cuda.is_available() else "cpu", 132
-    x, bias = torch.randn(7, 3, features, device=device), torch.randn(features, device=device)
-    states = [torch.randn(3, features, device=device) for _ in range(4)]
-    coefficients = [0.9 * torch.rand(features, device=device) - 0.45 for _ in range(3)]
-    constants = 0.7, True, 1.0, GAUSSIAN
+    fast, x, states, coefficients = as_for_large_ones(monkeypatch)
+    bias, constants = torch.randn(x.shape[2], device=x.device), (0.7, True, 1.0, GAUSSIAN)
     check(fast, biased_neuron, 1 + x, states[:2], [bias], *constants, with_states=with_states)
     check(fast, biased_neuron_and_iir, 1 + x, states, [*coefficients, bias], *constants, with_states=with_states)
 
@@ -78,7 +71,8 @@ class TestBiasAddedByTheNeuron:
 
     @pytest.fixture(autouse=True)
     def on_cuda(self, monkeypatch):
-        self.fast, self.device = fast_kernels("cuda"), "cuda" if torch.cuda.is_available() else "cpu"
+        self.fast = fast_kernels("cuda")
+        self.device = self.fast.device
         self.use = lambda chosen: monkeypatch.setattr(kernels, "_kernels_on", lambda _: chosen)
         self.x = 4 * torch.rand(9, 2, 2, 4, 4, device=self.device)
 

@@ -21,15 +21,15 @@ def fast_kernels(name):
 
     from snn.kernels.autograd import CompiledKernels
 
-    return CompiledKernels(import_module(f"snn.kernels.{name}"), adds_bias=name == "cuda")
+    made = CompiledKernels(import_module(f"snn.kernels.{name}"), adds_bias=name == "cuda")
+    made.device = "cuda" if name == "cuda" and torch.cuda.is_available() else "cpu"
+    made.interpreted = name == "cuda" and made.device == "cpu"
+    return made
 
 
 @pytest.fixture(params=["cpu", "cuda"])
 def fast(request):
-    made = fast_kernels(request.param)
-    made.device = "cuda" if request.param == "cuda" and torch.cuda.is_available() else "cpu"
-    made.interpreted = request.param == "cuda" and made.device == "cpu"
-    return made
+    return fast_kernels(request.param)
 
 
 GAUSSIAN = snn.surrogates.Gaussian()
@@ -143,16 +143,22 @@ class TestEqualsReference:
             check(fast, "dual_exp_filter", x, states, [], 0.9, 0.6, 1.7, with_states=with_states)
 
 
-@BOTH
-def test_several_features_a_thread_and_samples_a_program(with_states, monkeypatch):
-    """On CUDA, as for large sequences: the last vector and the last program are not whole."""
-    fast = fast_kernels("cuda")
+def as_for_large_ones(monkeypatch):
+    """Return CUDA's kernels, launched as for large sequences, and an x, four states and three coefficients.
+
+    The last vector of features and the last program's samples are not whole.
+    """
     monkeypatch.setattr("snn.kernels.launched.MANY", 1)
     monkeypatch.setattr("snn.kernels.launched.PROGRAMS", 2)
-    device, features = "cuda" if torch.cuda.is_available() else "cpu", 132
-    x = torch.randn(7, 3, features, device=device)
-    states = [torch.randn(3, features, device=device) for _ in range(4)]
-    coefficients = [0.9 * torch.rand(features, device=device) - 0.45 for _ in range(3)]
+    fast, features = fast_kernels("cuda"), 132
+    x = torch.randn(7, 3, features, device=fast.device)
+    states = [torch.randn(3, features, device=x.device) for _ in range(4)]
+    return fast, x, states, [0.9 * torch.rand(features, device=x.device) - 0.45 for _ in range(3)]
+
+
+@BOTH
+def test_several_features_a_thread_and_samples_a_program(with_states, monkeypatch):
+    fast, x, states, coefficients = as_for_large_ones(monkeypatch)
     constants = 0.7, True, 1.0, GAUSSIAN
     check(fast, "dual_exp_iir", x, states[:2], coefficients, with_states=with_states)
     check(fast, "first_order_low_pass", x, states[:1], coefficients[:1], with_states=with_states)

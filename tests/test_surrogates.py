@@ -22,9 +22,7 @@ def kernels(request):
 
 def gradient(kernels, potential, surrogate, threshold=1.0):
     """Return ds/dv at a potential."""
-    device = "cuda" if getattr(kernels, "loops", reference).__name__ == "snn.kernels.cuda" else "cpu"
-    device = device if torch.cuda.is_available() else "cpu"
-    current = torch.full((1, 1, 3), potential, device=device, requires_grad=True)
+    current = torch.full((1, 1, 3), potential, device=getattr(kernels, "device", "cpu"), requires_grad=True)
     spikes, _, _ = kernels.spiking_neuron(current, None, None, 0.7, False, threshold, surrogate)
     spikes.sum().backward()
     assert (current.grad == current.grad[0, 0, 0]).all()

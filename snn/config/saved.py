@@ -9,7 +9,7 @@ from snn.config.settings import check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
-OTHER_DATA = "name", "file", "patterns"  # keys in `dataset` that choose the samples
+SAMPLES = "dataset.name", "dataset.file", "dataset.patterns"  # keys that choose them
 NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
 
 
@@ -78,10 +78,10 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     its keys that define the network.
     """
     config, saved = copy.deepcopy(config), completed(saved)
-    for key in OTHER_DATA:
-        now, then = (of["dataset"].get(key) or "what ships" for of in (config, saved))
-        if now != then and (key == "name" or "what ships" in (now, then)):  # else a file may have moved
-            warn(f"dataset.{key}: {now}, where the checkpoint's run had {then}")
+    for key in SAMPLES:
+        now, then = (get(of, key) or "what ships" for of in (config, saved))
+        if now != then and (key == "dataset.name" or "what ships" in (now, then)):  # else a file may have moved
+            warn(f"{key}: {now}, where the checkpoint's run had {then}")
     set_by_hand = [f"{override.partition('=')[0]}." for override in overrides]
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
@@ -108,7 +108,7 @@ def _values(config, schema, prefix=""):
     for name, value in config.items():
         entry = schema.get(name, {})  # none of a dataset of one's own
         if isinstance(entry, Key):
-            if entry.of != PLACE or prefix + name in map("dataset.{}".format, OTHER_DATA):
+            if entry.of != PLACE or prefix + name in SAMPLES:
                 yield prefix + name, value
         elif isinstance(value, dict):
             yield from _values(value, entry, f"{prefix}{name}.")

@@ -115,7 +115,7 @@ def is_watched(layer):
     return replaced or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
-class part_of_a_pass:  # noqa: N801
+class part_of_a_pass:
     """In the block, layers run a part of a sequence: one "later" than the first, or one "again" for its backward.
 
     `watched` are the layers that were when it ran first, since others run in one loop with those behind them. It is of
@@ -142,9 +142,9 @@ def goes_on():
 def hooked(layers, hook):
     """Call `hook(name, layer, arguments, output)` after each call of these layers, a dict by name, in the block.
 
-    `arguments` are also those that were named. It is not called for what a backward runs again, and for what another
-    thread runs. In the block, what torch.compile has compiled runs as it was
-    written: compiled code would keep to the hooks it has seen.
+    `arguments` are also those that were named. It is not called for what a backward runs again, nor for what another
+    thread runs. In the block, what torch.compile has compiled runs as it was written: compiled code would keep to the
+    hooks it has seen.
     """
 
     thread = threading.get_ident()

@@ -49,10 +49,11 @@ class Sequential(nn.Sequential):
 
     def __init__(self, *layers):
         super().__init__(*layers)
-        for n, (name, layer) in enumerate(self._modules.items()):
-            repeated = any(layer is other for other in list(self._modules.values())[:n])
-            if repeated and is_stateful(layer) and not any(True for _ in layer.parameters()):
+        seen = set()
+        for name, layer in self._modules.items():
+            if layer in seen and is_stateful(layer) and not list(layer.parameters()):
                 self._modules[name] = copy.deepcopy(layer)
+            seen.add(layer)
         self._apply(_channels_last)  # makes convolutions faster; shapes stay as they are
 
     def _apply(self, function, recurse=True):  # of `to`, `half` and the like

@@ -81,10 +81,8 @@ def _draw_counts(axis, spikes, label, answer, classes):
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.barh(range(len(counts)), counts, color=colors)
-    are_spikes = counts.min() >= 0  # else potentials of a readout
-    lowest = 0 if are_spikes else 1.05 * counts.min()
-    what = "output spikes" if are_spikes else "output, summed"
-    axis.set(xlabel=what, ylabel="class", xlim=(lowest, max(1, 1.05 * counts.max())))
+    what = "output spikes" if counts.min() >= 0 else "output, summed"  # potentials of a readout
+    axis.set(xlabel=what, ylabel="class", xlim=(min(0, 1.05 * counts.min()), max(1, 1.05 * counts.max())))
     _name_ticks(axis.yaxis, classes)
     axis.invert_yaxis()
     answered = f"answer {classes[answer]}" if counts.any() else "no output spike"

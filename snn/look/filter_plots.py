@@ -80,7 +80,7 @@ def poles(before, after):
     pairs, labels = with_poles(before, after), layer_labels(after)
     figure, axes = panels(2 * len(pairs), 2, 3.6)
     for disc, times, (name, untrained, trained) in zip(axes[::2], axes[1::2], pairs):
-        old, new = (layer.roots().flatten().cpu().to(torch.complex128).numpy() for layer in (untrained, trained))
+        old, new = (_roots(layer).flatten().numpy() for layer in (untrained, trained))
         half = np.exp(1j * np.linspace(0, math.pi, 200))
         disc.plot(half.real, half.imag, color="gray", lw=0.8)
         _draw_moves(disc, *((of.real, abs(of.imag)) for of in (old, new)))

@@ -35,8 +35,7 @@ def learning_curves(name, runs, key, published, labels):
             axis.plot(epochs, values, color=of_part, lw=1.5, marker=marker, label="" if search else part)
         if "test" in run.result:
             epoch, test = run.result["best_epoch"], run.result["test"]
-            best = (min if key == "loss" else max)(entry[f"dev_{key}"] for entry in run.metrics)
-            which = "best epoch on dev" if run.best_dev == best else "epoch that was kept"
+            which = "best epoch on dev" if run.is_best_on_dev else "epoch that was kept"
             axis.plot(epoch, test, "*", ms=12, color=color, label=f"test, at the {which}")
     if published and key == published.metric:
         for value, style, color, part in (published.dev, ":", BLUE, "dev"), (published.test, "--", ORANGE, "test"):
