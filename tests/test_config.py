@@ -332,6 +332,40 @@ def test_keys_of_other_experiments(tmp_path):
             resolve(key)
 
 
+def resolved(experiment, *overrides):
+    """Return the notes of an experiment's config with overrides."""
+    notes = []
+    config.resolve(CONFIGS / f"{experiment}.yaml", overrides=overrides, warn=notes.append)
+    return [note for note in notes if "published code" not in note]
+
+
+@pytest.mark.parametrize(
+    "experiment, override, unread, read",
+    [
+        ("snn_mlp_1", "optimizer.AdamW.lr=1", "optimizer.optimizer_choice=Adam", "optimizer.optimizer_choice=AdamW"),
+        ("snn_mlp_1", "optimizer.Adam.lr=1", "scheduler.scheduler_choice=CyclicLR", "scheduler.scheduler_choice=none"),
+        ("ecg", "scheduler.MultiStepLR.gamma=2", "scheduler.scheduler_choice=none",
+         "scheduler.scheduler_choice=MultiStepLR"),
+        ("ecg", "hyperparameters.filters.longest=9", "hyperparameters.filters.start=published",
+         "hyperparameters.filters.start=spread"),
+        ("ecg", "hyperparameters.filters.rotating=0", "hyperparameters.synapse_type=first_order",
+         "hyperparameters.synapse_type=dual_exp"),
+        ("ecg", "hyperparameters.tau_s=2", "hyperparameters.filters.start=spread",
+         "hyperparameters.filters.start=published"),
+        ("snn_mlp_1", "hyperparameters.stable_filters=true", "hyperparameters.train_coefficients=false",
+         "hyperparameters.train_coefficients=true"),
+        ("time_series", "hyperparameters.delta=1", "encoding=bank", "encoding=delta"),
+        ("time_series", "dataset.fold=1", "dataset.groups=", "dataset.groups=people"),
+        ("snn_mlp_1", "mnist_config.max_rate=0.5", "encoding=copy", "encoding=poisson"),
+        ("snn_mlp_1", "checkpoint_every=9", "save_checkpoint=false", "save_checkpoint=true"),
+    ],
+)  # fmt: skip
+def test_a_key_that_nothing_reads_brings_a_note(experiment, override, unread, read):
+    key, (other, value) = override.partition("=")[0], unread.split("=")
+    assert resolved(experiment, override, read) == []
+    assert resolved(experiment, override, unread) == [f"--set: {key} has no effect here: {other} is {value or 'empty'}"]
+
+
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "a\\nb", "", "/"])
 def test_names_that_name_no_folder_of_ours(name):
     with pytest.raises(UserError, match="experiment_name"):

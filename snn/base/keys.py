@@ -1,8 +1,9 @@
 """Config keys: each has a default, a check of its value, and a help text."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 REQUIRED = object()  # the default of a key that has none
@@ -20,12 +21,15 @@ class Key(NamedTuple):
     """A key of a config. Keys are nested in dicts as in the YAML.
 
     `check` takes the value from YAML and returns the checked one, or raises ValueError that says what is allowed.
+    `unread` names other keys, such as `hyperparameters.synapse_type`, each with those values with which nothing reads
+    this one.
     """
 
     default: Any
     check: Callable
     help: str
     of: str = ""
+    unread: Mapping[str, Sequence] = MappingProxyType({})
 
 
 # Kinds of values.

@@ -58,6 +58,21 @@ def _chunk(value):
         raise ValueError("a whole number, at least 0, or auto") from None
 
 
+def _learning_rate(optimizer, default):
+    others = [name for name in OPTIMIZERS if name != optimizer]
+    unread = {"optimizer.optimizer_choice": others, "scheduler.scheduler_choice": ["CyclicLR"]}
+    return {"lr": Key(default, positive, "learning rate", unread=unread)}
+
+
+def _of_scheduler(scheduler, **keys):
+    unread = {"scheduler.scheduler_choice": [name for name in SCHEDULERS if name != scheduler]}
+    return {name: key._replace(unread=unread) for name, key in keys.items()}
+
+
+OPTIMIZERS = "Adam", "AdamW", "SGD"
+SCHEDULERS = "MultiStepLR", "CosineAnnealingWarmRestarts", "CyclicLR", "none"
+SPREAD = {"hyperparameters.filters.start": ["published"], "hyperparameters.synapse_type": ["none"]}
+COEFFICIENTS = {"hyperparameters.synapse_type": ["none"], "hyperparameters.train_coefficients": [False]}
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
@@ -96,7 +111,10 @@ EVERYWHERE = {
         "synapse_type": Key("dual_exp", _synapse, "dual_exp, first_order, none, or your module.Class", NETWORK),
         "neuron": Key("SpikingNeuron", _neuron, "SpikingNeuron, or your module.Class", NETWORK),
         "tau_m": Key(4, positive, "time constant in steps: decay of the synapse, reset of the neuron", NETWORK),
-        "tau_s": Key(1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK),
+        "tau_s": Key(
+            1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK,
+            {"hyperparameters.synapse_type": ["first_order", "none"], "hyperparameters.filters.start": ["spread"]},
+        ),
         "threshold": Key(1.0, finite, "potential above which a neuron spikes", NETWORK),
         "surrogate": Key(
             "Gaussian", _surrogate, "gradient of a spike: Gaussian, FastSigmoid, ATan, or your module.Class", NETWORK
@@ -115,14 +133,22 @@ EVERYWHERE = {
             "start": Key(
                 "published", choice("published", "spread"),
                 "dual_exp and first_order before training: published, all with tau_m and tau_s; spread, with time "
-                "constants from 2 steps to the longest", NETWORK,
+                "constants from 2 steps to the longest", NETWORK, {"hyperparameters.synapse_type": ["none"]},
             ),
-            "longest": Key(0, not_negative, "spread: longest time constant, in steps; 0: half the length", NETWORK),
-            "rotating": Key(0.5, fraction, "spread: share of dual_exp filters that ring, by complex poles", NETWORK),
+            "longest": Key(
+                0, not_negative, "spread: longest time constant, in steps; 0: half the length", NETWORK, SPREAD
+            ),
+            "rotating": Key(
+                0.5, fraction, "spread: share of dual_exp filters that ring, by complex poles", NETWORK,
+                SPREAD | {"hyperparameters.synapse_type": ["first_order", "none"]},
+            ),
         },
-        "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK),
+        "train_coefficients": Key(
+            True, boolean, "train the synapses' a1, a2, b1", NETWORK, {"hyperparameters.synapse_type": ["none"]}
+        ),
         "stable_filters": Key(
-            False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK
+            False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK,
+            COEFFICIENTS,
         ),
         "rate_loss": Key(
             0, not_negative, "for fewer spikes: weight in the loss of hidden neurons' squared firing rates, their mean"
@@ -131,34 +157,42 @@ EVERYWHERE = {
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),
     },
     "optimizer": {
-        "optimizer_choice": Key("Adam", choice("Adam", "AdamW", "SGD"), "Adam, AdamW or SGD"),
-        "coefficients_lr_factor": Key(1, positive, "learning rate of the synapses' coefficients, as a multiple of lr"),
+        "optimizer_choice": Key("Adam", choice(*OPTIMIZERS), "Adam, AdamW or SGD"),
+        "coefficients_lr_factor": Key(
+            1, positive, "learning rate of the synapses' coefficients, as a multiple of lr", unread=COEFFICIENTS
+        ),
         "clip": Key(
             0, not_negative, "largest norm of the gradient of parameters with one learning rate, such as all weights; "
             "0: any",
         ),
-        "Adam": {"lr": Key(1.0e-4, positive, "learning rate")},
-        "AdamW": {"lr": Key(1.0e-4, positive, "learning rate")},
-        "SGD": {"lr": Key(0.1, positive, "learning rate")},
+        "Adam": _learning_rate("Adam", 1.0e-4),
+        "AdamW": _learning_rate("AdamW", 1.0e-4),
+        "SGD": _learning_rate("SGD", 0.1),
     },
     "scheduler": {
         "scheduler_choice": Key(
-            "MultiStepLR", choice("MultiStepLR", "CosineAnnealingWarmRestarts", "CyclicLR", "none"),
+            "MultiStepLR", choice(*SCHEDULERS),
             "MultiStepLR, CosineAnnealingWarmRestarts, CyclicLR (stepped every batch) or none",
         ),
-        "MultiStepLR": {
-            "milestones": Key([50, 100], _milestones, "epochs after which lr is multiplied by gamma", LENGTH),
-            "gamma": Key(0.1, positive, "factor"),
-        },
-        "CosineAnnealingWarmRestarts": {"T_0": Key(20, count, "epochs until the first restart")},
-        "CyclicLR": {
-            "base_lr": Key(1.0e-5, positive, "lowest learning rate"),
-            "max_lr": Key(1.0e-3, positive, "highest learning rate"),
-            "step_size_up": Key(2000, count, "batches from the lowest to the highest learning rate"),
-        },
+        "MultiStepLR": _of_scheduler(
+            "MultiStepLR",
+            milestones=Key([50, 100], _milestones, "epochs after which lr is multiplied by gamma", LENGTH),
+            gamma=Key(0.1, positive, "factor"),
+        ),
+        "CosineAnnealingWarmRestarts": _of_scheduler(
+            "CosineAnnealingWarmRestarts", T_0=Key(20, count, "epochs until the first restart")
+        ),
+        "CyclicLR": _of_scheduler(
+            "CyclicLR",
+            base_lr=Key(1.0e-5, positive, "lowest learning rate"),
+            max_lr=Key(1.0e-3, positive, "highest learning rate"),
+            step_size_up=Key(2000, count, "batches from the lowest to the highest learning rate"),
+        ),
     },
     "save_checkpoint": Key(True, boolean, "false: write no checkpoints", PLACE),
-    "checkpoint_every": Key(0, integer(0), "also save every N batches; 0: only after every epoch", PLACE),
+    "checkpoint_every": Key(
+        0, integer(0), "also save every N batches; 0: only after every epoch", PLACE, {"save_checkpoint": [False]}
+    ),
     "checkpoint_base_path": Key("checkpoint", typed_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
     "test_checkpoint_path": Key("", typed_path, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
 }  # fmt: skip

@@ -6,6 +6,7 @@ section (--demo), the checkpoint to evaluate (for what defines the network), --s
 
 import copy
 import difflib
+import json
 import re
 import reprlib
 
@@ -90,6 +91,11 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     for override in overrides:
         lay_over(_typed(override, schema), "--set")
     config = check(config, schema, sources)
+    for key, entry in keys_of(schema):
+        others = [other for other, values in entry.unread.items() if get(config, other) in values]
+        if others and sources.get(key) == "--set":
+            value = json.dumps(get(config, others[0])).strip('"')
+            warn(f"--set: {key} has no effect here: {others[0]} is {value or 'empty'}")
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")

@@ -33,7 +33,9 @@ KEYS = {
         download=Key(True, boolean, "download MNIST into root if it is not there", PLACE),
     ),
     "mnist_config": {
-        "max_rate": Key(1, fraction, "poisson: probability of a spike at a white pixel", NETWORK),
+        "max_rate": Key(
+            1, fraction, "poisson: probability of a spike at a white pixel", NETWORK, {"encoding": ["copy", *IN_TIME]}
+        ),
         "use_transform": Key(True, boolean, "augment train and dev images"),
     },
     "transform": augment.KEYS,

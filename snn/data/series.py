@@ -40,10 +40,16 @@ def _name(value):
     return value
 
 
+def _but(name):
+    return {"encoding": [encoding for encoding in ENCODINGS if encoding != name]}
+
+
+ENCODINGS = "current", "bank", "population", "delta"
+ALL = {"dataset.groups": [""]}
 KEYS = {
     "encoding": Key(
         "population",
-        choice("current", "bank", "population", "delta"),
+        choice(*ENCODINGS),
         "current: values go into the first synapses; bank: into several of them for each channel; population: neurons "
         "with gain and bias; delta: spikes of changes",
         NETWORK,
@@ -53,8 +59,8 @@ KEYS = {
         "name": Key(NAMES[0], _name, "name of a dataset of the archive, or of your own"),
         "labels": Key("labels", string, ".npz: the array with each series' label", NETWORK),
         "groups": Key("", string, "whose each series is: an array in .npz, a column in .csv", NETWORK),
-        "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK),
-        "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK),
+        "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK, ALL),
+        "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK, ALL),
         "differences": Key(False, boolean, "more channels: what changed from the step before", NETWORK),
         "refit": Key(False, boolean, "train on all of the training set; dev is then a part of it, and no measure"),
     },
@@ -63,11 +69,15 @@ KEYS = {
         "hold": Key(0, size, "time steps for each value of a series; 0: as length allows, at least 1", NETWORK),
         "pool": Key(1, size, "values averaged into one; 0: as many as make all fit into length", NETWORK),
         "hidden": Key([128, 128], list_of(count, "sizes, such as [128, 128]", len), "sizes of hidden layers", NETWORK),
-        "lines": Key(64, count, "bank: synapse filters for all channels, about, and at least 4 for each", NETWORK),
+        "lines": Key(
+            64, count, "bank: synapse filters for all channels, about, and at least 4 for each", NETWORK, _but("bank")
+        ),
         "batches": Key(0, size, "batches of an epoch, at least: small training sets come several times"),
         "rate_scale": RATE_SCALE,
-        "population": Key(10, count, "population: neurons for each channel", NETWORK),
-        "delta": Key(0.25, positive, "delta: change that makes a spike, in standard deviations", NETWORK),
+        "population": Key(10, count, "population: neurons for each channel", NETWORK, _but("population")),
+        "delta": Key(
+            0.25, positive, "delta: change that makes a spike, in standard deviations", NETWORK, _but("delta")
+        ),
     },
 }
 _names = list_of(string, "two different names or more", lambda names: len(set(names)) == len(names) > 1)
