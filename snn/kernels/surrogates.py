@@ -11,6 +11,8 @@ import torch as m  # each compiled kernel replaces m with its own functions
 
 from snn.base.names import find_class
 
+ALLOWED = "its arguments and m.exp2, m.abs, m.sqrt, with + - * /"
+
 
 class Surrogate:
     """Base of all surrogates. Write your own as a dataclass with `constants` and `gradient`.
@@ -35,7 +37,7 @@ def formula(gradient, functions):
 
     Raises ValueError if it uses anything else: a compiled kernel would freeze that value at compile time.
     """
-    code, allowed = gradient.__code__, "; it may use its arguments and m.exp2, m.abs, m.sqrt"
+    code, allowed = gradient.__code__, f"; it may use {ALLOWED}"
     others = {*code.co_names, *code.co_freevars} - {"m", "exp2", "abs", "sqrt"}
     if others:
         raise ValueError(f"{gradient.__qualname__} uses {', '.join(sorted(others))}{allowed}")
@@ -45,6 +47,30 @@ def formula(gradient, functions):
     return FunctionType(
         code, {"m": functions, "__name__": gradient.__module__}, gradient.__name__
     )  # Triton asks for it
+
+
+class Number:
+    """Stands for a number while a formula is checked: it can do what numbers can in every kernel, and nothing else."""
+
+    def _another(self, *_):
+        return Number()
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _another
+
+    def _refused(self, *_):
+        raise TypeError("a comparison or a condition")
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused
+
+
+class Functions:
+    """The functions of formulas, for `Number`."""
+
+    @staticmethod
+    def exp2(x):
+        return -x
+
+    abs = sqrt = exp2
 
 
 def checked(surrogate):
@@ -62,6 +88,10 @@ def checked(surrogate):
         raise ValueError(f"{name}.constants is {constants}; it must be three finite numbers, 0 for an unused one")
     if not (m.is_tensor(values) and values.shape == (9,) and values.isfinite().all()):
         raise ValueError(f"{name}.gradient must return one finite number for each x")
+    try:
+        formula(surrogate.gradient, Functions)(*(Number() for _ in range(4)))
+    except Exception as error:
+        raise ValueError(f"{name}.gradient fails in compiled loops: {_said(error)}; it may use {ALLOWED}") from None
     return surrogate
 
 
