@@ -1,11 +1,14 @@
 """Recurrent neurons: the compiled loop equals the layers one step at a time, also in pieces and with other synapses."""
 
+import math
+
 import pytest
 import torch
 
 import snn
 from snn.layers.layer import hidden_layers, spiking_layers
 from snn.layers.synapses import Unfiltered
+from snn.look import drive
 
 SYNAPSES = {
     "dual_exp": lambda n: snn.DualExpIIR(n, 6, 2),
@@ -155,3 +158,24 @@ def test_a_step_of_a_subclass_runs():
     usual.back = own.back
     x = 3 * torch.rand(9, 2, 5)
     assert torch.equal(own(x)[0], usual(x / 2)[0]) and not torch.equal(own(x)[0], usual(x)[0])
+
+
+def test_as_output_what_comes_back_decides_ties_too():
+    """Also by a neuron whose time constant was changed after it was made."""
+    layer = made(size=4, synapse="first_order")
+    layer.neuron.tau_m = 9
+    net, x = snn.Sequential(layer), 3 * torch.rand(12, 2, 4)
+    net.eval()
+    y, _, of_output = drive.run(
+        net, {"ties": "potential", "precision": "float32", "hyperparameters": {"chunk": 0, "truncate": 0}}, x
+    )
+    psp, back = torch.zeros(2, 4), []
+    for spikes in y:
+        back.append(layer.back(psp))
+        psp = layer.synapse.a1 * psp + spikes
+    torch.testing.assert_close(of_output, x + torch.stack(back))
+    v, reset = x[0] + back[0], torch.zeros(2, 4)
+    for of_step, spikes in zip(of_output, y):
+        reset, v = math.exp(-1 / 9) * reset, of_step - reset
+        assert torch.equal(spikes, (v > 1).float())
+        reset += spikes

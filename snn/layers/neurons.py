@@ -39,8 +39,12 @@ class SpikingNeuron(Layer):
             raise ValueError(f"SpikingNeuron needs a number as threshold, got {threshold!r}")
         self.tau_m, self.membrane_filter, self.threshold = tau_m, membrane_filter, threshold
         self.surrogate = surrogates.checked(surrogate)
-        self.decay = math.exp(-1 / tau_m)
         self.multiply_adds += membrane_filter
+
+    @property
+    def decay(self):
+        """Return d, of which the reset, and a filtered potential, keep that share from step to step."""
+        return math.exp(-1 / self.tau_m)
 
     @classmethod
     def from_config(cls, hyperparameters):

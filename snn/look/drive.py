@@ -27,6 +27,8 @@ def recorded(net):
     """In the block, each call of `net` appends the input current of its output neurons to the yielded list."""
     found, hidden = [], hidden_layers(net)
     output = {name: layer for name, layer in spiking_layers(net).items() if name not in hidden}
+    for name, layer in output.items():  # of a layer around neurons, such as snn.Recurrent, those: what they add counts
+        *_, output[name] = (part for part in layer.modules() if output_name(part) == "spikes")
     with hooked(output, lambda _, __, arguments, ___: found.append(arguments[0].detach())):
         yield found
 
