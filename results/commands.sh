@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Remakes every figure of the README's table: two hours for each MLP and for each sequential MNIST on one core, half an hour for N-MNIST
+# Remakes every figure of the README's table: two to four hours for each MLP and sequential MNIST on one core, half an hour for N-MNIST
 # and for each association, a quarter of an hour for the demos. Resume a run that was stopped with its command and --resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
