@@ -173,6 +173,20 @@ def test_optimizers_take_what_is_trained(choice):
     assert group["params"] == [net[0].a1, net[1].weight]
 
 
+@pytest.mark.parametrize("decayed", [True, False])
+def test_weight_decay_spares_coefficients_where_asked(decayed):
+    """Without any gradient, decay alone moves parameters: torch's AdamW takes a hundredth of lr off."""
+    net, settings = make_net(), ["optimizer.optimizer_choice=AdamW", "optimizer.AdamW.lr=0.5"]
+    optimizer = optimizers.make_optimizer(resolve(*settings, f"optimizer.decay_coefficients={decayed}"), net)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in net.named_parameters():
+        kept = 1 if name == "0.a1" and not decayed else 0.995
+        torch.testing.assert_close(parameter.detach(), kept * before[name])
+
+
 def learning_rates(steps, *overrides):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = optimizers.make_scheduler(resolve(*overrides), optimizer)

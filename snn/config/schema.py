@@ -161,6 +161,10 @@ EVERYWHERE = {
         "coefficients_lr_factor": Key(
             1, positive, "learning rate of the synapses' coefficients, as a multiple of lr", unread=COEFFICIENTS
         ),
+        "decay_coefficients": Key(
+            True, boolean, "AdamW: whether weight decay shrinks the synapses' coefficients too, as published, and with "
+            "them time constants", unread=COEFFICIENTS | {"optimizer.optimizer_choice": ["Adam", "SGD"]},
+        ),
         "clip": Key(
             0, not_negative, "largest norm of the gradient of parameters with one learning rate, such as all weights; "
             "0: any",

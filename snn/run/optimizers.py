@@ -14,8 +14,8 @@ def make_optimizer(config, net):
     """Return the optimizer that the config names, over the trained parameters, with all options of its section.
 
     Parameters with the same options form a group. Options are those that a layer asks for in its `optimizer_options`,
-    and `optimizer.coefficients_lr_factor` for synapses' coefficients. A group keeps its `lr_factor`, its learning rate
-    as a multiple of the config's.
+    and for synapses' coefficients `optimizer.coefficients_lr_factor` and `decay_coefficients`. A group keeps its
+    `lr_factor`, its learning rate as a multiple of the config's.
     """
     _check_options(net)
     settings, coefficients, groups = config["optimizer"], coefficient_names(net), {}
@@ -27,6 +27,8 @@ def make_optimizer(config, net):
             options = {"lr_factor": 1} | asked
             if name in coefficients:
                 options["lr_factor"] *= settings["coefficients_lr_factor"]
+                if not settings["decay_coefficients"]:
+                    options["weight_decay"] = 0
             groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
     lr = settings[choice]["lr"]
     groups = [
