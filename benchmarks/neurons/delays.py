@@ -7,12 +7,13 @@ import snn
 
 
 class Delays(snn.Synapse):
-    """Lines that each arrive later by a trained delay: DCLS-Delays (Hammouamri et al. 2024), one delay for each line.
+    """Lines that each arrive later by a trained delay.
 
         psp[t] = (1 - f) x[t - k] + f x[t - k - 1],  k + f = delay, k whole
 
-    So between two whole steps there is a part of both, and the delay's gradient is their difference. DCLS takes a
-    Gaussian over many steps instead, which it narrows while it trains.
+    So between two whole steps there is a part of both, and the delay's gradient is their difference. DCLS-Delays
+    (Hammouamri et al. 2024), whose delays are of each synapse, takes a Gaussian over many steps instead, which it
+    narrows while it trains.
 
     Before training, delays are spread evenly from 0 to the longest.
 
