@@ -50,6 +50,7 @@ VARIANTS = {
         "sequential_mnist",
         {
             "encoding": "permuted",
+            "hyperparameters.dropout": 0.1,
             "hyperparameters.epoch": 30,
             "scheduler.CosineAnnealingWarmRestarts.T_0": 30,
         },
