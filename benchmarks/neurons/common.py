@@ -8,7 +8,6 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from numba import njit
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -16,7 +15,7 @@ import snn
 from snn.kernels import kernels_for, surrogates
 from snn.kernels.compiled import LANES, Loop, f32, part_of, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
-from snn.kernels.vectors import load, load_all, step, store, store_all, zeros
+from snn.kernels.vectors import inner, load, load_all, step, store, store_all, zeros
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered
 
 STATES = COEFFICIENTS = update = gradient = _surrogate = None  # each copy of a loop gets its neuron's
@@ -165,7 +164,9 @@ class _Loops(NamedTuple):
 def _loops(kind, coefficients, surrogate_gradient):
     """Return the loops over time of a kind of neurons."""
     names = {"STATES": len(kind.states) - 1, "COEFFICIENTS": coefficients, "_add_product": _add_product}
-    names |= {name: njit(error_model="numpy", forceinline=True)(getattr(kind, name)) for name in ("update", "gradient")}
+    names |= {
+        name: inner(error_model="numpy", forceinline=True)(getattr(kind, name)) for name in ("update", "gradient")
+    }
     return _Loops(Loop(_forward, **names), Loop(_backward, **names, _surrogate=compiled_formula(surrogate_gradient)))
 
 
@@ -220,7 +221,7 @@ def _backward(task):
             _add_product(grad_current.pointer, now, weight.pointer, grad_spikes.pointer, later, features)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _add_product(vector, place, matrix, result, to, size):
     """Add a vector's product with a matrix; most spikes are 0, and padding is."""
     for m in range(size):

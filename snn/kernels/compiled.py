@@ -20,7 +20,7 @@ from types import CodeType, FunctionType
 import llvmlite.binding
 import numpy as np
 import torch
-from numba import carray, cfunc, njit
+from numba import carray, cfunc
 from numba import types as numba_types
 from numba.core import event
 from numba.core.caching import FunctionCache
@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 from snn.base.errors import UserError
 from snn.base.output import note
 from snn.kernels.subnormals import finish, flush_subnormals
-from snn.kernels.vectors import load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
+from snn.kernels.vectors import inner, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
 ROOM = 1024  # values of each state that are in the cache at once: a block's, of several samples where layers are narrow
@@ -120,7 +120,7 @@ class Loop:
         names["LANES"] = WIDEST if "b" in kinds else LANES
         names |= {"HALF": names["LANES"] // 2, "TOGETHER": together}
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
-        names = globals() | {"loop": njit(error_model="numpy", forceinline=True)(loop)}
+        names = globals() | {"loop": inner(error_model="numpy", forceinline=True)(loop)}
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"
@@ -181,7 +181,7 @@ def _pointer_to(typing_context, kind, address):
     return pointer(kind, address), generate
 
 
-@njit
+@inner
 def _array(task, k, kind):
     steps, rows, features = np.int64(task[4 * k + 1]), np.int64(task[4 * k + 2]), np.int64(task[4 * k + 3])
     step, row = rows * features if steps > 1 else 0, features if rows > 1 else 0
@@ -212,17 +212,17 @@ def _unpack_as(kinds):
     """Return `unpack` for arrays of these kinds."""
     dtypes = {letter: np.dtype(kind.name).type for letter, kind in _KINDS.values()}
     names = {"_kinds": tuple(dtypes[kind] for kind in kinds.ljust(ARRAYS, "f"))}
-    return njit(FunctionType(unpack.__code__, globals() | names, "unpack"))
+    return inner(FunctionType(unpack.__code__, globals() | names, "unpack"))
 
 
-@njit
+@inner
 def part_of(count):
     """Return this thread's part of `count` things: the first, and the last (exclusive)."""
     me, threads = thread_number(), thread_count()
     return me * count // threads, (me + 1) * count // threads
 
 
-@njit
+@inner
 def share(shape):
     """Return this thread's share of `[T, B, N]`: first and last (exclusive) sample, first and last feature."""
     _, batch, features = shape
@@ -232,31 +232,31 @@ def share(shape):
     return 0, batch, min(first * WIDEST, features), min(last * WIDEST, features)
 
 
-@njit
+@inner
 def get(sequence, t, here):
     """Return a sequence's value at step `t`."""
     return load(sequence.pointer, t * sequence.step + here.b * sequence.row + here.n, here.like)
 
 
-@njit
+@inner
 def put(sequence, t, here, value):
     """Set it."""
     store(sequence.pointer, t * sequence.step + here.b * sequence.row + here.n, value, here.large)
 
 
-@njit
+@inner
 def ask_ahead(sequence, t, here):
     """Ask for the value that is needed when the next steps are."""
     prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
 
 
-@njit
+@inner
 def mask_at(sequence, t, here, scale):
     """Return a dropout's mask at step `t`, which depends on the place in a sequence: `scale`, or 0."""
     return mask(t * sequence.step + here.b * sequence.row + here.n, here.seeds, scale, here.like)
 
 
-@njit
+@inner
 def coefficients_at(c, here):
     """Return three coefficients of `[3, N]`."""
     a1, a2 = load(c.pointer, here.n, here.like), load(c.pointer, c.row + here.n, here.like)
@@ -279,7 +279,7 @@ def over_time(states, sums=0, backwards=False, **formulas):
         if formulas:
             body = FunctionType(function.__code__, function.__globals__ | formulas, function.__name__)
         names = {"STATES": states, "SUMS": sums, "ALL": states + sums, "BACKWARDS": backwards}
-        names["body"] = njit(error_model="numpy", forceinline=True)(body)
+        names["body"] = inner(error_model="numpy", forceinline=True)(body)
         return Loop(_over_time, **names, **formulas)
 
     return make

@@ -13,7 +13,6 @@ from functools import cache
 from types import ModuleType
 
 import torch
-from numba import njit
 
 from snn.kernels import surrogates
 from snn.kernels.compiled import (
@@ -33,6 +32,7 @@ from snn.kernels.vectors import (
     absolute,
     exponent,
     in_range_of_exponents,
+    inner,
     load,
     mask,
     square_root,
@@ -103,7 +103,7 @@ def _dual_exp_iir_backward(arrays, numbers, state, here):
     return to_this, to_before, sum_a1, sum_a2, sum_b1
 
 
-@njit
+@inner
 def _before(psp, t, start, first, here):
     """Return psp[t], which for -1 and -2 is in `start` from its row `first` on."""
     if t >= 0:
@@ -284,7 +284,7 @@ def _neuron_iir_backward(arrays, numbers, state, here):
     return to_v, to_r, to_this, to_before, sum_a1, sum_a2, sum_b1
 
 
-@njit
+@inner
 def _power_of_2(x):
     """Return 2^x with a relative error of 2e-7, for x from -126 to 127."""
     x = in_range_of_exponents(x)
@@ -300,7 +300,7 @@ _m.exp2, _m.abs, _m.sqrt = _power_of_2, absolute, square_root
 
 def compiled_formula(gradient):
     """Return a surrogate's formula for what is compiled here."""
-    return njit(error_model="numpy")(surrogates.formula(gradient, _m))
+    return inner(error_model="numpy")(surrogates.formula(gradient, _m))
 
 
 @cache

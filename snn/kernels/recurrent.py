@@ -10,7 +10,6 @@ from types import FunctionType
 
 import numpy as np
 import torch
-from numba import njit
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
@@ -31,7 +30,7 @@ from snn.kernels.compiled import (
     unpack,
 )
 from snn.kernels.layout import Layout, where_needed
-from snn.kernels.vectors import load, load_all, pointer_of, step, store, store_all, zeros
+from snn.kernels.vectors import inner, load, load_all, pointer_of, step, store, store_all, zeros
 
 STATES = 4  # v, r, psp[t-1], psp[t-2]
 ALL = BACKWARDS = body = _surrogate = None  # each copy of a loop gets its own
@@ -184,7 +183,7 @@ def _through_time(task):
             store(sums.pointer, place, kept[_place(j, ALL) + k * BLOCK], False)
 
 
-@njit
+@inner
 def _place(j, states):
     """Return where a feature's first state is kept; the others are BLOCK places apart."""
     return j // BLOCK * (states * BLOCK) + j % BLOCK
@@ -192,7 +191,7 @@ def _place(j, states):
 
 def _loop(function, sums=0, backwards=False, **formulas):
     copy = FunctionType(function.__code__, globals() | formulas, function.__name__)
-    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": njit(error_model="numpy", forceinline=True)(copy)}
+    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": inner(error_model="numpy", forceinline=True)(copy)}
     return Loop(_through_time, **names, **formulas)
 
 
