@@ -12,6 +12,7 @@ import snn
 from benchmarks import step_by_step as steps
 from snn.kernels import reference
 from snn.layers.layer import hidden_layers
+from snn.layers.synapses import Unfiltered
 from snn.look.health import filters_in
 
 
@@ -142,6 +143,30 @@ def test_first_order_filters_are_spread_too():
     )  # fmt: skip
     torch.testing.assert_close(-1 / layer.a1.log(), 2 * 16 ** torch.linspace(0, 1, 9), rtol=1e-3, atol=0)
     assert filters_in(layer) == "9 filters with time constants of 2 to 32 steps"
+    impulse = torch.zeros(200, 1, 9)
+    impulse[0] = 1
+    psp, _ = layer(impulse)
+    torch.testing.assert_close(psp.norm(dim=0), torch.ones(1, 9), rtol=1e-3, atol=0)
+    torch.testing.assert_close(psp, torch.sqrt(1 - layer.a1**2) * layer.a1 ** torch.arange(200.0)[:, None, None])
+    later, _ = layer.step(2 * torch.ones(1, 9), psp[-1])  # one that was trained keeps the gain of the start
+    torch.testing.assert_close(later, layer.a1 * psp[-1] + 2 * torch.sqrt(1 - layer.a1**2))
+
+
+def test_a_gain_is_part_of_a_checkpoint_that_has_one():
+    """So filters from before there were gains, and those that start as published, go on without."""
+    spread, published, x = snn.FirstOrderLowPass(5, 4), snn.FirstOrderLowPass(5, 4), torch.rand(6, 2, 5)
+    spread.spread(40)
+    assert published.state_dict().keys() == {"a1"} and spread.state_dict().keys() == {"a1", "gain"}
+    for saved in (spread, published):
+        for start in (True, False):
+            layer = snn.FirstOrderLowPass(5, 9)
+            if start:
+                layer.spread(20)
+            layer.load_state_dict(saved.state_dict())
+            assert torch.equal(layer(x)[0], saved(x)[0])
+    unfiltered = Unfiltered(5)
+    unfiltered.load_state_dict(spread.state_dict())
+    assert torch.equal(unfiltered(x)[0], x)
 
 
 def test_membrane_traces_worked_out_by_hand():

@@ -10,9 +10,16 @@ from snn.layers.layer import hidden_layers, spiking_layers
 from snn.layers.synapses import Unfiltered
 from snn.look import drive
 
+
+def spread(synapse):
+    synapse.spread(40)
+    return synapse
+
+
 SYNAPSES = {
     "dual_exp": lambda n: snn.DualExpIIR(n, 6, 2),
     "first_order": lambda n: snn.FirstOrderLowPass(n, 5),
+    "first_order, spread": lambda n: spread(snn.FirstOrderLowPass(n, 5)),
     "none": Unfiltered,
 }
 

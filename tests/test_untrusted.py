@@ -215,6 +215,12 @@ def test_a_network_that_the_config_does_not_fit(folder):
             snn.load(file)
     with pytest.raises(UserError, match="layer 0, Copies.* is unknown to the public code"):
         convert(ROOT / "weights/time_series.pt", "out")
+    content = torch.load(ROOT / "weights/snn_mlp_2.pt", weights_only=True)
+    content["config"]["hyperparameters"]["filters"] = {"start": "spread"}
+    gains = {name.replace("a1", "gain"): a1 for name, a1 in content["model"].items() if name.endswith("a1")}
+    torch.save(content | {"model": content["model"] | gains}, "gains.pt")
+    with pytest.raises(UserError, match="layer 0, FirstOrderLowPass.* is unknown to the public code"):
+        convert("gains.pt", "out")
 
 
 @pytest.mark.parametrize("target", [".", "/", ""])

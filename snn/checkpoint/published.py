@@ -67,7 +67,7 @@ def _names_and_constants(net):
     dense = "dense" if type(net[-1]) is DualExpFilter else "snn"  # the associative memory's layers are dense1, ...
     for place, (layer, shape) in enumerate(zip(net, _output_shapes(net))):
         kind = type(layer)
-        if kind in CELLS:
+        if kind in CELLS and getattr(layer, "gain", None) is None:
             block += 1
             for mine, _ in layer.named_parameters():
                 names[f"{place}.{mine}"] = f"axon{block}.{CELLS[kind]}.{COEFFICIENTS[mine]}"

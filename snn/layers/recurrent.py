@@ -58,7 +58,8 @@ class Recurrent(Layer):
         if second_order:
             coefficients, of_synapse = (synapse.a1, synapse.a2, synapse.b1), of_synapse or (None, None)
         else:
-            coefficients = synapse.a1, torch.zeros_like(synapse.a1), torch.ones_like(synapse.a1)
+            gain = torch.ones_like(synapse.a1) if synapse.gain is None else synapse.gain
+            coefficients = synapse.a1, torch.zeros_like(synapse.a1), gain
             of_synapse = of_synapse, None
         spikes, v, r, *of_synapse = kernels.recurrent_neuron(
             x, of_neuron or (None, None), constants, back.weight, of_synapse, coefficients

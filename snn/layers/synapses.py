@@ -160,6 +160,8 @@ class FirstOrderLowPass(Synapse):
 
         psp[t] = a1 psp[t-1] + x[t],  a1 = e^(-1/tau) before training
 
+    Filters that `spread` has started take gain x[t], with a gain for each that stays as it was then.
+
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1.
         tau: time constant in time steps, > 0.
@@ -180,6 +182,7 @@ class FirstOrderLowPass(Synapse):
             raise ValueError(f"FirstOrderLowPass needs tau > 0, got {tau}")
         self.tau = tau
         self.a1 = _coefficient(self.shape, math.exp(-1 / tau), trainable)
+        self.register_buffer("gain", None)
         self.margin = _margin(math.exp(-1 / tau))
 
     @classmethod
@@ -192,13 +195,17 @@ class FirstOrderLowPass(Synapse):
 
     def forward(self, x, state=None):
         x = self.checked(x)
-        return kernels_for(x).first_order_low_pass(x, state, self.a1)
+        return kernels_for(x).first_order_low_pass(x if self.gain is None else x * self.gain, state, self.a1)
 
     @torch.no_grad()
     def spread(self, longest):
-        """Start the filters anew, in order, with time constants from 2 steps to `longest`; see `DualExpIIR`."""
+        """Start the filters anew, in order, with time constants from 2 steps to `longest`; see `DualExpIIR`.
+
+        Impulse responses get norm 1: without a gain, that of a time constant of 400 steps has 14.
+        """
         longest = max(longest, SHORTEST)
         self.a1.copy_((-1 / _between(2, longest, self.a1.numel())).exp().view(self.shape))
+        self.gain, self.multiply_adds = (1 - self.a1**2).sqrt(), 2
         self.margin = _margin(math.exp(-1 / longest))
 
     def roots(self):
@@ -208,6 +215,10 @@ class FirstOrderLowPass(Synapse):
     def stabilize(self):
         """Clamp to |a1| < 1, less a margin."""
         self.a1.clamp_(self.margin - 1, 1 - self.margin)
+
+    def _load_from_state_dict(self, state_dict, prefix, *others):
+        self.gain = torch.empty_like(self.a1.detach()) if f"{prefix}gain" in state_dict else None  # as the saved one
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class Unfiltered(FirstOrderLowPass):
@@ -226,6 +237,7 @@ class Unfiltered(FirstOrderLowPass):
     def _load_from_state_dict(self, *arguments):
         super()._load_from_state_dict(*arguments)
         self.a1.data.zero_()  # that of a first-order synapse has the same name and shape
+        self.gain = None
 
 
 def stabilize(net):
