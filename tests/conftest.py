@@ -1,5 +1,7 @@
 """Fixtures that all tests share."""
 
+import copy
+import functools
 import importlib.util
 import os
 
@@ -11,7 +13,6 @@ import sys
 import pytest
 import torch
 from scripts import ROOT, TINY, Run, words_of
-from torch.utils.tensorboard import SummaryWriter
 
 if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before it is imported
     os.environ["TRITON_INTERPRET"] = "1"
@@ -34,8 +35,30 @@ def drawn():
 @pytest.fixture(autouse=True)
 def pictures_left_out(request, monkeypatch):
     """Draw TensorBoard's pictures only where a test asks for them: they are most of a short training's time."""
+    from snn.run.trainer import Trainer
+
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(SummaryWriter, "add_figure", lambda *_: None)
+        monkeypatch.setattr(Trainer, "_picture", lambda trainer: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def done_once():
+    """Parse each YAML text once, ask for the project's commit once, and wait for no disk: all this takes a minute."""
+    from snn.base import yamls
+    from snn.run import folders
+
+    load, parsed = yamls.load, {}
+
+    def parse_once(text, source):
+        if text not in parsed:
+            parsed[text] = load(text, source)
+        return copy.deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yamls, "load", parse_once)
+        patch.setattr(folders, "_commit", functools.cache(folders._commit))
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture

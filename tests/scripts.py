@@ -12,7 +12,7 @@ TINY = {
     "device": "cpu",
     "dataset.name": "digits", "dataset.train_size": 56, "dataset.dev_size": 20, "dataset.test_size": 24,
     "hyperparameters.length": 12, "hyperparameters.batch_size": 16, "hyperparameters.epoch": 2,
-    "optimizer.Adam.lr": 0.005, "optimizer.AdamW.lr": 0.005,
+    "optimizer.Adam.lr": 0.005,
 }  # fmt: skip
 TINY_CNN = {"dataset.train_size": 8, "dataset.dev_size": 6, "dataset.test_size": 6, "hyperparameters.batch_size": 4}
 TINY_NMNIST = TINY_CNN | {"dataset.name": "nmnist_simulated", "dataset.root": "made"}
@@ -39,7 +39,11 @@ class Run:
     def __call__(self, script, *words, settings=None):
         own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY,
                "series": TINY_SERIES, "ecg": {}}  # fmt: skip
-        merged = TINY | next(own[part] for part in script.split("_") if part in own) | (settings or {})
+        merged = TINY | next(own[part] for part in script.split("_") if part in own)
+        own_choice = "AdamW" if script.startswith(("sequential", "associative", "ecg")) else "Adam"
+        choice = (settings or {}).get("optimizer.optimizer_choice", own_choice)
+        merged[f"optimizer.{choice}.lr"] = merged.pop("optimizer.Adam.lr")  # that of another one would bring a note
+        merged |= settings or {}
         overrides = words_of(merged)
         self.monkeypatch.chdir(self.folder)
         self.monkeypatch.setattr(sys, "argv", [f"{script}.py", *words, *overrides])

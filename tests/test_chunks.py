@@ -109,7 +109,7 @@ def test_it_goes_on_from_a_state_and_hands_its_gradient_back():
 
 
 def test_bfloat16_stays_so_when_a_chunk_runs_again():
-    net, x = mlp(), spikes_of(6)
+    net, x = mlp(), spikes_of(6).bfloat16()
 
     def run(x, steps):
         with torch.autocast("cpu", torch.bfloat16):

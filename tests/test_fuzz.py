@@ -395,9 +395,8 @@ def check(kind, folder, number, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch, capsys, tmp_path):
-    """Write no TensorBoard files, wait for no disk, and make what is cached in a folder of its own."""
+    """Write no TensorBoard files, and make what is cached in a folder of its own."""
     monkeypatch.setattr(Board, "__enter__", lambda board: board)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     (tmp_path / "whole").mkdir()
     monkeypatch.chdir(tmp_path / "whole")
     whole_checkpoint()

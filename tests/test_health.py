@@ -320,8 +320,11 @@ def test_more_spikes_are_counted_than_bfloat16_has_numbers_for(batch):
     current = torch.full((107 * batch, 2, 4, 4), 10.0, dtype=torch.bfloat16)
     current = current.contiguous(memory_format=torch.channels_last).view(107, batch, 2, 4, 4)
     counts = {}
-    with health.spikes_counted(net := snn.Sequential(snn.SpikingNeuron(4)), counts):
+    net, kinds = snn.Sequential(snn.SpikingNeuron(4)), []
+    net[0].register_forward_hook(lambda _, __, output: kinds.append(output[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16), health.spikes_counted(net, counts):
         net(current)
+    assert kinds == [torch.bfloat16]
     assert counts["0"].shape == (2, 4, 4) and counts["0"].unique().tolist() == [107 * batch]
 
 

@@ -2,13 +2,13 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
+import time
 
 import pytest
-from scripts import ROOT, Run
+from scripts import Run
 from test_resume import files_at_most
 
 from snn.base import owner
@@ -32,19 +32,19 @@ class TestOwner:
             pass
 
     def test_the_claim_ends_with_a_killed_process(self, tmp_path):
-        code = f"""
-import time
-from snn.base import owner
-with owner.owned({str(tmp_path / "a")!r}, ""):
-    print("owned", flush=True)
-    time.sleep(60)
-"""
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "owned\n"
+        def own(claimed):
+            with owner.owned(tmp_path / "a", ADVICE):
+                claimed.set()
+                time.sleep(60)
+
+        forked = multiprocessing.get_context("fork")
+        process = forked.Process(target=own, args=[claimed := forked.Event()])
+        process.start()
+        assert claimed.wait(60)
         with pytest.raises(UserError, match=f"process {process.pid} on"), owner.owned(tmp_path / "a", ADVICE):
             pass
         process.kill()
-        process.wait()
+        process.join()
         with owner.owned(tmp_path / "a", ADVICE):
             pass
 

@@ -49,15 +49,16 @@ def results(folder):
     return metrics, {key: value for key, value in saved.items() if key not in ("run_folder", "running")}
 
 
-def check_killed(tmp_path, settings, signals):
-    """A run that gets these signals, each at a random moment after the previous one, equals a run that gets none."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def check_killed(run, settings, signals):
+    """A run that gets these signals, each at a random moment after the previous one, equals a run that gets none.
+
+    The latter, and the end of the former, are in this process.
+    """
+    whole, killed = run.folder / "whole", run.folder / "killed"
     whole.mkdir(), killed.mkdir()
     draw, last = random.Random(0), killed / "checkpoint/snn_mlp_1/last.pt"
-    words = []
-    reference = start(whole, settings)
-    began = time.monotonic()
-    last_line = reference.communicate()[0].splitlines()[-1]
+    words, run.folder, began = [], whole, time.monotonic()
+    last_line = run("snn_mlp_1", "--train", settings=settings)[-1]
     whole_time = time.monotonic() - began
     hits = 0
     for number in signals:
@@ -65,7 +66,7 @@ def check_killed(tmp_path, settings, signals):
         process.stdout.readline()  # the data is loaded
         if number != signal.SIGKILL:
             process.stdout.readline()  # an epoch is over
-        time.sleep(draw.uniform(0, whole_time / 2 / len(signals)))
+        time.sleep(draw.uniform(0, whole_time / len(signals)))
         process.send_signal(number)
         _, err = process.communicate()
         if last.exists():
@@ -78,10 +79,10 @@ def check_killed(tmp_path, settings, signals):
             assert "stopped at epoch" in err and "--resume" in err
             hits += 1
     assert hits > len(signals) // 2
-    process = start(killed, settings, *words)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert out.splitlines()[-1] == last_line
+    run.folder = killed
+    out = run("snn_mlp_1", "--train", *words, settings=settings)
+    assert run.status == 0, run.err
+    assert out[-1] == last_line
     expected, actual = results(whole), results(killed)
     assert len({row["train_loss"] for row in expected[0]}) == settings["hyperparameters.epoch"]
     assert actual[0] == expected[0]
@@ -91,17 +92,17 @@ def check_killed(tmp_path, settings, signals):
     assert not leftovers
 
 
-def test_a_training_that_is_killed_and_stopped_equals_one_that_is_not(tmp_path):
-    check_killed(tmp_path, KILLED, [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL])
+def test_a_training_that_is_killed_and_stopped_equals_one_that_is_not(run):
+    check_killed(run, KILLED, [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL])
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path):
+def test_twenty_kills(run):
     slower = {
         "scheduler.CyclicLR.base_lr": 0.0005,
         "scheduler.CyclicLR.max_lr": 0.001,
     }  # filters stay stable for longer
-    check_killed(tmp_path, KILLED | slower | {"hyperparameters.epoch": 40}, [signal.SIGKILL] * 20)
+    check_killed(run, KILLED | slower | {"hyperparameters.epoch": 40}, [signal.SIGKILL] * 20)
 
 
 @contextmanager
@@ -156,7 +157,7 @@ def test_a_disk_that_tensorboard_finds_full_is_one_note(folder, monkeypatch, cap
     assert "TensorBoard's files can't be written" in line and "No space left" in line
 
 
-def test_a_picture_that_fails_is_a_note_after_the_checkpoint(folder, monkeypatch, capsys):
+def test_a_picture_that_fails_is_a_note_after_the_checkpoint(folder, monkeypatch, capsys, drawn):
     trainer = make_trainer(folder)
 
     def fail(*_):

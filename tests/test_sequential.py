@@ -1,8 +1,5 @@
 """MNIST in time: the order of its pixels, what keeps it, and networks that learn it."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from scripts import ROOT
@@ -51,10 +48,9 @@ def test_permuted_pixels_are_the_same_ones_in_one_order():
 
 
 def test_the_order_is_the_same_in_every_process_and_with_every_seed():
-    code = "from test_sequential import resolved; print(resolved('sequential_mnist_permuted')['measured']['order'])"
-    paths = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}; "
-    told = subprocess.run([sys.executable, "-c", paths + code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == str(resolved("sequential_mnist_permuted", "pytorch_seed=7")["measured"]["order"])
+    """Also on other days: that of the weights that ship, which were trained with seed 2."""
+    shipped = torch.load(ROOT / "weights/sequential_mnist_permuted.pt", weights_only=True)["config"]["measured"]
+    assert resolved("sequential_mnist_permuted", "pytorch_seed=7")["measured"] == shipped
 
 
 @pytest.mark.parametrize("length", [50, 841])

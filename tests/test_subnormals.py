@@ -54,7 +54,7 @@ def test_a_loop_leaves_none(name, autocast, in_thread):
 
     def run():
         layer = LAYERS[name]()
-        x = torch.zeros(1000, 16, 40)
+        x = torch.zeros(1000, 16, 40, dtype=torch.bfloat16 if autocast else torch.float32)
         x[:20], x[20:40] = 2, 1e-39
         x.requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):

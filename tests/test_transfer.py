@@ -60,7 +60,7 @@ def test_frozen_layers_are_those_of_the_checkpoint_after_a_training(run, source)
     assert run.status == 0 and not run.err  # the weights are its own: nothing starts from elsewhere
 
 
-def test_it_resumes_bit_for_bit_without_the_checkpoint_that_it_started_from(run, source):
+def test_it_resumes_bit_for_bit_without_the_checkpoint_that_it_started_from(run, source, drawn):
     words = ["--train", "--init_from", "source.pt", "--freeze", "0,1"]
     run("snn_mlp_1", *words)
     whole, metrics = run.checkpoint("snn_mlp_1"), run.metrics("snn_mlp_1")
