@@ -8,7 +8,7 @@ proportional to length and batch size; the products grow with the square of the 
 
     python benchmarks/scaling.py --long --out results/tables/long_sequences.png
 
-measures sequences of 196 to 12,544 steps of an MLP 1-256-256-10 with batch size 64: as a whole, by `snn.chunked`, and
+measures sequences of 196 to 6,272 steps of an MLP 1-256-256-10 with batch size 64: as a whole, by `snn.chunked`, and
 with torch.utils.checkpoint around each of its layers (filter, product and neuron). `--peers` adds SpikingJelly's
 neurons, which have no synapse filters, whole and by its checkpoint in chunks. Memory is that of a new process; times
 are medians of steps in turn in one process, and their ratio to the whole's, of each round (quartiles).
@@ -36,7 +36,7 @@ from snn.base import process  # noqa: E402
 
 START = {"length": 25, "batch": 32, "width": 256}
 FACTORS = (1, 2, 4, 8, 16)
-LONG = 196, 784, 3136, 6272, 12544
+LONG = 196, 784, 3136, 6272
 CHUNK = 256
 
 

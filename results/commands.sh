@@ -58,7 +58,7 @@ python benchmarks/temporal.py ecg
 python ecg.py --inspect --checkpoint weights/ecg.pt
 cp "$(ls -d runs/ecg/* | tail -n 1)/poles.png" results/tables/ecg_poles.png
 
-# Filters that drift, three seeds: five hours on one core.
+# Filters that drift, three seeds: five to eight hours on one core.
 rm -f results/tables/drift.csv
 python benchmarks/drift.py
 
