@@ -54,6 +54,12 @@ def scaling(**overrides):
     return torch.tensor(series.measure(resolved(**overrides))["scaling"], dtype=torch.float64).T
 
 
+def test_a_part_of_a_test_set_that_is_sorted_by_class_has_all_classes():
+    settings = config.resolve(CONFIG, overrides=["dataset.test_size=60"])
+    labels = series.load(settings, CPU, None)[0]["test"].labels
+    assert labels.tolist() == sorted(labels.tolist()) and labels.unique().tolist() == list(range(9))
+
+
 def test_ts_files(folder):
     write_toy(folder, train=HEADER.upper().replace("UP DOWN", "up down") + "\n1,?, 3:NaN,5,-6e1:down\n")
     read = ts_files.read("Toy/Toy_TRAIN.ts")
