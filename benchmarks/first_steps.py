@@ -99,7 +99,7 @@ def train(name, start, seed, roots):
     overrides = [f"{key}={value}" for key, value in changes.items()]
     yaml = ROOT / "configs" / f"{script}.yaml"
     settings = config.resolve(yaml, demo=demo, overrides=overrides, warn=lambda _: None)
-    device, task = torch.device("cpu"), Classification()
+    device, task = torch.device("cpu"), Classification().of(settings)
     torch.manual_seed(seed)
     net = importlib.import_module(script).network(settings)
     initialize(net, settings["hyperparameters"])

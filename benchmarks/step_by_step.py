@@ -84,7 +84,7 @@ class StepByStep(nn.Module):
         if kind is DualExpIIR:
             return dual_exp_iir_step(x, state or _zeros(x, 2), layer.a1, layer.a2, layer.b1)
         if kind is FirstOrderLowPass:
-            return first_order_step(x, state or _zeros(x, 1), layer.a1)
+            return first_order_step(x if layer.gain is None else x * layer.gain, state or _zeros(x, 1), layer.a1)
         if kind is SpikingNeuron:
             gradient, constants = layer.surrogate.gradient, layer.surrogate.constants
             of_neuron = layer.decay, layer.membrane_filter, layer.threshold, lambda v: gradient(v, *constants)

@@ -36,7 +36,7 @@ def results(path, experiment, root):
         settings["dataset"]["dev_size"] = config.read(kept)["dataset"]["dev_size"]
     with contextlib.redirect_stdout(io.StringIO()):
         dev = datasets.load(settings, device, net.input_shape)[0]["dev"]
-    task = SeriesClassification() if isinstance(dev, series.SeriesSplit) else Classification()
+    task = (SeriesClassification() if isinstance(dev, series.SeriesSplit) else Classification()).of(settings)
     of_rules = [evaluate(net, dev, settings | {"ties": rule}, task) for rule in ("first", "potential")]
     data = settings["dataset"]["name"]
     return f"{settings['experiment_name'].removesuffix('-demo')}, {data}", settings["pytorch_seed"], task, of_rules
