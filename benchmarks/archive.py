@@ -4,11 +4,11 @@
     python benchmarks/archive.py --root F GunPoint        some of them
 
 Default splits: trained on all of the training set (`dataset.refit`), tested once, five seeds. `fixed` keeps filters'
-coefficients as they start, `first order` has one exponential, `none` no filter. Beside them 1-nearest-neighbour, with
-the Euclidean distance and with dynamic time warping over all channels together, and MiniRocket: `pip install sktime
-tslearn` first. Writes archive.csv, a row for each run, to results/tables/, and from it archive.md, archive.png, and
-early.png: accuracy against the share of a series that was seen. Runs that are in the CSV are not repeated, so it can be
-stopped.
+coefficients as they start, `first order` has one exponential, `real poles only` starts without filters that ring, and
+`none` has no filter. Beside them 1-nearest-neighbour, with the Euclidean distance and with dynamic time warping over
+all channels together, and MiniRocket: `pip install sktime tslearn` first. Writes archive.csv, a row for each run, to
+results/tables/, and from it archive.md, archive.png, and early.png: accuracy against the share of a series that was
+seen. Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import os
@@ -32,7 +32,10 @@ from snn.tasks.series import SeriesClassification  # noqa: E402
 from time_series import network  # noqa: E402
 
 OTHERS = "1-NN Euclidean", "1-NN DTW", "MiniRocket"
-COLORS = dict(zip((*FILTERS, *OTHERS), ("#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "black")))
+COLORS = dict(zip(
+    (*FILTERS, *OTHERS),
+    ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "dimgrey", "#56b4e9", "#e69f00", "black"),
+))  # fmt: skip
 
 
 def train(dataset, model, seed, root):
@@ -120,18 +123,22 @@ def draw_accuracies(rows, datasets):
     axis = figure.subplots()
     for number, (model, color) in enumerate(COLORS.items()):
         for place, dataset in enumerate(datasets):
-            values, x = figures(rows, dataset, model), place + 0.12 * (number - 3)
+            values, x = figures(rows, dataset, model), place + 0.11 * (number - 3.5)
             axis.plot([x] * len(values), values, "o", ms=3, mfc="none", color=color, alpha=0.6)
             if values:
                 axis.plot([x - 0.05, x + 0.05], [statistics.mean(values)] * 2, lw=3, color=color)
-        axis.plot(
-            [], [], lw=3, color=color, label=f"{model} filters".replace("none", "no") if model in FILTERS else model
-        )
+        axis.plot([], [], lw=3, color=color, label=_label(model))
     axis.set(xticks=range(len(datasets)), xticklabels=datasets, ylabel="test accuracy (%)")
     axis.tick_params("x", labelsize=8)
     axis.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(COLORS), frameon=False, fontsize=8)
     return figure
+
+
+def _label(model):
+    if model not in FILTERS or model == "real poles only":
+        return model
+    return f"{model} filters".replace("none", "no")
 
 
 def draw_early(rows, datasets):

@@ -22,6 +22,7 @@ FILTERS = {  # what is compared of synapse filters: overrides of an experiment's
     "trained": [],
     "fixed": ["hyperparameters.train_coefficients=false"],
     "first order": ["hyperparameters.synapse_type=first_order"],
+    "real poles only": ["hyperparameters.filters.rotating=0"],
     "none": ["hyperparameters.synapse_type=none"],
 }
 SHOWN = 40  # letters of a value that is printed; longer ones are curves

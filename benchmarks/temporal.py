@@ -9,10 +9,10 @@ split and number of epochs, and about as many parameters; the epoch that is best
 For QTDB, the others' learning rate, start of weights and truncation of gradients are the best of three to seven trials
 of each, on dev of seed 2.
 
-Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential in each, with a trained
-gain, `real poles only` starts without filters that ring and `rotating start` with these alone, `published start` has
-tau_m and tau_s for all, and `none` has no filter. Writes temporal_<task>.csv, a row for each run, to results/tables/,
-and from it temporal_<task>.md and .png. Runs that are in the CSV are not repeated, so it can be stopped.
+Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential in each, `real poles only`
+starts without filters that ring and `rotating start` with these alone, `published start` has tau_m and tau_s for all,
+and `none` has no filter. Writes temporal_<task>.csv, a row for each run, to results/tables/, and from it
+temporal_<task>.md and .png. Runs that are in the CSV are not repeated, so it can be stopped.
 """
 
 import os
@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
@@ -45,15 +44,14 @@ from snn.tasks.base import Task  # noqa: E402
 from snn.tasks.classification import Classification  # noqa: E402
 
 OURS = FILTERS | {
-    "first order": ["hyperparameters.filters.rotating=0"],  # made so by `make_first_order`
-    "real poles only": ["hyperparameters.filters.rotating=0"],
     "rotating start": ["hyperparameters.filters.rotating=1"],
     "published start": ["hyperparameters.filters.start=published"],
 }
 OTHERS = {"LIF": LIF, "ALIF": ALIF, "BRF": BRF, "delays": LIF}
-COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "dimgrey", "#cc79a7", "#e69f00", "#56b4e9"],
+COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "#cc79a7", "dimgrey", "#e69f00", "#56b4e9"],
                                      *["#0072b2", "#d55e00", "#009e73", "#e69f00"])))  # fmt: skip
 START_OF_TORCH = ["optimizer.AdamW.lr=0.1", "hyperparameters.init=published"]
+UNDECAYED = "optimizer.decay_coefficients=false"  # filters, and the others' readouts, are moved by the loss alone
 TRUNCATED = "hyperparameters.truncate=50"
 POTENTIALS = ["ties=first", "hyperparameters.rate_scale=1"]  # leave the network, where ours counts spikes
 BRF_WEIGHTS = 30  # times torch's, which stay with init published alone: a current counts for dt, a hundredth
@@ -80,7 +78,8 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "ecg": Benchmark(
-        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {}, [],
+        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {},
+        [UNDECAYED],
         {
             "none": [TRUNCATED],  # else its gradient becomes infinite at once
             **dict.fromkeys(("LIF", "ALIF", "delays"), [*START_OF_TORCH, TRUNCATED]), "BRF": START_OF_TORCH,
@@ -92,7 +91,7 @@ BENCHMARKS = {
         "sequential_mnist_permuted", sequential_mnist.network, Classification(), 1, 10, 64,
         {"LIF": 288, "ALIF": 288, "BRF": 288, "delays": 256},
         {"ALIF": {"tau_m": (20, 5), "tau_adp": (200, 50)}, "BRF": {"omega": (15, 85)}},
-        ["dataset.train_size=12500", "dataset.dev_size=2500", f"hyperparameters.epoch={EPOCHS}",
+        [UNDECAYED, "dataset.train_size=12500", "dataset.dev_size=2500", f"hyperparameters.epoch={EPOCHS}",
          f"scheduler.CosineAnnealingWarmRestarts.T_0={EPOCHS}", "hyperparameters.dropout=0"],  # only ours has dropout
         dict.fromkeys(OTHERS, [*POTENTIALS, "hyperparameters.init=published"]),
         {},  # none with a quarter of the images
@@ -103,10 +102,7 @@ BENCHMARKS = {
 def network(model, benchmark, config):
     """Return a model's network: ours, or lines, delayed or not - recurrent neurons - leaky integrators."""
     if model in OURS:
-        net = benchmark.network(config)
-        if model == "first order":
-            make_first_order(net)
-        return net
+        return benchmark.network(config)
     p, bank, lines, size = config["hyperparameters"], [], benchmark.inputs, benchmark.sizes[model]
     if model == "delays":
         lines *= benchmark.copies
@@ -119,21 +115,6 @@ def network(model, benchmark, config):
     return snn.Sequential(
         *bank, currents, recurrent, snn.Linear(size, benchmark.classes), LeakyIntegrator(benchmark.classes, READOUT)
     )
-
-
-@torch.no_grad()
-def make_first_order(net):
-    """Keep of each filter its slower exponential alone: psp[t] = a1 psp[t-1] + b1 x[t], of norm 1 as before.
-
-    The config's `first_order` has no gain. A slow filter of it, whose impulse response has a norm of 14, would swamp
-    the threshold.
-    """
-    for layer in net.modules():
-        if isinstance(layer, snn.DualExpIIR):
-            decay = layer.poles()[0]
-            layer.a1.copy_(decay)
-            layer.a2.zero_().requires_grad_(False)
-            layer.b1.copy_((1 - decay**2).sqrt())
 
 
 def train(model, seed, name, root):
