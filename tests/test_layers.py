@@ -164,6 +164,9 @@ def test_a_gain_is_part_of_a_checkpoint_that_has_one():
                 layer.spread(20)
             layer.load_state_dict(saved.state_dict())
             assert torch.equal(layer(x)[0], saved(x)[0])
+    net = snn.Sequential(spread, snn.Linear(5, 5))
+    net.load_state_dict({"1.bias": torch.zeros(5)}, strict=False)  # of another layer alone
+    assert net.state_dict().keys() == {"0.a1", "0.gain", "1.weight", "1.bias"}
     unfiltered = Unfiltered(5)
     unfiltered.load_state_dict(spread.state_dict())
     assert torch.equal(unfiltered(x)[0], x)

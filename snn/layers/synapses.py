@@ -217,7 +217,8 @@ class FirstOrderLowPass(Synapse):
         self.a1.clamp_(self.margin - 1, 1 - self.margin)
 
     def _load_from_state_dict(self, state_dict, prefix, *others):
-        self.gain = torch.empty_like(self.a1.detach()) if f"{prefix}gain" in state_dict else None  # as the saved one
+        if f"{prefix}a1" in state_dict:  # then with a gain if the saved one has it
+            self.gain = torch.empty_like(self.a1.detach()) if f"{prefix}gain" in state_dict else None
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
