@@ -40,7 +40,7 @@ class Run:
         own = {"mlp": {}, "mnist": TINY_CNN, "nmnist": TINY_NMNIST, "gesture": TINY_GESTURE, "memory": TINY_MEMORY,
                "series": TINY_SERIES, "ecg": {}}  # fmt: skip
         merged = TINY | next(own[part] for part in script.split("_") if part in own)
-        own_choice = "AdamW" if script.startswith(("sequential", "associative", "ecg")) else "Adam"
+        own_choice = "AdamW" if "_choice: AdamW" in (ROOT / f"configs/{script}.yaml").read_text() else "Adam"
         choice = (settings or {}).get("optimizer.optimizer_choice", own_choice)
         merged[f"optimizer.{choice}.lr"] = merged.pop("optimizer.Adam.lr")  # that of another one would bring a note
         merged |= settings or {}

@@ -66,7 +66,7 @@ def release(source, target, half=False):
     settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
     net = trained_network(checkpoint, settings, source, network_of(name, source))
     model = dict(net.state_dict())
-    for parameter in sorted(model.keys() - coefficient_names(net)) if half else ():
+    for parameter in sorted(dict(net.named_parameters()).keys() - coefficient_names(net)) if half else ():
         model[parameter] = model[parameter].half()
         if not model[parameter].isfinite().all():
             raise UserError(f"checkpoint {source}: {parameter} has values above float16's largest: leave out --half")

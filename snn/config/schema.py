@@ -71,8 +71,9 @@ def _of_scheduler(scheduler, **keys):
 
 OPTIMIZERS = "Adam", "AdamW", "SGD"
 SCHEDULERS = "MultiStepLR", "CosineAnnealingWarmRestarts", "CyclicLR", "none"
-SPREAD = {"hyperparameters.filters.start": ["published"], "hyperparameters.synapse_type": ["none"]}
-COEFFICIENTS = {"hyperparameters.synapse_type": ["none"], "hyperparameters.train_coefficients": [False]}
+FILTERS = {"hyperparameters.synapse_type": ["none"]}  # what reads none of their keys
+SPREAD = FILTERS | {"hyperparameters.filters.start": ["published"]}
+COEFFICIENTS = FILTERS | {"hyperparameters.train_coefficients": [False]}
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
@@ -113,7 +114,7 @@ EVERYWHERE = {
         "tau_m": Key(4, positive, "time constant in steps: decay of the synapse, reset of the neuron", NETWORK),
         "tau_s": Key(
             1, positive, "time constant in steps: rise of the synapse (dual_exp)", NETWORK,
-            {"hyperparameters.synapse_type": ["first_order", "none"], "hyperparameters.filters.start": ["spread"]},
+            {"hyperparameters.synapse_type": ["first_order", "none"]},
         ),
         "threshold": Key(1.0, finite, "potential above which a neuron spikes", NETWORK),
         "surrogate": Key(
@@ -133,7 +134,7 @@ EVERYWHERE = {
             "start": Key(
                 "published", choice("published", "spread"),
                 "dual_exp and first_order before training: published, all with tau_m and tau_s; spread, with time "
-                "constants from 2 steps to the longest", NETWORK, {"hyperparameters.synapse_type": ["none"]},
+                "constants from 2 steps to the longest", NETWORK, FILTERS,
             ),
             "longest": Key(
                 0, not_negative, "spread: longest time constant, in steps; 0: half the length", NETWORK, SPREAD
@@ -143,9 +144,7 @@ EVERYWHERE = {
                 SPREAD | {"hyperparameters.synapse_type": ["first_order", "none"]},
             ),
         },
-        "train_coefficients": Key(
-            True, boolean, "train the synapses' a1, a2, b1", NETWORK, {"hyperparameters.synapse_type": ["none"]}
-        ),
+        "train_coefficients": Key(True, boolean, "train the synapses' a1, a2, b1", NETWORK, FILTERS),
         "stable_filters": Key(
             False, boolean, "after each step, move a1 and a2 back to where impulse responses decay", NETWORK,
             COEFFICIENTS,
@@ -166,8 +165,8 @@ EVERYWHERE = {
             "them time constants", unread=COEFFICIENTS | {"optimizer.optimizer_choice": ["Adam", "SGD"]},
         ),
         "clip": Key(
-            0, not_negative, "largest norm of the gradient of parameters with one learning rate, such as all weights; "
-            "0: any",
+            0, not_negative, "largest norm of the gradient of parameters with one learning rate and weight decay: "
+            "weights, and coefficients; 0: any",
         ),
         "Adam": _learning_rate("Adam", 1.0e-4),
         "AdamW": _learning_rate("AdamW", 1.0e-4),

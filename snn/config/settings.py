@@ -91,15 +91,19 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     for override in overrides:
         lay_over(_typed(override, schema), "--set")
     config = check(config, schema, sources)
-    for key, entry in keys_of(schema):
-        others = [other for other, values in entry.unread.items() if get(config, other) in values]
-        if others and sources.get(key) == "--set":
-            value = json.dumps(get(config, others[0])).strip('"')
-            warn(f"--set: {key} has no effect here: {others[0]} is {value or 'empty'}")
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
+
+
+def note_unread(config, sources, warn):
+    """Warn of each key that was given by --set, and that nothing reads beside the others."""
+    for key, entry in keys_of(schema_of(config)):
+        others = [other for other, values in entry.unread.items() if get(config, other) in values]
+        if others and sources.get(key) == "--set":
+            value = json.dumps(get(config, others[0])).strip('"')
+            warn(f"--set: {key} has no effect here: {others[0]} is {value}")
 
 
 def _typed(override, schema):

@@ -45,7 +45,6 @@ def _but(name):
 
 
 ENCODINGS = "current", "bank", "population", "delta"
-ALL = {"dataset.groups": [""]}
 KEYS = {
     "encoding": Key(
         "population",
@@ -59,8 +58,8 @@ KEYS = {
         "name": Key(NAMES[0], _name, "name of a dataset of the archive, or of your own"),
         "labels": Key("labels", string, ".npz: the array with each series' label", NETWORK),
         "groups": Key("", string, "whose each series is: an array in .npz, a column in .csv", NETWORK),
-        "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK, ALL),
-        "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK, ALL),
+        "folds": Key(5, integer(2), "groups without a test set: into how many folds they are dealt", NETWORK),
+        "fold": Key(0, size, "the fold whose groups are the test set, counted from 0", NETWORK),
         "differences": Key(False, boolean, "more channels: what changed from the step before", NETWORK),
         "refit": Key(False, boolean, "train on all of the training set; dev is then a part of it, and no measure"),
     },

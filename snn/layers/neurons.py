@@ -2,6 +2,8 @@
 
 import math
 
+from torch import nn
+
 from snn.kernels import kernels_for, surrogates
 from snn.layers.layer import Layer
 
@@ -41,10 +43,10 @@ class SpikingNeuron(Layer):
         self.surrogate = surrogates.checked(surrogate)
         self.multiply_adds += membrane_filter
 
-    @property
-    def decay(self):
-        """Return d, of which the reset, and a filtered potential, keep that share from step to step."""
-        return math.exp(-1 / self.tau_m)
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "tau_m" and not isinstance(value, nn.Parameter):  # also when it is changed later
+            self.decay = math.exp(-1 / value)
 
     @classmethod
     def from_config(cls, hyperparameters):

@@ -216,11 +216,6 @@ class FirstOrderLowPass(Synapse):
         """Clamp to |a1| < 1, less a margin."""
         self.a1.clamp_(self.margin - 1, 1 - self.margin)
 
-    def _load_from_state_dict(self, state_dict, prefix, *others):
-        if f"{prefix}a1" in state_dict:  # then with a gain if the saved one has it
-            self.gain = torch.empty_like(self.a1.detach()) if f"{prefix}gain" in state_dict else None
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
 
 class Unfiltered(FirstOrderLowPass):
     """No filter, psp[t] = x[t]: a first-order synapse in the limit of tau to 0, for comparisons.
@@ -238,7 +233,6 @@ class Unfiltered(FirstOrderLowPass):
     def _load_from_state_dict(self, *arguments):
         super()._load_from_state_dict(*arguments)
         self.a1.data.zero_()  # that of a first-order synapse has the same name and shape
-        self.gain = None
 
 
 def stabilize(net):

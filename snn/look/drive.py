@@ -9,6 +9,7 @@ from snn.base.errors import UserError
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
 from snn.layers.layer import hidden_layers, hooked, is_stateful, output_name, spiking_layers
+from snn.layers.recurrent import Recurrent
 
 
 def run(net, config, x, state=None):
@@ -27,8 +28,9 @@ def recorded(net):
     """In the block, each call of `net` appends the input current of its output neurons to the yielded list."""
     found, hidden = [], hidden_layers(net)
     output = {name: layer for name, layer in spiking_layers(net).items() if name not in hidden}
-    for name, layer in output.items():  # of a layer around neurons, such as snn.Recurrent, those: what they add counts
-        *_, output[name] = (part for part in layer.modules() if output_name(part) == "spikes")
+    for name, layer in output.items():
+        if isinstance(layer, Recurrent) and type(layer).forward is Recurrent.forward:
+            output[name] = layer.neuron  # which gets what comes back too
     with hooked(output, lambda _, __, arguments, ___: found.append(arguments[0].detach())):
         yield found
 

@@ -173,6 +173,7 @@ def _settings(own_config, args):
         if "config" in saved:
             saved["config"] = _measured_as_then(saved["config"], settings)
             settings = config.follow_checkpoint(settings, saved["config"], args.set, note, sources)
+    config.note_unread(settings, sources, note)
     return settings, sources, saved, source
 
 

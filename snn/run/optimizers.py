@@ -28,7 +28,7 @@ def make_optimizer(config, net):
             if name in coefficients:
                 options["lr_factor"] *= settings["coefficients_lr_factor"]
                 if not settings["decay_coefficients"]:
-                    options["weight_decay"] = 0
+                    options.setdefault("weight_decay", 0)
             groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
     lr = settings[choice]["lr"]
     groups = [
