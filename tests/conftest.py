@@ -43,7 +43,7 @@ def pictures_left_out(request, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def done_once():
-    """Parse each YAML text once, ask for the project's commit once, and wait for no disk: all this takes a minute."""
+    """Parse each YAML text once, ask for the project's commit once, and wait for no disk: no test is about these."""
     from snn.base import yamls
     from snn.run import folders
 
