@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, draw_seeds, mean_and_deviation, run  # noqa: E402
+from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, draw_seeds, label, mean_and_deviation, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data.series_files import read_part  # noqa: E402
 from snn.tasks.early import SHARES  # noqa: E402
@@ -127,18 +127,12 @@ def draw_accuracies(rows, datasets):
             axis.plot([x] * len(values), values, "o", ms=3, mfc="none", color=color, alpha=0.6)
             if values:
                 axis.plot([x - 0.05, x + 0.05], [statistics.mean(values)] * 2, lw=3, color=color)
-        axis.plot([], [], lw=3, color=color, label=_label(model))
+        axis.plot([], [], lw=3, color=color, label=label(model) if model in FILTERS else model)
     axis.set(xticks=range(len(datasets)), xticklabels=datasets, ylabel="test accuracy (%)")
     axis.tick_params("x", labelsize=8)
     axis.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(COLORS), frameon=False, fontsize=8)
     return figure
-
-
-def _label(model):
-    if model not in FILTERS or model == "real poles only":
-        return model
-    return f"{model} filters".replace("none", "no")
 
 
 def draw_early(rows, datasets):
@@ -151,7 +145,7 @@ def draw_early(rows, datasets):
             of_model = [row["early"].split() for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
             curves = [list(map(float, accuracies)) for accuracies in of_model]
             if curves:
-                draw_seeds(axis, (100 * SHARES).tolist(), curves, COLORS[model], 0.15, label=f"{model} filters")
+                draw_seeds(axis, (100 * SHARES).tolist(), curves, COLORS[model], 0.15, label=label(model))
         axis.set_title(dataset, fontsize=10)
         axis.set(xlim=(0, 100), ylim=(0, 102))
         axis.grid(alpha=0.3)

@@ -58,6 +58,11 @@ def run(experiment, network, words, task=None):
         return result | {"seconds": sum(float(row["seconds"]) for row in tables["metrics"])}, tables
 
 
+def label(variant):
+    """Return what tables and pictures call networks with such filters."""
+    return "no filters" if variant == "none" else f"filters, {variant}"
+
+
 def as_words(overrides):
     """Return overrides `key=value` as words of the command line."""
     return [word for override in overrides for word in ("--set", override)]

@@ -36,7 +36,7 @@ from benchmarks.neurons.brf import BRF  # noqa: E402
 from benchmarks.neurons.common import LeakyIntegrator, Recurrent, surrogate_of  # noqa: E402
 from benchmarks.neurons.delays import Delays  # noqa: E402
 from benchmarks.neurons.lif import LIF  # noqa: E402
-from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, mean_and_deviation, run  # noqa: E402
+from benchmarks.runs import FILTERS, SEEDS, as_words, command_line, complete, label, mean_and_deviation, run  # noqa: E402
 from snn.base.files import write_picture, write_text  # noqa: E402
 from snn.data.ecg import CLASSES, LINES  # noqa: E402
 from snn.layers.encoders import Copies  # noqa: E402
@@ -51,7 +51,6 @@ OTHERS = {"LIF": LIF, "ALIF": ALIF, "BRF": BRF, "delays": LIF}
 COLORS = dict(zip((*OURS, *OTHERS), (*["#0072b2", "#d55e00", "#009e73", "#cc79a7", "dimgrey", "#e69f00", "#56b4e9"],
                                      *["#0072b2", "#d55e00", "#009e73", "#e69f00"])))  # fmt: skip
 START_OF_TORCH = ["optimizer.AdamW.lr=0.1", "hyperparameters.init=published"]
-UNDECAYED = "optimizer.decay_coefficients=false"  # filters, and the others' readouts, are moved by the loss alone
 TRUNCATED = "hyperparameters.truncate=50"
 POTENTIALS = ["ties=first", "hyperparameters.rate_scale=1"]  # leave the network, where ours counts spikes
 BRF_WEIGHTS = 30  # times torch's, which stay with init published alone: a current counts for dt, a hundredth
@@ -78,8 +77,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "ecg": Benchmark(
-        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {},
-        [UNDECAYED],
+        "ecg", ecg.network, ecg.task, LINES, CLASSES, 4, {"LIF": 36, "ALIF": 36, "BRF": 36, "delays": 30}, {}, [],
         {
             "none": [TRUNCATED],  # else its gradient becomes infinite at once
             **dict.fromkeys(("LIF", "ALIF", "delays"), [*START_OF_TORCH, TRUNCATED]), "BRF": START_OF_TORCH,
@@ -91,8 +89,9 @@ BENCHMARKS = {
         "sequential_mnist_permuted", sequential_mnist.network, Classification(), 1, 10, 64,
         {"LIF": 288, "ALIF": 288, "BRF": 288, "delays": 256},
         {"ALIF": {"tau_m": (20, 5), "tau_adp": (200, 50)}, "BRF": {"omega": (15, 85)}},
-        [UNDECAYED, "dataset.train_size=12500", "dataset.dev_size=2500", f"hyperparameters.epoch={EPOCHS}",
-         f"scheduler.CosineAnnealingWarmRestarts.T_0={EPOCHS}", "hyperparameters.dropout=0"],  # only ours has dropout
+        ["dataset.train_size=12500", "dataset.dev_size=2500", f"hyperparameters.epoch={EPOCHS}",
+         f"scheduler.CosineAnnealingWarmRestarts.T_0={EPOCHS}", "hyperparameters.dropout=0",  # which only ours has
+         "optimizer.decay_coefficients=false"],  # filters, and the others' readouts, are moved by the loss alone
         dict.fromkeys(OTHERS, [*POTENTIALS, "hyperparameters.init=published"]),
         {},  # none with a quarter of the images
     ),
@@ -177,7 +176,7 @@ def table(rows, name):
 
 def _label(model):
     if model in OURS:
-        return "no filters" if model == "none" else f"filters, {model}"
+        return label(model)
     return "delays, recurrent LIF" if model == "delays" else f"recurrent {model}"
 
 

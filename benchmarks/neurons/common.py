@@ -15,7 +15,7 @@ import snn
 from snn.kernels import kernels_for, surrogates
 from snn.kernels.compiled import LANES, Loop, f32, part_of, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
-from snn.kernels.vectors import inner, load, load_all, step, store, store_all, zeros
+from snn.kernels.vectors import inlined, inner, load, load_all, step, store, store_all, zeros
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered
 
 STATES = COEFFICIENTS = update = gradient = _surrogate = None  # each copy of a loop gets its neuron's
@@ -164,9 +164,7 @@ class _Loops(NamedTuple):
 def _loops(kind, coefficients, surrogate_gradient):
     """Return the loops over time of a kind of neurons."""
     names = {"STATES": len(kind.states) - 1, "COEFFICIENTS": coefficients, "_add_product": _add_product}
-    names |= {
-        name: inner(error_model="numpy", forceinline=True)(getattr(kind, name)) for name in ("update", "gradient")
-    }
+    names |= {name: inlined(getattr(kind, name)) for name in ("update", "gradient")}
     return _Loops(Loop(_forward, **names), Loop(_backward, **names, _surrogate=compiled_formula(surrogate_gradient)))
 
 

@@ -58,22 +58,10 @@ def _chunk(value):
         raise ValueError("a whole number, at least 0, or auto") from None
 
 
-def _learning_rate(optimizer, default):
-    others = [name for name in OPTIMIZERS if name != optimizer]
-    unread = {"optimizer.optimizer_choice": others, "scheduler.scheduler_choice": ["CyclicLR"]}
-    return {"lr": Key(default, positive, "learning rate", unread=unread)}
-
-
-def _of_scheduler(scheduler, **keys):
-    unread = {"scheduler.scheduler_choice": [name for name in SCHEDULERS if name != scheduler]}
-    return {name: key._replace(unread=unread) for name, key in keys.items()}
-
-
-OPTIMIZERS = "Adam", "AdamW", "SGD"
-SCHEDULERS = "MultiStepLR", "CosineAnnealingWarmRestarts", "CyclicLR", "none"
 FILTERS = {"hyperparameters.synapse_type": ["none"]}  # what reads none of their keys
 SPREAD = FILTERS | {"hyperparameters.filters.start": ["published"]}
 COEFFICIENTS = FILTERS | {"hyperparameters.train_coefficients": [False]}
+LR = Key(1.0e-4, positive, "learning rate", unread={"scheduler.scheduler_choice": ["CyclicLR"]})
 _below_1 = number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 _milestones = list_of(count, "a list of increasing epochs, such as [50, 100]", _rising)
 
@@ -156,7 +144,7 @@ EVERYWHERE = {
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),
     },
     "optimizer": {
-        "optimizer_choice": Key("Adam", choice(*OPTIMIZERS), "Adam, AdamW or SGD"),
+        "optimizer_choice": Key("Adam", choice("Adam", "AdamW", "SGD"), "Adam, AdamW or SGD"),
         "coefficients_lr_factor": Key(
             1, positive, "learning rate of the synapses' coefficients, as a multiple of lr", unread=COEFFICIENTS
         ),
@@ -168,29 +156,25 @@ EVERYWHERE = {
             0, not_negative, "largest norm of the gradient of parameters with one learning rate and weight decay: "
             "weights, and coefficients; 0: any",
         ),
-        "Adam": _learning_rate("Adam", 1.0e-4),
-        "AdamW": _learning_rate("AdamW", 1.0e-4),
-        "SGD": _learning_rate("SGD", 0.1),
+        "Adam": {"lr": LR},
+        "AdamW": {"lr": LR},
+        "SGD": {"lr": LR._replace(default=0.1)},
     },
     "scheduler": {
         "scheduler_choice": Key(
-            "MultiStepLR", choice(*SCHEDULERS),
+            "MultiStepLR", choice("MultiStepLR", "CosineAnnealingWarmRestarts", "CyclicLR", "none"),
             "MultiStepLR, CosineAnnealingWarmRestarts, CyclicLR (stepped every batch) or none",
         ),
-        "MultiStepLR": _of_scheduler(
-            "MultiStepLR",
-            milestones=Key([50, 100], _milestones, "epochs after which lr is multiplied by gamma", LENGTH),
-            gamma=Key(0.1, positive, "factor"),
-        ),
-        "CosineAnnealingWarmRestarts": _of_scheduler(
-            "CosineAnnealingWarmRestarts", T_0=Key(20, count, "epochs until the first restart")
-        ),
-        "CyclicLR": _of_scheduler(
-            "CyclicLR",
-            base_lr=Key(1.0e-5, positive, "lowest learning rate"),
-            max_lr=Key(1.0e-3, positive, "highest learning rate"),
-            step_size_up=Key(2000, count, "batches from the lowest to the highest learning rate"),
-        ),
+        "MultiStepLR": {
+            "milestones": Key([50, 100], _milestones, "epochs after which lr is multiplied by gamma", LENGTH),
+            "gamma": Key(0.1, positive, "factor"),
+        },
+        "CosineAnnealingWarmRestarts": {"T_0": Key(20, count, "epochs until the first restart")},
+        "CyclicLR": {
+            "base_lr": Key(1.0e-5, positive, "lowest learning rate"),
+            "max_lr": Key(1.0e-3, positive, "highest learning rate"),
+            "step_size_up": Key(2000, count, "batches from the lowest to the highest learning rate"),
+        },
     },
     "save_checkpoint": Key(True, boolean, "false: write no checkpoints", PLACE),
     "checkpoint_every": Key(

@@ -100,8 +100,14 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
 def note_unread(config, sources, warn):
     """Warn of each key that was given by --set, and that nothing reads beside the others."""
     for key, entry in keys_of(schema_of(config)):
+        if sources.get(key) != "--set":
+            continue
         others = [other for other, values in entry.unread.items() if get(config, other) in values]
-        if others and sources.get(key) == "--set":
+        group, _, section = key.rpartition(".")[0].partition(".")
+        choice = f"{group}.{group}_choice"  # of the optimizer's and the scheduler's sections the one that is read
+        if section and get(config, choice) not in (None, section):
+            others.insert(0, choice)
+        if others:
             value = json.dumps(get(config, others[0])).strip('"')
             warn(f"--set: {key} has no effect here: {others[0]} is {value}")
 

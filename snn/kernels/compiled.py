@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 from snn.base.errors import UserError
 from snn.base.output import note
 from snn.kernels.subnormals import finish, flush_subnormals
-from snn.kernels.vectors import inner, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
+from snn.kernels.vectors import inlined, inner, load, load_all, mask, pointer_of, prefetch, store, store_all, zeros
 
 BLOCK = 512  # features
 ROOM = 1024  # values of each state that are in the cache at once: a block's, of several samples where layers are narrow
@@ -120,7 +120,7 @@ class Loop:
         names["LANES"] = WIDEST if "b" in kinds else LANES
         names |= {"HALF": names["LANES"] // 2, "TOGETHER": together}
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
-        names = globals() | {"loop": inner(error_model="numpy", forceinline=True)(loop)}
+        names = globals() | {"loop": inlined(loop)}
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"
@@ -279,7 +279,7 @@ def over_time(states, sums=0, backwards=False, **formulas):
         if formulas:
             body = FunctionType(function.__code__, function.__globals__ | formulas, function.__name__)
         names = {"STATES": states, "SUMS": sums, "ALL": states + sums, "BACKWARDS": backwards}
-        names["body"] = inner(error_model="numpy", forceinline=True)(body)
+        names["body"] = inlined(body)
         return Loop(_over_time, **names, **formulas)
 
     return make

@@ -30,7 +30,7 @@ from snn.kernels.compiled import (
     unpack,
 )
 from snn.kernels.layout import Layout, where_needed
-from snn.kernels.vectors import inner, load, load_all, pointer_of, step, store, store_all, zeros
+from snn.kernels.vectors import inlined, inner, load, load_all, pointer_of, step, store, store_all, zeros
 
 STATES = 4  # v, r, psp[t-1], psp[t-2]
 ALL = BACKWARDS = body = _surrogate = None  # each copy of a loop gets its own
@@ -191,7 +191,7 @@ def _place(j, states):
 
 def _loop(function, sums=0, backwards=False, **formulas):
     copy = FunctionType(function.__code__, globals() | formulas, function.__name__)
-    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": inner(error_model="numpy", forceinline=True)(copy)}
+    names = {"ALL": STATES + sums, "BACKWARDS": backwards, "body": inlined(copy)}
     return Loop(_through_time, **names, **formulas)
 
 

@@ -20,6 +20,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 # For what loops are made of: without the ways in for Python, which never calls it, a loop compiles in 0.8 of the time.
 inner = partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inlined = partial(inner, error_model="numpy", forceinline=True)
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # of the CPU that Numba compiles for
 _HAS_BF16 = "+avx512bf16" in _FEATURES.split(",")  # an instruction that rounds to it
