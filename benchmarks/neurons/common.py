@@ -7,15 +7,17 @@ in the step that defines the neuron, and on vectors of numbers, in the loop. tes
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 import snn
 from snn.kernels import kernels_for, surrogates
-from snn.kernels.compiled import LANES, Loop, f32, part_of, thread_number, unpack
+from snn.kernels.compiled import LANES, WIDEST, Loop, f32, part_of, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
-from snn.kernels.vectors import inlined, inner, load, load_all, step, store, store_all, zeros
+from snn.kernels.recurrent import AT_ONCE, in_strips, products
+from snn.kernels.vectors import inlined, inner, load, load_all, pointer_of, step, store, store_all, zeros
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered
 
 STATES = COEFFICIENTS = update = gradient = _surrogate = None  # each copy of a loop gets its neuron's
@@ -126,8 +128,8 @@ class _Sequence(Function):
         states, grad_states = len(grad_states), _in_blocks(torch.stack(grad_states))
         sums = current.new_zeros(torch.get_num_threads(), coefficients.numel())
         ctx.loops.backward(
-            grad_current, _padded(grad_spikes), current, all_spikes, all_states, weight, coefficients, grad_start,
-            grad_states, sums, *ctx.surrogate.constants,
+            grad_current, _padded(grad_spikes), current, all_spikes, all_states, in_strips(weight), coefficients,
+            grad_start, grad_states, sums, *ctx.surrogate.constants,
         )  # fmt: skip
         grad_weight = grad_current.flatten(0, 1).t() @ all_spikes[:-1].flatten(0, 1)
         size, grad_coefficients = ctx.size, _out_of_blocks(sums.sum(0), ctx.count, ctx.size)
@@ -192,31 +194,46 @@ def _backward(task):
     (length, batch, features), arrays, numbers, _, _ = unpack(task)
     grad_current, arriving, current, spikes, states, weight, coefficients, grad_spikes, grad_states, sums = arrays[:10]
     c_1, c_2, c_3 = numbers[:3]
-    of_sums = thread_number() * sums.row
-    for b in range(*part_of(batch)):
+    of_sums, width = thread_number() * sums.row, -(-features // WIDEST) * WIDEST
+    back = np.empty(AT_ONCE * width, f32)
+    first, last = part_of(batch)
+    for b_0 in range(first, last, AT_ONCE):
+        rows = min(AT_ONCE, last - b_0)
+        back[:] = 0
         for t in range(length - 1, -1, -1):
-            now, before = t * current.step + b * current.row, t * spikes.step + b * spikes.row
-            of_states, later = t * states.step + b * states.row, b * grad_spikes.row
+            for b in range(b_0, b_0 + rows):
+                now, before = t * current.step + b * current.row, t * spikes.step + b * spikes.row
+                of_states, later, of_back = t * states.step + b * states.row, b * grad_spikes.row, (b - b_0) * width
+                for j in range(0, features, LANES):
+                    inputs = (
+                        load(current.pointer, now + j, zeros(LANES)), load(spikes.pointer, before + j, zeros(LANES)),
+                        load_all(states.pointer, of_states + j * STATES, LANES, STATES, zeros(LANES)),
+                        load_all(coefficients.pointer, j * COEFFICIENTS, LANES, COEFFICIENTS, zeros(LANES)),
+                    )  # fmt: skip
+                    above, _ = update(*inputs)
+                    grad = load(arriving.pointer, now + j, zeros(LANES))
+                    grad += load(grad_spikes.pointer, later + j, zeros(LANES))
+                    grad += load(pointer_of(back), of_back + j, zeros(LANES))
+                    of_state = load_all(grad_states.pointer, (later + j) * STATES, LANES, STATES, zeros(LANES))
+                    of_current, of_spike, of_state, of_coefficients = gradient(
+                        grad * _surrogate(above, c_1, c_2, c_3), of_state, *inputs
+                    )
+                    store(grad_current.pointer, now + j, of_current, False)
+                    store(grad_spikes.pointer, later + j, of_spike, False)
+                    store_all(grad_states.pointer, (later + j) * STATES, LANES, of_state)
+                    for k in range(len(of_coefficients)):
+                        place = of_sums + j * COEFFICIENTS + k * LANES
+                        store(sums.pointer, place, load(sums.pointer, place, zeros(LANES)) + of_coefficients[k], False)
+            now = t * grad_current.step + b_0 * grad_current.row
+            products(
+                grad_current.pointer, now, grad_current.row, rows, weight.pointer, features, width, pointer_of(back)
+            )
+        for b in range(b_0, b_0 + rows):
             for j in range(0, features, LANES):
-                inputs = (
-                    load(current.pointer, now + j, zeros(LANES)), load(spikes.pointer, before + j, zeros(LANES)),
-                    load_all(states.pointer, of_states + j * STATES, LANES, STATES, zeros(LANES)),
-                    load_all(coefficients.pointer, j * COEFFICIENTS, LANES, COEFFICIENTS, zeros(LANES)),
-                )  # fmt: skip
-                above, _ = update(*inputs)
-                grad = load(arriving.pointer, now + j, zeros(LANES))
-                grad += load(grad_spikes.pointer, later + j, zeros(LANES))
-                of_state = load_all(grad_states.pointer, (later + j) * STATES, LANES, STATES, zeros(LANES))
-                of_current, of_spike, of_state, of_coefficients = gradient(
-                    grad * _surrogate(above, c_1, c_2, c_3), of_state, *inputs
-                )
-                store(grad_current.pointer, now + j, of_current, False)
-                store(grad_spikes.pointer, later + j, of_spike, False)
-                store_all(grad_states.pointer, (later + j) * STATES, LANES, of_state)
-                for k in range(len(of_coefficients)):
-                    place = of_sums + j * COEFFICIENTS + k * LANES
-                    store(sums.pointer, place, load(sums.pointer, place, zeros(LANES)) + of_coefficients[k], False)
-            _add_product(grad_current.pointer, now, weight.pointer, grad_spikes.pointer, later, features)
+                place = b * grad_spikes.row + j
+                value = load(grad_spikes.pointer, place, zeros(LANES))
+                value += load(pointer_of(back), (b - b_0) * width + j, zeros(LANES))
+                store(grad_spikes.pointer, place, value, False)
 
 
 @inner(error_model="numpy")

@@ -16,7 +16,6 @@ from torch.nn.functional import pad
 
 from snn.kernels import cpu
 from snn.kernels.compiled import (
-    BLOCK,
     LANES,
     WIDEST,
     Here,
@@ -32,6 +31,7 @@ from snn.kernels.compiled import (
 from snn.kernels.layout import Layout, where_needed
 from snn.kernels.vectors import inlined, inner, load, load_all, pointer_of, step, store, store_all, zeros
 
+AT_ONCE = 4  # samples, in `products`
 STATES = 4  # v, r, psp[t-1], psp[t-2]
 ALL = BACKWARDS = body = _surrogate = None  # each copy of a loop gets its own
 
@@ -81,8 +81,9 @@ def _run(current, start, weight, coefficients, decay, membrane_filter, threshold
     psp[0] = start[2]
     kept_decay = decay if membrane_filter else 0.0
     _forward(
-        spikes, start, end, spikes, _padded(weight.t()), psp, coefficients, current, above, decay, kept_decay, threshold
-    )
+        spikes, start, end, spikes, in_strips(weight.t()), psp, coefficients, current, above,
+        decay, kept_decay, threshold,
+    )  # fmt: skip
     return above, psp, end
 
 
@@ -108,7 +109,7 @@ def _run_back(grad_spikes, grad_end, above, psp, start, weight, coefficients, de
     sums = start.new_zeros(torch.get_num_threads(), 3, above.shape[2])
     kept_decay = decay if membrane_filter else 0.0
     _backward_with(surrogate.gradient)(
-        above, grad_end, grad_start, sums, _padded(weight), grad_current, coefficients, grad_spikes, psp, start,
+        above, grad_end, grad_start, sums, in_strips(weight), grad_current, coefficients, grad_spikes, psp, start,
         decay, kept_decay, *surrogate.constants,
     )  # fmt: skip
     grad_start[2] += grad_current[0] @ weight
@@ -133,9 +134,42 @@ def _backward_step(arrays, numbers, state, back, here):
     return kept_decay * grad, decay * to_r - grad, to_this, to_before, sum_a1, sum_a2, sum_b1
 
 
-def _padded(weight):
-    """Return a matrix with columns of zeros behind it, so that vectors fill its rows."""
-    return pad(weight, (0, -weight.shape[1] % WIDEST)).contiguous()
+def in_strips(matrix):
+    """Return `[M, N]` as `products` reads it, `[N / LANES, M, LANES]`: with columns of zeros, to whole vectors."""
+    padded = pad(matrix, (0, -matrix.shape[1] % WIDEST))
+    return padded.unflatten(1, (-1, LANES)).movedim(1, 0).contiguous()
+
+
+@inner(error_model="numpy")
+def products(vectors, first, apart, rows, matrix, size, width, results):
+    """Write the products of up to four vectors of `size` values, `apart` values apart, with a matrix, `width` apart.
+
+    What is loaded of the matrix serves all four: it is in a slower cache than they are.
+    """
+    if rows == AT_ONCE:
+        second, third, fourth = first + apart, first + 2 * apart, first + 3 * apart
+        for j in range(0, width, LANES):
+            a = b = c = d = zeros(LANES)
+            for m in range(size):
+                row = load(matrix, j * size + m * LANES, zeros(LANES))
+                a += load(vectors, first + m, f32(0)) * row
+                b += load(vectors, second + m, f32(0)) * row
+                c += load(vectors, third + m, f32(0)) * row
+                d += load(vectors, fourth + m, f32(0)) * row
+            store(results, j, a, False)
+            store(results, width + j, b, False)
+            store(results, 2 * width + j, c, False)
+            store(results, 3 * width + j, d, False)
+    else:
+        for of_row in range(rows):
+            for j in range(0, width, WIDEST):  # two sums at a time: each waits for its last addition
+                low = high = zeros(LANES)
+                for m in range(size):
+                    value, place = load(vectors, first + of_row * apart + m, f32(0)), j * size + m * LANES
+                    low += value * load(matrix, place, zeros(LANES))
+                    high += value * load(matrix, place + LANES * size, zeros(LANES))
+                store(results, of_row * width + j, low, False)
+                store(results, of_row * width + j + LANES, high, False)
 
 
 def _through_time(task):
@@ -147,46 +181,48 @@ def _through_time(task):
     _, start, end, sums, weight, signal = arrays[:6]
     length, batch, features = shape
     width = -(-features // WIDEST) * WIDEST
-    kept, back = np.zeros(-(-features // BLOCK) * ALL * BLOCK, f32), np.empty(width, f32)
+    kept, back = np.zeros(AT_ONCE * ALL * width, f32), np.empty(AT_ONCE * width, f32)
     vectors_end = features - features % LANES
-    for b in range(*part_of(batch)):
-        for k in range(STATES):
-            for j in range(features):
-                kept[_place(j, ALL) + k * BLOCK] = load(start.pointer, k * start.step + b * start.row + j, f32(0))
+    first, last = part_of(batch)
+    for b_0 in range(first, last, AT_ONCE):
+        rows = min(AT_ONCE, last - b_0)
+        for row in range(rows):
+            for k in range(STATES):
+                for j in range(features):
+                    value = load(start.pointer, k * start.step + (b_0 + row) * start.row + j, f32(0))
+                    kept[_place(row * width + j, ALL) + k * WIDEST] = value
         for done in range(length):
             t = length - 1 - done if BACKWARDS else done
-            values = (t + 1 if BACKWARDS else t) * signal.step + b * signal.row
-            for j in range(0, width, WIDEST):  # two vectors at a time: a sum waits for its last addition
-                low = high = zeros(LANES)
-                for m in range(features):
-                    value, row = load(signal.pointer, values + m, f32(0)), m * width + j
-                    low += value * load(weight.pointer, row, zeros(LANES))
-                    high += value * load(weight.pointer, row + LANES, zeros(LANES))
-                store(pointer_of(back), j, low, False)
-                store(pointer_of(back), j + LANES, high, False)
-            for j in range(0, vectors_end, LANES):
-                here = Here(b, j, t, t, 0, False, seeds, zeros(LANES))
-                state = load_all(pointer_of(kept), _place(j, ALL), BLOCK, ALL, here.like)
-                state = body(arrays, numbers, state, load(pointer_of(back), j, here.like), here)
-                store_all(pointer_of(kept), _place(j, ALL), BLOCK, state)
-            for j in range(vectors_end, features):
-                here = Here(b, j, t, t, 0, False, seeds, f32(0))
-                state = load_all(pointer_of(kept), _place(j, ALL), BLOCK, ALL, here.like)
-                state = body(arrays, numbers, state, load(pointer_of(back), j, here.like), here)
-                store_all(pointer_of(kept), _place(j, ALL), BLOCK, state)
-        for k in range(STATES):
-            for j in range(features):
-                store(end.pointer, k * end.step + b * end.row + j, kept[_place(j, ALL) + k * BLOCK], False)
+            values = (t + 1 if BACKWARDS else t) * signal.step + b_0 * signal.row
+            products(signal.pointer, values, signal.row, rows, weight.pointer, features, width, pointer_of(back))
+            for row in range(rows):
+                for j in range(0, vectors_end, LANES):
+                    here, place = Here(b_0 + row, j, t, t, 0, False, seeds, zeros(LANES)), row * width + j
+                    state = load_all(pointer_of(kept), _place(place, ALL), WIDEST, ALL, here.like)
+                    state = body(arrays, numbers, state, load(pointer_of(back), place, here.like), here)
+                    store_all(pointer_of(kept), _place(place, ALL), WIDEST, state)
+                for j in range(vectors_end, features):
+                    here, place = Here(b_0 + row, j, t, t, 0, False, seeds, f32(0)), row * width + j
+                    state = load_all(pointer_of(kept), _place(place, ALL), WIDEST, ALL, here.like)
+                    state = body(arrays, numbers, state, load(pointer_of(back), place, here.like), here)
+                    store_all(pointer_of(kept), _place(place, ALL), WIDEST, state)
+        for row in range(rows):
+            for k in range(STATES):
+                for j in range(features):
+                    value = kept[_place(row * width + j, ALL) + k * WIDEST]
+                    store(end.pointer, k * end.step + (b_0 + row) * end.row + j, value, False)
     for k in range(STATES, ALL):
         for j in range(features):
-            place = thread_number() * sums.step + (k - STATES) * sums.row + j
-            store(sums.pointer, place, kept[_place(j, ALL) + k * BLOCK], False)
+            total = f32(0)
+            for row in range(AT_ONCE):
+                total += kept[_place(row * width + j, ALL) + k * WIDEST]
+            store(sums.pointer, thread_number() * sums.step + (k - STATES) * sums.row + j, total, False)
 
 
 @inner
 def _place(j, states):
-    """Return where a feature's first state is kept; the others are BLOCK places apart."""
-    return j // BLOCK * (states * BLOCK) + j % BLOCK
+    """Return where the first state of a feature is kept; the others are WIDEST places apart."""
+    return j // WIDEST * (states * WIDEST) + j % WIDEST
 
 
 def _loop(function, sums=0, backwards=False, **formulas):
