@@ -52,7 +52,7 @@ def filters_in(net):
 
     Those whose order is unknown are left out; empty if there are no others.
     """
-    poles = [layer.poles().flatten(1) for layer in net.modules() if isinstance(layer, Synapse)]
+    poles = [layer.poles().flatten(1).cpu() for layer in net.modules() if isinstance(layer, Synapse)]
     slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
     if not len(slowest):
         return ""
