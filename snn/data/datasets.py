@@ -17,6 +17,11 @@ def module_of(name):
     return TABLE.get(name, series if is_series else None)
 
 
+def kind(dataset):
+    """Return the module whose samples a dataset has: `series` where they come in arrays; else itself."""
+    return series if isinstance(dataset, series.Arrays) else dataset
+
+
 def add(dataset):
     """Add a module as `snn.data.base` describes it. Raises UserError if it lacks something, or takes another's name."""
     called = getattr(dataset, "__name__", repr(dataset))

@@ -23,8 +23,7 @@ from snn.data.ts_files import Series
 def of(config, shape):
     """Return samples as a checkpoint's network takes them. Raises UserError if its dataset knows only labelled ones."""
     name = config["dataset"]["name"]
-    dataset = datasets.module_of(name)
-    kind = KINDS.get(series if isinstance(dataset, series.Arrays) else dataset)
+    kind = KINDS.get(datasets.kind(datasets.module_of(name)))
     if not kind:
         raise UserError(f"dataset {name} takes no samples without labels")
     return kind(config, shape)
@@ -125,7 +124,7 @@ class TimeSeries:
         if path.suffix in (".csv", ".tsv"):
             note(f"{path}: the first cell of each line is the place of its label, and no value")
         groups = self.dataset["groups"]  # a column that is no value
-        return [values.T for values in series_files.read(path, groups=groups, labelled=False).values]
+        return [values.T for values in series_files.read(path, groups=groups, labelled=False, grouped=False).values]
 
     def split(self, X, device, where="X"):
         values = series_files.values_of(where, X)

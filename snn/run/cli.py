@@ -19,7 +19,6 @@ from snn.data import datasets
 from snn.run import folders, predict
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
-from snn.tasks.classification import Classification
 
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("weights")
@@ -31,7 +30,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
         network: from a config to the network.
-        task: what the network is trained for, a `snn.tasks.base.Task`; None means Classification.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None: the classification that the data needs.
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
@@ -52,7 +51,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
                 datasets.add(dataset)
             with ranks.started():
                 run = _run_seeds if args.seeds and not args.show else _run
-                run(own_config, network, task or Classification(), args)
+                run(own_config, network, task, args)
             output.flush()
             if output.lost and not args.train:  # a training's result is in its run folder too
                 _complain(f"the result can't be written to standard output: {output.lost}")
@@ -91,7 +90,7 @@ def _how_to_go_on(args):
 
 def _run_seeds(own_config, network, task, args):
     """Train or test once for each seed, with checkpoints in a folder of its own, and print mean and deviation."""
-    settings, figures, about = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), [], ""
+    settings, figures = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), []
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
     init_from = args.init_from or settings["init_from"]
@@ -110,10 +109,10 @@ def _run_seeds(own_config, network, task, args):
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")
-        of_seed, about = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
+        of_seed, ready = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
         aside = []
         figures.append(of_seed)
-    print(", ".join(filter(None, [_mean_and_deviation(task, figures), about])))
+    print(", ".join(filter(None, [_mean_and_deviation(ready.task, figures), ready.note])))
 
 
 def _mean_and_deviation(task, figures):
@@ -124,7 +123,7 @@ def _mean_and_deviation(task, figures):
 
 
 def _run(own_config, network, task, args, aside=()):
-    """Train or test; return the task's metric by part of the data, and a note on the data; nothing with --show.
+    """Train or test; return the task's metric by part of the data, and the Experiment; nothing with --show.
 
     `aside` as for `Trainer`.
     """
@@ -145,10 +144,10 @@ def _run(own_config, network, task, args, aside=()):
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        return _print_training(ready, ready.train(saved, inspect=command, aside=aside)), ready.note
+        return _print_training(ready, ready.train(saved, inspect=command, aside=aside)), ready
     result, run_folder = ready.test(command)
     _print_test(ready, result, run_folder)
-    return {"test": ready.task.value(result)}, ready.note
+    return {"test": ready.task.value(result)}, ready
 
 
 def _settings(own_config, args):

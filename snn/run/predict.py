@@ -7,14 +7,13 @@ from snn.base.errors import UserError
 from snn.base.files import check_replaces, check_writable, user_path, write_csv
 from snn.base.output import quiet
 from snn.checkpoint.trained import load_trained
-from snn.data import datasets, series, unlabelled
+from snn.data import datasets, unlabelled
 from snn.layers.sequential import Sequential
 from snn.look import drive
 from snn.run.step import evaluate
 from snn.run.train import find_device
 from snn.tasks import answers
-from snn.tasks.classification import Classification
-from snn.tasks.series import SeriesClassification
+from snn.tasks.default import task_for
 
 
 class Predictor:
@@ -25,7 +24,7 @@ class Predictor:
     Args:
         path: of a checkpoint, or weights that ship, as `snn.load` takes it; or a network that `snn.load` returned.
         network: as for `snn.load`.
-        task: what it was trained for, a `snn.tasks.base.Task`; None: what its experiment, or its kind of data, needs.
+        task: what it was trained for, a `snn.tasks.base.Task`; None: its experiment's, or else as its data needs.
         device: auto, cpu, cuda or cuda:1.
     Raises UserError (`snn.UserError`) as `snn.load` does, and for a network that does not classify.
     """
@@ -35,8 +34,7 @@ class Predictor:
         self.config, self.device = net.config, find_device(device)
         self.net, name = net.to(self.device).eval(), self.config["experiment_name"]
         script = None if task or network else experiments.find(name.removesuffix("-demo"))
-        is_series = datasets.module_of(self.config["dataset"]["name"]) is series
-        task = task or getattr(script, "task", None) or (SeriesClassification() if is_series else Classification())
+        task = task or getattr(script, "task", None) or task_for(self.config)
         if not task.classifies:
             raise UserError(f"{name} has no classes to answer with, so there is nothing to predict")
         self.task, self.samples = task.of(self.config), unlabelled.of(self.config, getattr(net, "input_shape", None))

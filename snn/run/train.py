@@ -26,7 +26,7 @@ from snn.run.passes import Result, data_generator
 from snn.run.step import evaluate
 from snn.run.trainer import Trainer
 from snn.tasks import answers
-from snn.tasks.classification import Classification
+from snn.tasks.default import task_for
 
 
 class Run(NamedTuple):
@@ -51,7 +51,8 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
         network: the name of an experiment that ships; or a function from a config to a network.
         config: what differs from the experiment's config, or, for a function, from the defaults: a dict, nested as in
             a YAML, or the path of a YAML. One that `snn.config.resolve` has returned differs in nothing.
-        task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else Classification.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else the
+            classification that the data needs.
         splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
             A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
         on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
@@ -74,7 +75,7 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             network, task = script.network, task or getattr(script, "task", None)
         else:
             settings = resolve(config or {}, warn=note)
-        experiment = Experiment(network, settings, task or Classification(), splits, dataset=dataset)
+        experiment = Experiment(network, settings, task, splits, dataset=dataset)
         return experiment.train(on_epoch=on_epoch, test=test)
 
 
@@ -93,14 +94,14 @@ class Experiment:
     Args:
         network: from a config to the network.
         config: the resolved config; its attribute also holds what was measured of the dataset.
-        task: a `snn.tasks.base.Task`.
+        task: a `snn.tasks.base.Task`; None takes the classification that the data needs.
         splits: in place of those of the config's dataset.
         saved, source: a checkpoint whose weights the network gets, and its path.
         dataset: in place of the config's.
     """
 
     def __init__(self, network, config, task, splits=None, saved=None, source=None, dataset=None):
-        self.network, self.task = network, task.of(config)
+        self.network, self.task = network, (task or task_for(config, dataset)).of(config)
         self.device = find_device(config["device"])
         if config["precision"] == "tf32" and self.device.type == "cpu":
             note("precision tf32 is for CUDA: products run in float32")
@@ -113,6 +114,7 @@ class Experiment:
         torch.manual_seed(config["pytorch_seed"])
         self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
+        self.net.config = self.config  # as of a network that `snn.load` returns
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         if saved:
             checkpoint.load_model(self.net, saved, source)
