@@ -317,8 +317,8 @@ class TestFiles:
         data = snn.data.series.from_arrays(ONE, Y, ONE, Y, name="Toy")
         path = saved(run.folder, "time_series", data, **TOY | {"dataset.groups": "person"})
         names, _ = snn.Predictor(path, device="cpu")(ONE)
-        for column in "person,", "":
-            lines = [f"?,{'7,' if column else ''}{line}" for line in LINES]
+        for column, cell in ("person,", "7,"), ("person,", ","), ("", ""):
+            lines = [f"?,{cell}{line}" for line in LINES]
             (run.folder / "new.csv").write_text("\n".join([f"label,{column}" + 60 * "t,", *lines]))
             predict("new.csv")
             assert "note: new.csv: the first cell of each line is the place of its label, and no value\n" in run.err

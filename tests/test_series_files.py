@@ -100,6 +100,8 @@ def test_a_csv_may_have_a_header(folder, header):
     (folder / "a.csv").write_text(f"{header}\nup,1,2,3\n10,4,5\n9,4,5")
     read = series_files.read(folder / "a.csv")
     assert read.classes == ["9", "10", "up"] and list(map(len, read.values)) == [3, 2, 2]
+    (folder / "b.csv").write_text(f"\n \n{header}\nup,1,2,3\n\n10,4,5\n9,4,5")
+    np.testing.assert_equal(series_files.read(folder / "b.csv").values, read.values)
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "arff", "ts"])
@@ -427,3 +429,8 @@ def test_people_beside_a_test_set_in_files(folder):
     write(folder, ".csv", f"label,who,a,b,c\n{lines}")
     splits = load(**{"dataset.groups": "who"})
     assert [len(splits[part]) for part in ("train", "dev", "test")] == [12, 4, 16]
+    (folder / "Toy/Toy_TEST.csv").write_text("label,a,b,c\nup,0,2,3\n")  # whose nobody asks
+    assert len(load(**{"dataset.groups": "who"})["test"]) == 1
+    (folder / "Toy/Toy_TEST.csv").write_text("label,who,a,b,c\nup,,0,2,3\n")
+    splits = load(**{"dataset.groups": "who"})
+    assert len(splits["test"]) == 1 and splits["test"].length == splits["train"].length

@@ -1,5 +1,6 @@
 """snn.train: what the command line does, in one call from Python."""
 
+import math
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,9 @@ from test_training import make_net, make_split
 
 import snn
 from snn.config import resolve
+from snn.data.base import Split
 from snn.tasks.answers import Answers
+from snn.tasks.association import Association
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
 
@@ -118,6 +121,38 @@ def test_networks_and_data_of_ones_own_in_threads(folder, capsys):
         saved = torch.load(folder / f"kept/trial_{number}/last.pt", weights_only=True)
         assert saved["epoch"] == 1 and saved["config"] == run.config
         assert (run.folder / "result.json").exists() == (number > 0)
+
+
+def of_size(lines, classes):
+    return lambda _: snn.Sequential(snn.DualExpIIR(lines, 4, 1), snn.Linear(lines, classes), snn.SpikingNeuron(4))
+
+
+def test_a_network_of_ones_own_has_the_task_that_its_data_needs(folder):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2, 9)), ["up", "down"] * 10
+    made = snn.train(of_size(2, 2), OWN, dataset=snn.data.series.from_arrays(X, y, X[:6], y[:6]))
+    assert made.test.total == 6 and snn.Predictor(made.net)(X[:3])[0][0] in ("up", "down")
+    made = snn.train(of_size(4, 6), OWN | {"dataset": {"name": "qtdb", "train_size": 8, "dev_size": 4, "test_size": 4}})
+    assert made.test.total == 4
+
+
+class Echoes(Split):
+    """Eight samples whose targets are themselves."""
+
+    device = torch.device("cpu")
+
+    def __len__(self):
+        return 8
+
+    def batch(self, indices, generator):
+        x = (indices.float()[None, :, None] % 3).expand(5, -1, 4)
+        return x, x
+
+
+def test_an_association_of_ones_own_data_has_no_recall_to_report(folder, drawn):
+    splits = {part: Echoes() for part in ("train", "dev", "test")}
+    made = snn.train(of_size(4, 4), OWN, task=Association(), splits=splits)
+    assert math.isfinite(made.test.loss) and not (made.folder / "recall.csv").exists()
 
 
 def test_a_resolved_config_is_one_too_and_so_is_a_yaml(folder):

@@ -92,6 +92,20 @@ def test_layers_that_do_not_fit_start_anew(source, capsys):
     assert taken == [name for name in source if not name.startswith("9.")]
 
 
+def test_filters_that_stable_filters_would_move_are_counted(source, capsys):
+    """Five are unstable, and three slower than the margin of the new run's, whose time constants are 4 steps."""
+    saved = torch.load("source.pt", weights_only=True)
+    for name, value in ("a1", 1.9990), ("a2", -0.99901):  # 1 - a1 - a2 is 1e-5
+        saved["model"][f"4.{name}"][:3] = value
+    save("source.pt", saved)
+    start = CONFIG | {"init_from": "source.pt"}
+    stable = start | {"hyperparameters": CONFIG["hyperparameters"] | {"stable_filters": True}}
+    snn.train(classes_and_more(10), stable, splits=splits(10))
+    assert "note: stable_filters moves 8 of the filters at the first step" in capsys.readouterr().err
+    snn.train(classes_and_more(10), start, splits=splits(10))
+    assert "stable_filters" not in capsys.readouterr().err
+
+
 def splits(classes):
     made = {"train": make_split(20), "dev": make_split(10), "test": make_split(8)}
     for split in made.values():

@@ -65,7 +65,7 @@ KEYS = {
     },
     "hyperparameters": {
         "length": Key(100, count, "time steps to hold the longest training series for, about; see hold", NETWORK),
-        "hold": Key(0, size, "time steps for each value of a series; 0: as length allows, at least 1", NETWORK),
+        "hold": Key(0, size, "time steps for each value of a series; 0: as length allows, before any pool", NETWORK),
         "pool": Key(1, size, "values averaged into one; 0: as many as make all fit into length", NETWORK),
         "hidden": Key([128, 128], list_of(count, "sizes, such as [128, 128]", len), "sizes of hidden layers", NETWORK),
         "lines": Key(

@@ -42,7 +42,8 @@ def read_part(dataset, part):
         raise UserError(f"{folder} has {test.name}, but no {name}_TRAIN: call {path.name} that, with this suffix")
     if part == "TEST":
         path = folder / f"{name}_TEST{train.suffix}"
-    return read(path, dataset["labels"], dataset["groups"])._replace(is_whole=not train)
+    series = read(path, dataset["labels"], dataset["groups"], grouped=part == "TRAIN")
+    return series._replace(is_whole=not train)
 
 
 def _found(folder, name):
@@ -56,20 +57,21 @@ def not_read(path):
     return [suffix for suffix in SUFFIXES if suffix != path.suffix and os.path.exists(path.with_suffix(suffix))]
 
 
-def read(path, labels="labels", groups="", labelled=True):
+def read(path, labels="labels", groups="", labelled=True, grouped=True):
     """Return the Series of a file.
 
     Args:
         labels: the array in an .npz with each series' label.
         groups: the array in an .npz, or the column of a .csv, with each series' group; empty: there are no groups.
-        labelled: whether it must have labels, and groups if they are named.
+        labelled: whether it must have labels.
+        grouped: whether it must have groups, if they are named; else they count for nothing.
     Raises UserError that names the file and the line, or the array, if it is not what its suffix says.
     """
     if path.suffix == ".npz":
-        return _npz(path, labels, groups, labelled)
+        return _npz(path, labels, groups if grouped else "", labelled)
     if path.suffix == ".csv":
-        return _csv(path, groups, labelled)
-    if groups and labelled:
+        return _csv(path, groups, labelled, grouped)
+    if groups and grouped:
         raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
     return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path, labelled)
 
@@ -82,27 +84,30 @@ def _tsv(path, labelled):
     return in_lines(path, lines_of(path), parse, labelled=labelled)
 
 
-def _csv(path, groups, labelled):
+def _csv(path, groups, labelled, grouped):
     lines, whose = lines_of(path), []
-    header = [cell.strip() for cell in _cells(f"{path}, line 1", lines[0])]
+    top = next((place for place, line in enumerate(lines) if line.strip()), 0)
+    header = [cell.strip() for cell in _cells(f"{path}, line {top + 1}", lines[top])]
     first = "".join(header[:1])
     of_pandas = not is_number(first) and header[1:] == [*map(str, range(len(header) - 1))]
     has_header = first.lower() == "label" or not any(map(is_number, header)) or of_pandas
     column = header.index(groups) if has_header and groups in header[1:] else None
-    if groups and labelled and not column:
-        raise UserError(f"{path}, line 1: dataset.groups needs a header, label first, with a column {groups!r:.50}")
+    if groups and grouped and not column:
+        where = f"{path}, line {top + 1}"
+        raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")
 
     def parse(where, line):
         cells = _cells(where, line)
         if len(cells) > len(header) and has_header:
             raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
-        if column:
-            whose.append(name_of(where, "group", cells.pop(column) if column < len(cells) else ""))
+        group = cells.pop(column) if column and column < len(cells) else ""
+        if column and grouped:
+            whose.append(name_of(where, "group", group))
         label, *words = cells or [""]
         return [[word.strip(" \t") or "?" for word in words]], label
 
-    file = in_lines(path, lines, parse, first=int(has_header), labelled=labelled)
-    return file._replace(groups=np.array(whose) if column else None)
+    file = in_lines(path, lines, parse, first=top + has_header, labelled=labelled)
+    return file._replace(groups=np.array(whose) if column and grouped else None)
 
 
 def _cells(where, line):

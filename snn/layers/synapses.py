@@ -294,6 +294,21 @@ def check_stabilizes(net):
             )
 
 
+@torch.no_grad()
+def not_kept(net):
+    """Return how many filters of a network `stabilize` would move."""
+
+    def coefficients():
+        return [[getattr(layer, name).clone() for name in layer.coefficients] for layer in _synapses(net)]
+
+    start, before = {name: value.clone() for name, value in net.state_dict().items()}, coefficients()
+    stabilize(net)
+    after = coefficients()
+    net.load_state_dict(start)
+    layers = ([int((a != b).sum()) for a, b in zip(*of_layer)] for of_layer in zip(before, after))
+    return sum(max(moved, default=0) for moved in layers)
+
+
 def unstable_filters(net):
     """Return how many synapse filters of a network have an impulse response that does not decay."""
     return sum(layer.unstable() for layer in _synapses(net))

@@ -17,7 +17,7 @@ from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
 from snn.layers.layer import hidden_layers
-from snn.layers.synapses import check_stabilizes, unstable_filters
+from snn.layers.synapses import check_stabilizes, not_kept, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
 from snn.look.labels import layer_labels
@@ -56,6 +56,9 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
+            if not resume_from and (moved := not_kept(net)):
+                why = "they are unstable, or slower than those that start here"
+                note(f"stable_filters moves {moved:,} of the filters at the first step: {why}")
         if config["hyperparameters"]["rate_loss"] and not hidden_layers(net):
             raise UserError("hyperparameters.rate_loss: the network has no hidden neurons; set it to 0")
         self.watch = FiniteWatch(self.optimizer, shared=ranks.ranks() > 1)

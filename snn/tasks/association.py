@@ -22,6 +22,8 @@ class Association(Task):
         from snn.look import recall_plots
         from snn.tasks import recall
 
+        if not hasattr(view.split, "patterns"):
+            return super().picture(view)
         which = [n % len(view.split.patterns) for n in view.places]
         target = recall.delayed(view.split, view.config)[:, which]
         return "recall", recall_plots.recall(view.x, target, recall.output_spikes(view.trace))
