@@ -14,8 +14,9 @@ from snn.run.cli import main
 def network(config):
     """Bank - 256 - 256 - 10: the pixel goes into 64 filters; a synapse filter before every dense layer."""
     p = config["hyperparameters"]
+    lines = 1 if p["synapse_type"] == "none" else 64  # only filters tell lines apart
     return snn.Sequential(
-        Copies(64), synapse(64, p), snn.Linear(64, 256), neuron(p), snn.Dropout(p["dropout"]),
+        Copies(lines), synapse(lines, p), snn.Linear(lines, 256), neuron(p), snn.Dropout(p["dropout"]),
         synapse(256, p), snn.Linear(256, 256), neuron(p), snn.Dropout(p["dropout"]),
         synapse(256, p), snn.Linear(256, 10), neuron(p),
     )  # fmt: skip
