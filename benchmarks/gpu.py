@@ -7,7 +7,8 @@
 
 FOLDER holds MNIST/raw, its files unpacked or .gz. `--train` runs each experiment of RUNS at the same time, each in its
 own process, stops them before the time is over, and resumes them when it is called again with the same OUT, the folder
-of their checkpoints and runs. Exits with status 1 if anything failed.
+of their checkpoints and runs. Tests and figures that went well are not repeated then. Exits with status 1 if anything
+failed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-TESTS = ["test_cuda.py", "test_kernels.py", "test_surrogates.py", "test_bfloat16.py"]
+TESTS = ["test_cuda.py", "test_kernels.py", "test_bias.py", "test_surrogates.py", "test_bfloat16.py"]
 RUNS = ["snn_conv_1_mnist", "snn_conv_1_mnist_poisson_input", "sequential_mnist", "sequential_mnist_permuted"]
 FIGURES = {"loops": ["--device", "cuda"], "training_step": ["--device", "cuda", "--repeat", "15"]}
 RESERVE = 40  # seconds to save, and to test the network of a run that has ended
@@ -44,10 +45,14 @@ def training(experiment, out, data, settings):
 
 
 def run(name, command, out):
-    """Run a command with its output in a log; say how long it took and how it ended."""
-    start = time.monotonic()
+    """Run a command with its output in a log, unless it went well before; say how long it took and how it ended."""
+    start, done = time.monotonic(), out / f"{name}.done"
+    if done.exists():
+        return 0
     with open(out / f"{name}.log", "a") as log:
         status = subprocess.run(command, cwd=out, stdout=log, stderr=subprocess.STDOUT).returncode
+    if status == 0:
+        done.touch()
     last = (out / f"{name}.log").read_text().strip().splitlines()[-1:]
     print(f"{name}: status {status} after {time.monotonic() - start:.0f} s: {''.join(last)}", flush=True)
     return status

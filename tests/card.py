@@ -19,6 +19,12 @@ _CROSSING = {  # from one device to another, or with indices on the CPU
 }  # fmt: skip
 
 
+_READING = {  # values, to know how large a result is or to give it to Python
+    _aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
+}  # fmt: skip
+_waits = True
+
+
 class OnCard(torch.Tensor):
     """A tensor that says it is on the card."""
 
@@ -57,6 +63,17 @@ class _Card(TorchDispatchMode):
         return _run(function, args, kwargs or {})
 
 
+@contextmanager
+def without_waiting():
+    """Raise RuntimeError where a GPU would be waited for: for values that Python needs, and copies from and to it."""
+    global _waits
+    _waits = False
+    try:
+        yield
+    finally:
+        _waits = True
+
+
 def _run(function, args, kwargs):
     """Run an operator on what its tensors hold; raise RuntimeError if they are on two devices."""
     given = {}  # by the identity of what they hold
@@ -75,6 +92,10 @@ def _run(function, args, kwargs):
     if given and function not in _CROSSING and any(other.dim() for other in others):
         shapes = [list(other.shape) for other in others]
         raise RuntimeError(f"{function}: expected all tensors on {CARD}, found {shapes} on the CPU")
+    crosses = function in _CROSSING and (others and (given or kwargs.get("device") == CARD))
+    brings = given and function is _aten._to_copy.default and kwargs.get("device", CARD) != CARD
+    if not _waits and (crosses or brings or given and function in _READING):
+        raise RuntimeError(f"{function} waits for {CARD}")
     result = function(*on_cpu[0], **on_cpu[1])
     name = function._schema.name
     if name.endswith("_") and isinstance(args[0], torch.Tensor):

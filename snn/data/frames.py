@@ -35,7 +35,7 @@ def _frames_and_index(step, place, counts, length, shape):
     features, batch = torch.Size(shape).numel(), len(counts)
     frames = torch.zeros(length * batch * features, device=step.device)
     sample = torch.zeros(len(step), dtype=torch.int32, device=step.device)
-    sample[counts.cumsum(0)[:-1]] = 1
+    sample.index_fill_(0, counts.cumsum(0)[:-1], 1)  # sample[...] = 1 would wait for the device
     sample = sample.cumsum_(0)  # of each event; twice as fast as torch.repeat_interleave
     if step.is_cuda:
         pixels = features // shape[0]

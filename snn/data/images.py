@@ -1,7 +1,6 @@
 """Image datasets for the experiments: read once, kept as uint8 on the training device, encoded batch by batch."""
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -119,8 +118,7 @@ def load(config, device, shape):
         size = dataset[f"{name}_size"] or len(images)
         images, labels = images[:size].to(device), labels[:size].to(device)
         augmented = None if name == "test" else augment
-        encoded = partial(encode, config)
-        splits[name] = ImageSplit(images, labels, encoded, image_shape(config, shape), augmented)
+        splits[name] = ImageSplit(images, labels, encoder(config, device), image_shape(config, shape), augmented)
     return splits, note
 
 
@@ -138,23 +136,26 @@ def image_shape(config, shape):
     return shape if shape and encoding not in IN_TIME else (1, SIDE, SIDE)
 
 
-def encode(config, images, generator):
-    """Return images `[B, *shape]` (0 to 1) as a config's network takes them, `[T, B, *shape]`.
+def encoder(config, device):
+    """Return what encodes images on a device: from `[B, *shape]`, 0 to 1, and a generator to `[T, B, *shape]`.
 
     Raises UserError as `measure` does, and if `length` is not that of a trained network's order of pixels.
     """
     length = config["hyperparameters"]["length"]
     if config["encoding"] == "poisson":
-        return poisson(images, length, config["mnist_config"]["max_rate"], generator)
+        max_rate = config["mnist_config"]["max_rate"]
+        return lambda images, generator: poisson(images, length, max_rate, generator)
     if config["encoding"] == "copy":
-        return copy(images, length)
-    order = config.get("measured", measure(config)).get("order", range(length))
+        return lambda images, _: copy(images, length)
+    measured = config["measured"] if "measured" in config else measure(config)
+    order = measured.get("order", range(length))
     if len(order) != length:
         raise UserError(
             f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} "
             "pixels in an order of their own"
         )
-    return pixels(images, torch.tensor(order, device=images.device))
+    order = torch.tensor(order, device=device)  # once: from Python it waits for the device
+    return lambda images, _: pixels(images, order)
 
 
 def pixels(images, order):

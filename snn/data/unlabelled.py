@@ -7,7 +7,6 @@
 """
 
 import math
-from functools import partial
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ class Images(Frames):
         X = torch.from_numpy(X * 255).view(-1, 28, 28).to(device)
         labels = torch.zeros(len(X), dtype=torch.int64, device=device)
         shape = images.image_shape(self.config, self.shape)
-        return images.ImageSplit(X, labels, partial(images.encode, self.config), shape)
+        return images.ImageSplit(X, labels, images.encoder(self.config, device), shape)
 
 
 class Recordings(Frames):

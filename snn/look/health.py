@@ -15,9 +15,12 @@ def spikes_counted(net, counts):
     """In each call of `net`, add every neuron's spikes, summed over time and batch, to `counts`, by layer name."""
 
     def add(name, _, __, output):
-        spikes = torch.zeros_like(output[0][0], dtype=torch.float32)  # bfloat16 counts only to 256
-        for of_step in output[0]:  # torch's sum over steps and samples is 40 times slower, channels last
-            spikes += of_step
+        if output[0].is_cuda:
+            spikes = output[0].sum(0, dtype=torch.float32)
+        else:
+            spikes = torch.zeros_like(output[0][0], dtype=torch.float32)  # bfloat16 counts only to 256
+            for of_step in output[0]:  # torch's sum over steps and samples is 40 times slower, channels last
+                spikes += of_step
         counts[name] = counts.get(name, 0) + spikes.sum(0)
 
     with hooked(spiking_layers(net), add):

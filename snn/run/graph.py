@@ -108,7 +108,10 @@ class StepGraph:
                         value.zero_()
 
     def _moments(self):
-        states = self.optimizer.state.values() if self.optimizer else ()
+        """Return the optimizer's tensors, among them whether a batch has failed."""
+        if not self.optimizer:
+            return []
+        states = [*self.optimizer.state.values(), {"found_inf": getattr(self.optimizer, "found_inf", None)}]
         return [value for state in states for value in state.values() if torch.is_tensor(value)]
 
 

@@ -56,8 +56,8 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
     settled = task.settled(y, of_output, targets) if decides else y
-    sums[0], sums[1] = loss.detach() * samples, task.score(settled, targets)
-    sums[2] = 0 if net.training else task.ties(y, targets)
+    sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
+    sums[2:] = 0 if net.training else task.ties(y, targets)
     if keep and task.classifies:
         keep(task.answers(y, settled, targets))
     return loss, sums, end
