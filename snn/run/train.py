@@ -114,7 +114,8 @@ class Experiment:
         torch.manual_seed(config["pytorch_seed"])
         self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
-        self.net.config = self.config  # as of a network that `snn.load` returns
+        if not hasattr(self.net, "config"):  # which one of your own may use
+            self.net.config = self.config  # as `snn.load` does
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         if saved:
             checkpoint.load_model(self.net, saved, source)
