@@ -1,8 +1,12 @@
 """Networks under torch.compile, torch.export and torch.func, and inputs that no network accepts."""
 
+import re
+
 import pytest
 import torch
 from test_kernels import make_network
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import snn
 
@@ -82,6 +86,19 @@ def test_tensorboard_draws_the_graph(net, folder):
         writer.add_graph(net, make_input())
     (events,) = folder.glob("board/*")
     assert b"snn::spiking_neuron" in events.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_graphs_and_fake_tensors_hold_the_operator():
+    layer, x = snn.SpikingNeuron(4), 3 * torch.rand(4, 2, 3)
+    graph = make_fx(lambda x: layer(x)[0])(x)
+    assert "torch.ops.snn.spiking_neuron" in graph.code and torch.equal(graph(2 * x), layer(2 * x)[0])
+    fakes = FakeTensorMode()
+    with fakes:
+        fake = fakes.from_tensor(x)
+        assert layer(fake)[0].shape == (4, 2, 3)
+    with pytest.raises(ValueError, match=re.escape("a tensor of [4, 2, 3] has no memory")):
+        layer(fake)
 
 
 def test_vmap_and_gradients_of_each_sample(net):

@@ -72,6 +72,28 @@ def test_pieces_give_the_whole_on_both_ways():
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
 
 
+def test_weights_of_another_size_are_refused_as_in_a_step():
+    layer, x = made(5), torch.rand(3, 2, 8)
+    layer.synapse = SYNAPSES["dual_exp"](8)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        layer(x)
+
+
+def test_a_psp_without_the_synapses_state_comes_back():
+    layer, x = made(5), torch.randn(4, 2, 5)
+    state = 5 * torch.rand(2, 5), None, None
+    (y, end), (expected, expected_end) = layer(x, state), step_by_step(layer, x, state)
+    assert torch.equal(y, expected) and not torch.equal(y, layer(x)[0])
+    torch.testing.assert_close(end, expected_end)
+
+
+def test_what_is_not_finite_stays_in_one_step_and_one_sample():
+    layer, x = made(5), torch.full((6, 5, 5), 2.0)
+    x[1, 2, 3] = torch.inf
+    y, end = layer(x)
+    assert torch.equal(y, step_by_step(layer, x)[0]) and end[1][0].isfinite().all()
+
+
 def test_gradients_reach_the_state():
     layer, x = made(5), torch.randn(7, 2, 5) * 2
     found = []

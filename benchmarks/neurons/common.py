@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 import snn
 from snn.kernels import kernels_for, surrogates
 from snn.kernels.compiled import LANES, WIDEST, Loop, f32, part_of, thread_number, unpack
 from snn.kernels.cpu import compiled_formula
+from snn.kernels.once import once_differentiable
 from snn.kernels.recurrent import AT_ONCE, in_strips, products
 from snn.kernels.vectors import inlined, inner, load, load_all, pointer_of, step, store, store_all, zeros
 from snn.layers.synapses import FirstOrderLowPass, Unfiltered

@@ -22,9 +22,9 @@ Under autocast to bfloat16, sequences are handed over in bfloat16, as the produc
 
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from snn.kernels.layout import Layout, where_needed
+from snn.kernels.once import once_differentiable
 
 SMALLEST_B1 = 1e-20  # replaces a b1 of 0: the gradient of b1 is computed by dividing by it
 

@@ -95,6 +95,8 @@ class Loop:
             if not tensor.is_cpu:  # its address would be none of ours
                 raise ValueError(f"a tensor is on {tensor.device}, others on cpu: move layer, input and state to one")
             address = tensor.data_ptr()
+            if not address and tensor.numel():  # of a fake tensor
+                raise ValueError(f"a tensor of {list(tensor.shape)} has no memory: a loop can't compute with it")
             arrays += (address, *(1,) * (3 - tensor.dim()), *tensor.shape)
             aligned = aligned and address % LINE == 0
         sequence = tensors[0]
@@ -226,9 +228,10 @@ def part_of(count):
 def share(shape):
     """Return this thread's share of `[T, B, N]`: first and last (exclusive) sample, first and last feature."""
     _, batch, features = shape
-    if batch >= 4 * thread_count():  # whole rows: threads that write to the same cache line wait for each other
-        return *part_of(batch), 0, features
-    first, last = part_of(-(-features // WIDEST))
+    threads, blocks = thread_count(), -(-features // WIDEST)
+    if batch >= 4 * threads or blocks < min(batch, threads):
+        return *part_of(batch), 0, features  # whole rows: threads that write to the same cache line wait for each other
+    first, last = part_of(blocks)
     return 0, batch, min(first * WIDEST, features), min(last * WIDEST, features)
 
 
@@ -248,6 +251,12 @@ def put(sequence, t, here, value):
 def ask_ahead(sequence, t, here):
     """Ask for the value that is needed when the next steps are."""
     prefetch(sequence.pointer, (t + here.ahead) * sequence.step + here.b * sequence.row + here.n)
+
+
+@inner
+def leaked(value, decay, here):
+    """Return what is left of a value after a step; 0 without a leak, also of what is infinite or not a number."""
+    return decay * value if decay != 0 else here.like
 
 
 @inner

@@ -22,6 +22,7 @@ from snn.kernels.compiled import (
     coefficients_at,
     f32,
     get,
+    leaked,
     mask_at,
     over_time,
     put,
@@ -171,7 +172,7 @@ def _neuron_forward(arrays, numbers, state, here):
     v, r = state
     for t in range(here.first, here.end):
         ask_ahead(current, t, here)
-        v = get(current, t, here) - r + kept_decay * v
+        v = get(current, t, here) - r + leaked(v, kept_decay, here)
         spike = step(v - threshold)
         r = decay * r + spike
         put(spikes, t, here, spike)
@@ -198,7 +199,7 @@ def _neuron_backward(arrays, numbers, state, here):
         derivative = _surrogate(get(above, t, here), c_1, c_2, c_3)
         grad = (get(grad_spikes, t, here) + to_r) * derivative + to_v
         put(grad_current, t, here, grad)
-        to_v, to_r = kept_decay * grad, decay * to_r - grad
+        to_v, to_r = leaked(grad, kept_decay, here), decay * to_r - grad
     return to_v, to_r
 
 
@@ -226,7 +227,7 @@ def _neuron_iir_forward(arrays, numbers, state, here):
     v, r, psp_1, psp_2 = state
     for t in range(here.first, here.end):
         ask_ahead(current, t, here)
-        v = get(current, t, here) - r + kept_decay * v
+        v = get(current, t, here) - r + leaked(v, kept_decay, here)
         spike = step(v - threshold)
         r = decay * r + spike
         if keep:
@@ -280,7 +281,7 @@ def _neuron_iir_backward(arrays, numbers, state, here):
         psp_0, psp_1 = psp_1, psp_2
         grad = (b1 * grad + to_r) * _surrogate(distance, c_1, c_2, c_3) + to_v
         put(grad_current, t, here, grad)
-        to_v, to_r = kept_decay * grad, decay * to_r - grad
+        to_v, to_r = leaked(grad, kept_decay, here), decay * to_r - grad
     return to_v, to_r, to_this, to_before, sum_a1, sum_a2, sum_b1
 
 

@@ -13,6 +13,7 @@ import triton.language as tl
 from snn.kernels.launched import (
     coefficients_at,
     launch,
+    leaked,
     load_back,
     load_steps,
     mask_at,
@@ -53,7 +54,7 @@ def _neuron_forward(
         arriving = load_steps(current + place, first, step * current_moves, length, inside, STEPS)
         for k in tl.static_range(STEPS):
             if first + k < length:
-                v = arriving[k] + added - r + kept_decay * v
+                v = arriving[k] + added - r + leaked(v, kept_decay)
                 spike = (v > threshold).to(tl.float32)
                 r = decay * r + spike
                 tl.store(spikes + (first + k) * step + place, spike, inside)
@@ -105,7 +106,7 @@ def _neuron_backward(
                     grad = (arriving[k] + to_r) * _surrogate(distances[k], c_1, c_2, c_3) + to_v
                     tl.store(grad_current + last - (first + k) * step, grad, inside)
                     sum_bias += grad
-                    to_v = kept_decay * grad
+                    to_v = leaked(grad, kept_decay)
                     to_r = decay * to_r - grad
         tl.store(grad_start + place, to_v, inside)
         tl.store(grad_start + step + place, to_r, inside)
@@ -147,7 +148,7 @@ def _neuron_iir_forward(
         for k in tl.static_range(STEPS):
             if first + k < length:
                 here = (first + k) * step + place
-                v = arriving[k] + added - r + kept_decay * v
+                v = arriving[k] + added - r + leaked(v, kept_decay)
                 spike = (v > threshold).to(tl.float32)
                 r = decay * r + spike
                 if above is not None:
@@ -238,7 +239,7 @@ def _neuron_iir_backward(
                     grad = (b1 * grad + to_r) * _surrogate(distances[k], c_1, c_2, c_3) + to_v
                     tl.store(grad_current + t * step + place, grad, inside)
                     sum_bias += grad
-                    to_v = kept_decay * grad
+                    to_v = leaked(grad, kept_decay)
                     to_r = decay * to_r - grad
         tl.store(grad_start + place, to_v, inside)
         tl.store(grad_start + step + place, to_r, inside)

@@ -93,6 +93,12 @@ def coefficients_at(coefficients, n, features, inside):
 
 
 @triton.jit
+def leaked(value, decay):
+    """Return what is left of a value after a step; 0 without a leak, also of what is infinite or not a number."""
+    return tl.where(decay != 0, decay * value, 0.0)
+
+
+@triton.jit
 def mask_at(seed, place, smallest, scale):
     """Return `scale` where the random number of a place, of 32 bits, is large enough, else 0."""
     low, high = (place & 0xFFFFFFFF).to(tl.uint32), (place >> 32).to(tl.uint32)

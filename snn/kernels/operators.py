@@ -27,8 +27,12 @@ recurrent_neuron = None
 
 
 def are_needed():
-    """Whether torch traces or transforms the code that runs now."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transforming()
+    """Whether torch traces or transforms the code that runs now, or its tensors are fake ones."""
+    modes = torch._C._TorchDispatchModeKey
+    return (
+        torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transforming()
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.FAKE, modes.PROXY))
+    )  # fmt: skip
 
 
 def is_transforming():

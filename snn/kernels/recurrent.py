@@ -11,7 +11,6 @@ from types import FunctionType
 import numpy as np
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from snn.kernels import cpu
@@ -23,12 +22,14 @@ from snn.kernels.compiled import (
     coefficients_at,
     f32,
     get,
+    leaked,
     part_of,
     put,
     thread_number,
     unpack,
 )
 from snn.kernels.layout import Layout, where_needed
+from snn.kernels.once import once_differentiable
 from snn.kernels.vectors import inlined, inner, load, load_all, pointer_of, step, store, store_all, zeros
 
 AT_ONCE = 4  # samples, in `products`
@@ -92,7 +93,7 @@ def _forward_step(arrays, numbers, state, back, here):
     decay, kept_decay, threshold = numbers[:3]
     a1, a2, b1 = coefficients_at(coefficients, here)
     v, r, psp_1, psp_2 = state
-    v = get(current, here.first, here) + back - r + kept_decay * v
+    v = get(current, here.first, here) + back - r + leaked(v, kept_decay, here)
     spike = step(v - threshold)
     r = decay * r + spike
     value = b1 * spike + a1 * psp_1 + a2 * psp_2
@@ -131,7 +132,7 @@ def _backward_step(arrays, numbers, state, back, here):
     to_this, to_before = to_before + a1 * grad, a2 * grad
     grad = (get(grad_spikes, t, here) + to_r + b1 * grad) * _surrogate(distance, c_1, c_2, c_3) + to_v
     put(grad_current, t, here, grad)
-    return kept_decay * grad, decay * to_r - grad, to_this, to_before, sum_a1, sum_a2, sum_b1
+    return leaked(grad, kept_decay, here), decay * to_r - grad, to_this, to_before, sum_a1, sum_a2, sum_b1
 
 
 def in_strips(matrix):
@@ -144,10 +145,10 @@ def in_strips(matrix):
 def products(vectors, first, apart, rows, matrix, size, width, results):
     """Write the products of up to four vectors of `size` values, `apart` values apart, with a matrix, `width` apart.
 
-    What is loaded of the matrix serves all four: it is in a slower cache than they are.
+    What is loaded of the matrix serves all four: it is in a slower cache than they are. Results have room for four.
     """
-    if rows == AT_ONCE:
-        second, third, fourth = first + apart, first + 2 * apart, first + 3 * apart
+    if rows > 1:
+        second, third, fourth = first + apart, first + min(2, rows - 1) * apart, first + (rows - 1) * apart
         for j in range(0, width, LANES):
             a = b = c = d = zeros(LANES)
             for m in range(size):
@@ -161,15 +162,14 @@ def products(vectors, first, apart, rows, matrix, size, width, results):
             store(results, 2 * width + j, c, False)
             store(results, 3 * width + j, d, False)
     else:
-        for of_row in range(rows):
-            for j in range(0, width, WIDEST):  # two sums at a time: each waits for its last addition
-                low = high = zeros(LANES)
-                for m in range(size):
-                    value, place = load(vectors, first + of_row * apart + m, f32(0)), j * size + m * LANES
-                    low += value * load(matrix, place, zeros(LANES))
-                    high += value * load(matrix, place + LANES * size, zeros(LANES))
-                store(results, of_row * width + j, low, False)
-                store(results, of_row * width + j + LANES, high, False)
+        for j in range(0, width, WIDEST):  # two sums at a time: each waits for its last addition
+            low = high = zeros(LANES)
+            for m in range(size):
+                value, place = load(vectors, first + m, f32(0)), j * size + m * LANES
+                low += value * load(matrix, place, zeros(LANES))
+                high += value * load(matrix, place + LANES * size, zeros(LANES))
+            store(results, j, low, False)
+            store(results, j + LANES, high, False)
 
 
 def _through_time(task):

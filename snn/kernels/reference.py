@@ -7,7 +7,8 @@ after the loop it holds the gradient along all paths, including those through la
 
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from snn.kernels.once import once_differentiable
 
 takes_bf16 = fuses = adds_bias = False
 recurrent_neuron = None

@@ -7,7 +7,7 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 _int, _wide = ir.IntType(32), ir.IntType(64)
-_PROCESSOR = llvmlite.binding.get_default_triple().partition("-")[0]
+_PROCESSOR = llvmlite.binding.get_default_triple().partition("-")[0].replace("arm64", "aarch64")  # as macOS calls it
 # What flushes them, in the register that says how a thread computes: x86's MXCSR (results, arguments), Arm's FPCR.
 _FLUSH = {"x86_64": 0x8040, "aarch64": 1 << 24}.get(_PROCESSOR, 0)
 

@@ -49,11 +49,14 @@ class Recurrent(Layer):
         neuron, synapse, back = parts = self.neuron, self.synapse, self.back
         own_step = type(self).step is not Recurrent.step or "step" in vars(self)
         usual = tuple(map(type, parts)) in IN_ONE_LOOP and back.bias is None and not own_step
+        fits = back.weight.shape == synapse.shape * 2  # else the step says what is wrong
         kernels = kernels_for(x)
-        if not (usual and kernels.recurrent_neuron) or any(map(is_watched, parts)):
+        psp, of_neuron, of_synapse = state or (None, None, None)
+        starts_apart = psp is not None and of_synapse is None  # psp is not the synapse's
+        is_step = len(x) == 1  # to lay out the weights for the loop would take longer
+        if not (usual and fits and kernels.recurrent_neuron) or starts_apart or is_step or any(map(is_watched, parts)):
             return super().forward(x, state)
         constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate
-        _, of_neuron, of_synapse = state or (None, None, None)
         second_order = isinstance(synapse, DualExpIIR)
         if second_order:
             coefficients, of_synapse = (synapse.a1, synapse.a2, synapse.b1), of_synapse or (None, None)
