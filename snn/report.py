@@ -260,7 +260,8 @@ def main(argv=None):
     parser.add_argument("--all", action="store_true", help="also a row for each published experiment without a run")
     try:
         args = parser.parse_args(argv)
-        found = sorted({path for folder in args.folders for path in _run_folders(folder)})
+        paths = (path for folder in args.folders for path in _run_folders(folder))
+        found = sorted({os.path.realpath(path): path for path in paths}.values())
         runs = [read_run(folder) for folder in found]
         if not runs:
             raise UserError(f"no run in {', '.join(map(str, args.folders))}: train first, or name the folder runs/")

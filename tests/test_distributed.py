@@ -81,6 +81,10 @@ class TestTwoRanks:
         assert torch.equal(one, two[0]) and not torch.equal(two[0], two[1])
 
 
+def test_ranks_share_the_firsts_values_and_meet_again_in_later_groups(seen):
+    assert [process["shared"].item() for process in seen] == [0, 0, 0]
+
+
 def metrics(folder):
     (file,) = folder.glob("runs/snn_mlp_1/*/metrics.csv")
     return [[float(value) for value in line.split(",")[:6]] for line in file.read_text().splitlines()[1:]]

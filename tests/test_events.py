@@ -247,6 +247,12 @@ class TestBins:
         assert 0 < (expected > 0).float().mean() and expected.unique().numel() > 2
         torch.testing.assert_close(frames(split)[0], expected)
 
+    def test_no_recordings(self):
+        """As a rank may have none of the last batch."""
+        none, counts = torch.zeros(0, dtype=torch.int32), torch.zeros(0, dtype=torch.int64)
+        for bins in bin_or, bin_max:
+            assert bins(none, none.short(), counts, 3, (2, 4, 4)).shape == (3, 0, 2, 4, 4)
+
     def test_a_bin_without_events_stays_zero(self):
         got = bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]], [5], 3), 3, (4,))
         assert got[:, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]

@@ -221,9 +221,9 @@ def test_what_is_not_finite_is_gone_a_step_later_unless_potentials_leak(fast, me
     x[1, 0, :9], x[1, 1, 3:] = torch.inf, torch.nan
     constants = 0.7, membrane_filter, 1.0, GAUSSIAN
     results = []
-    for kernels in fast, reference:
+    for of in fast, reference:
         current = x.clone().requires_grad_()
-        spikes, v, r = kernels.spiking_neuron(current, None, None, *constants)
+        spikes, v, r = of.spiking_neuron(current, None, None, *constants)
         (grad,) = torch.autograd.grad(spikes.sum(), current)
         results.append((spikes, v, r, grad))
     torch.testing.assert_close(*results, equal_nan=True)
@@ -237,12 +237,12 @@ def test_what_is_not_finite_is_gone_a_step_later_unless_potentials_leak(fast, me
 def test_second_derivatives_raise(fast):
     """Also those after a sum, whose arriving gradient needs none."""
     x, a = torch.randn(4, 2, 3, device=fast.device, requires_grad=True), torch.tensor(0.5, device=fast.device)
-    for kernels in fast, reference:
+    for of in fast, reference:
         for result in (
-            kernels.spiking_neuron(x, None, None, 0.7, False, 1.0, GAUSSIAN)[0],
-            kernels.dual_exp_iir(x, None, None, *(a.expand(3).clone().requires_grad_() for _ in range(3)))[0],
-            kernels.first_order_low_pass(x, None, a.expand(3).clone().requires_grad_())[0],
-            kernels.dual_exp_filter(x, None, None, 0.5, 0.4, 1.0)[0],
+            of.spiking_neuron(x, None, None, 0.7, False, 1.0, GAUSSIAN)[0],
+            of.dual_exp_iir(x, None, None, *(a.expand(3).clone().requires_grad_() for _ in range(3)))[0],
+            of.first_order_low_pass(x, None, a.expand(3).clone().requires_grad_())[0],
+            of.dual_exp_filter(x, None, None, 0.5, 0.4, 1.0)[0],
         ):
             (grad,) = torch.autograd.grad(result.sum(), x, create_graph=True)
             with pytest.raises(RuntimeError, match="differentiate twice"):

@@ -119,6 +119,9 @@ def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys):
     rows = {line["Run"]: line for line in cells_of(capsys.readouterr().out, "Run")}
     assert list(rows) == ["memory 1", "memory 2", "mine, n = 3", "mine other", "mine_too 1", "mine_too 2"]
     assert rows["memory 2"]["Overrides"] == '`dataset.patterns="own.npy"`'
+    (folder / "runs/latest").symlink_to(folder / "runs/5")
+    report.main(["runs", str(folder / "runs"), "runs/latest", "--by", "seed"])  # each run once
+    assert {line["Run"]: line for line in cells_of(capsys.readouterr().out, "Run")} == rows
     row = rows["mine, n = 3"]
     assert (row["Train"], row["Dev"]) == ("95.00 ± 0.00", "92.00 ± 2.00")
     assert row["Test"] == "92.00 ± 0.71 (of 2) (3 ties)"

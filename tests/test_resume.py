@@ -19,6 +19,7 @@ from test_health import make_trainer
 
 from snn.run import signals
 from snn.run.cli import main
+from snn.run.signals import Stopped
 from snn_mlp_1 import network
 
 # Enough epochs that a kill interrupts it; every kind of noise, and a carried state.
@@ -187,6 +188,21 @@ def test_a_second_interrupt_does_not_wait(folder):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_while_the_last_epoch_is_saved_is_not_lost(folder):
+    trainer = make_trainer(folder)
+    end, last = trainer._end_epoch, trainer.config["hyperparameters"]["epoch"] - 1
+
+    def ending(epoch, *results):
+        end(epoch, *results)
+        if epoch == last:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer._end_epoch = ending
+    with pytest.raises(Stopped, match="the end of training"):
+        trainer.fit()
+    assert len(trainer.history) == last + 1
+
+
 def test_a_run_in_a_thread_takes_no_signals(folder, capsys):
     """As search tools run trials; here of a script without a file, as a notebook is."""
     (folder / "own.yaml").write_text("experiment_name: own\ndataset: {name: digits}\n")
@@ -247,11 +263,15 @@ def test_a_training_that_is_stopped_at_every_batch(folder):
 def test_a_training_that_is_finished_says_so(run):
     lines = run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
     before = files_in(run.folder / "checkpoint")
+    (result,) = (run.folder / "runs/snn_mlp_1").glob("*/result.json")
+    result.write_text(result.read_text().replace('"commit": "', '"commit": "older'))  # which trained it
+    recorded = result.read_text(), (result.parent / "config.yaml").read_text()
     again = run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 1})
     assert run.status == 0
     assert again[1].startswith("snn_mlp_1 is finished: all 1 epochs are done; --set hyperparameters.epoch=N")
     assert again[-1] == lines[-1]
     assert files_in(run.folder / "checkpoint") == before
+    assert "older" in recorded[0] and recorded == (result.read_text(), (result.parent / "config.yaml").read_text())
 
 
 def test_milestones_to_come_may_be_changed(run):

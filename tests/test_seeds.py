@@ -121,6 +121,15 @@ def test_a_stop_and_a_resume_among_older_runs(run, folder, monkeypatch):
     assert metrics() == whole and same(checkpoints(), expected)
 
 
+def test_a_seed_that_was_killed_before_it_could_be_resumed_starts_anew(run):
+    run("--train", "--seeds", "2")
+    for name in "last", "previous":
+        Path(f"checkpoint/seed_3/snn_mlp_1/{name}.pt").unlink()
+    status, lines, err = run("--train", "--seeds", "2", "--resume")
+    assert status == 0 and lines[-1].startswith("2 seeds: ")
+    assert "the checkpoints of an older run are now in checkpoint/seed_3/snn_mlp_1_" in err
+
+
 def test_a_run_of_these_at_work_is_left_alone(run, folder):
     with folders.owned_by_a_run(folder / "checkpoint/seed_4/snn_mlp_1"):
         status, _, err = run("--train", "--seeds", "3")

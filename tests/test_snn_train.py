@@ -136,6 +136,15 @@ def test_a_network_of_ones_own_has_the_task_that_its_data_needs(folder):
     assert made.test.total == 4
 
 
+def test_a_network_has_the_config_that_it_was_trained_with_last(folder):
+    net = of_size(784, 10)(None)
+    for length in 6, 7:
+        made = snn.train(lambda _: net, OWN | {"hyperparameters": {"epoch": 1, "length": length}}, test=False)
+        assert made.net.config["hyperparameters"]["length"] == length
+    net.config = "its own"
+    assert snn.train(lambda _: net, OWN, test=False).net.config == "its own"
+
+
 class Echoes(Split):
     """Eight samples whose targets are themselves."""
 

@@ -14,8 +14,10 @@ import snn
 from snn.base.keys import names
 from snn.checkpoint import save
 from snn.checkpoint.transfer import freeze, start_from
+from snn.config import resolve
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import Unfiltered
+from snn.run.train import Experiment
 
 LOWER = ["0.a1", "0.a2", "0.b1", "1.weight", "1.bias", "4.a1", "4.a2", "4.b1", "5.weight", "5.bias"]
 CONFIG = nested(TINY) | {"experiment_name": "other", "save_checkpoint": False}
@@ -104,6 +106,13 @@ def test_filters_that_stable_filters_would_move_are_counted(source, capsys):
     assert "note: stable_filters moves 8 of the filters at the first step" in capsys.readouterr().err
     snn.train(classes_and_more(10), start, splits=splits(10))
     assert "stable_filters" not in capsys.readouterr().err
+
+
+def test_pictures_from_before_training_are_of_the_start_whatever_became_of_the_file(source, capsys):
+    settings = resolve(CONFIG | {"init_from": "source.pt"})
+    experiment = Experiment(classes_and_more(10), settings, None, splits(10))
+    save("source.pt", torch.load("source.pt", weights_only=True) | {"model": {}})
+    assert torch.equal(experiment._untrained()[0].a1, source["0.a1"])
 
 
 def splits(classes):

@@ -16,6 +16,7 @@ from scripts import ROOT, TINY, TINY_CNN
 import snn
 from snn import checkpoint, config
 from snn.base.errors import UserError
+from snn.checkpoint import published
 from snn.checkpoint.__main__ import main as checkpoint_main
 from snn.checkpoint.__main__ import release
 from snn.experiments import snn_mlp_1
@@ -55,6 +56,13 @@ def test_what_is_read_is_not_replaced(command, trained, tmp_path, capsys):
         assert source.read_bytes() == whole
     checkpoint_main([command, str(source), str(other)])
     assert capsys.readouterr().out == f"{other} written, in place of what was there\n"
+
+
+def test_a_conversion_over_released_weights_has_their_digest_too(trained, tmp_path):
+    source, target = trained / "checkpoint/snn_mlp_1/best.pt", tmp_path / "w.pt"
+    for command in "release", "convert":
+        checkpoint_main([command, str(source), str(target)])
+    assert published.is_published(checkpoint.load(target))
 
 
 def test_release_of_the_public_codes_checkpoint(tmp_path):

@@ -90,6 +90,14 @@ def test_a_folder_that_another_process_makes_at_the_same_time(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "fast"]
 
 
+def test_a_folder_made_where_a_link_leads(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "made").symlink_to(tmp_path / "elsewhere")
+    with files.made_beside(tmp_path / "made") as folder:
+        (folder / "file").write_text("")
+    assert (tmp_path / "made").is_symlink() and (tmp_path / "elsewhere/file").exists()
+
+
 def test_only_what_killed_processes_of_ours_left_is_removed(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()

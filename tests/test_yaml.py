@@ -8,6 +8,12 @@ from snn.base.errors import UserError
 
 
 class TestYAML:
+    def test_what_is_written_is_read_back(self):
+        """Also strings that only one of the two versions of YAML takes for something else."""
+        texts = ["08", "1e-05", "010", "1_000", "no", "1:30", "2026-11-29", "null", "~", "true", ".5", "a: b", "", "x"]
+        value = {"texts": texts, "numbers": [8, 1e-05, -3, 0.5, float("inf"), True, None]}
+        assert yamls.load(yamls.dump(value), "x") == value
+
     @pytest.mark.parametrize(
         "typed, value",
         [("010", 10), ("1:30", "1:30"), ("no", "no"), ("2026-13-45", "2026-13-45"), ("1e-4", 1e-4), (".5", 0.5),

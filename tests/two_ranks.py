@@ -4,6 +4,7 @@ Arguments: a file that does not exist yet; on several ranks its name gets the ra
 """
 
 import sys
+import time
 
 import torch
 from test_training import CONFIG
@@ -80,7 +81,14 @@ def main(path):
                 "gradients": gradients, "samples": samples, "train": [*train[:3]], "dev": [*dev[:3]], "spikes": spikes,
                 "noise": torch.rand(4, generator=generator),
             }  # fmt: skip
+        buffer = torch.tensor([float(ranks.rank())])
+        ranks.share([buffer])
+        seen["shared"] = buffer
         torch.save(seen, f"{path}{ranks.rank()}")
+    for _ in range(3):
+        time.sleep(0.3 * ranks.rank())  # so the first rank may meet what the other has left from before
+        with ranks.started():
+            assert ranks.largest(ranks.rank()) == ranks.ranks() - 1
 
 
 if __name__ == "__main__":

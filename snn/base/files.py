@@ -161,13 +161,14 @@ def made_beside(path):
 
     A folder that another process made there meanwhile stays: it is complete too.
     """
+    path = Path(os.path.realpath(path))  # a link stays one
     with unfinished(path) as beside:
         beside.mkdir()
         yield beside
         try:
             os.rename(beside, path)
         except OSError:
-            if not os.path.isdir(path):
+            if not os.path.isdir(path) or not os.listdir(path):
                 raise
 
 

@@ -4,6 +4,7 @@ Each process is a rank with its own share of every batch and its own noise; only
 Without torchrun there is one rank, and nothing here has any effect.
 """
 
+import itertools
 import os
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from snn.base.errors import UserError
 from snn.base.output import quiet
 
+_groups = itertools.count()
 TIMEOUT = timedelta(minutes=10)  # while the others wait, one rank may for example convert recordings
 
 
@@ -37,9 +39,10 @@ def started():
                 )
         yield
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
-    lost = False
+    joined, lost = not dist.is_initialized(), False  # else a group of the caller's, who also ends it
     try:
+        if joined:
+            _join()
         with ExitStack() as stack:
             if rank():
                 stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
@@ -51,8 +54,16 @@ def started():
             raise LostRank("another rank has ended, or does not answer") from error
         raise
     finally:
-        if not lost:  # NCCL would wait for it
+        if joined and dist.is_initialized() and not lost:  # NCCL would wait for it
             dist.destroy_process_group()
+
+
+def _join():
+    """Join the other ranks, under names that no earlier group of these processes has left in torchrun's store."""
+    store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store = dist.PrefixStore(f"snn {next(_groups)}", store)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
 
 
 def launched():
@@ -118,6 +129,12 @@ def parallel(net):
         return net
     # One bucket for most of these networks: on CPUs each exchange of gradients costs milliseconds.
     return DistributedDataParallel(net, bucket_cap_mb=25, gradient_as_bucket_view=True)
+
+
+def share(tensors):
+    """Give all ranks rank 0's values of tensors."""
+    for tensor in tensors if ranks() > 1 else ():
+        dist.broadcast(tensor, 0)
 
 
 def check_same(values):

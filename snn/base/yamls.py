@@ -49,6 +49,19 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _float(node.value.lower()))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes strings that YAML 1.1 or `load` would read as something else."""
+
+
+for _name, _pattern in PATTERNS.items():
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
+
+
+def dump(value, **options):
+    """Return nested dicts, lists, strings and numbers as a YAML text that `load` reads back; options of `yaml.dump`."""
+    return yaml.dump(value, Dumper=_Dumper, **options)
+
+
 def load(text, source):
     """Return what is in a YAML text, as nested dicts, lists, strings and numbers.
 

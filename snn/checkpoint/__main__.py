@@ -5,6 +5,7 @@ python -m snn.checkpoint release IN OUT [--half]   write the weights alone, smal
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def convert(source, target, experiment=None):
     else:
         result = published.from_checkpoint(checkpoint, net)
     save(target, result)
+    if os.path.exists(f"{target}.sha256"):  # of what was there
+        _write_sum(target)
 
 
 def release(source, target, half=False):
@@ -71,7 +74,11 @@ def release(source, target, half=False):
         if not model[parameter].isfinite().all():
             raise UserError(f"checkpoint {source}: {parameter} has values above float16's largest: leave out --half")
     save(target, {"config": net.config, "epoch": checkpoint["epoch"], "model": model})
-    write_text(f"{target}.sha256", f"{sha256(target)}  {Path(target).name}\n")
+    _write_sum(target)
+
+
+def _write_sum(path):
+    write_text(f"{path}.sha256", f"{sha256(path)}  {Path(path).name}\n")
 
 
 @lasting()

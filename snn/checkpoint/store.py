@@ -140,6 +140,11 @@ def _is_of_torch(file, size):
     return True
 
 
+def is_resumable(folder):
+    """Whether a folder has a checkpoint that a run may resume from."""
+    return any((Path(folder) / name).exists() for name in ("last.pt", "previous.pt"))
+
+
 def load_to_resume(folder, experiment, warn=print):
     """Return the newest complete checkpoint in an experiment's folder, and its path.
 

@@ -1,7 +1,6 @@
 """All keys of a config as people read them: --show."""
 
-import yaml
-
+from snn.base import yamls
 from snn.base.keys import Key
 from snn.config.settings import schema_of
 
@@ -17,7 +16,7 @@ def _write(config, schema, sources, lines, prefix):
     indent = "  " * prefix.count(".")
     for name, entry in schema.items():
         if isinstance(entry, Key):
-            value = yaml.safe_dump([config[name]], default_flow_style=True, width=10_000).strip()[1:-1]
+            value = yamls.dump([config[name]], default_flow_style=True, width=10_000).strip()[1:-1]
             source = sources.get(prefix + name, "default")
             lines.append(f"{indent}{name}: {value}".ljust(48) + f"  # {entry.help} [{source}]")
         else:

@@ -25,7 +25,7 @@ def bin_max(step, place, counts, length, shape):
     """
     frames, index = _frames_and_index(step, place, counts, length, shape)
     frames.index_add_(0, index, torch.ones((), device=frames.device).expand(len(index)))
-    frames = frames.view(length, len(counts), -1)
+    frames = frames.view(length, len(counts), torch.Size(shape).numel())
     frames /= frames.amax(2, keepdim=True).clamp_(min=1)
     return _as_sequence(frames, length, shape)
 

@@ -105,7 +105,7 @@ def _run_seeds(own_config, network, task, args):
     for n, folder in kept.items():
         own = {
             "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
-            "resume": args.resume and (n == first or any(folder.glob("*.pt"))),  # later ones may not have begun
+            "resume": args.resume and (n == first or checkpoint.is_resumable(folder)),  # later ones may not have begun
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")

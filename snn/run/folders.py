@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy
 import torch
-import yaml
 
+from snn.base import yamls
 from snn.base.errors import UserError, not_written
 from snn.base.files import shipped, write_csv, write_text
 from snn.base.keys import file_name
@@ -69,7 +69,7 @@ def move_aside(folder):
 def write_config(folder, config):
     """Write config.yaml, without what was measured of the dataset: as a config of another dataset it would be wrong."""
     config = {name: value for name, value in config.items() if name != "measured"}
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(folder / "config.yaml", yamls.dump(config, sort_keys=False))
 
 
 def write_metrics(folder, history):

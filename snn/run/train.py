@@ -114,14 +114,17 @@ class Experiment:
         torch.manual_seed(config["pytorch_seed"])
         self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
-        if not hasattr(self.net, "config"):  # which one of your own may use
+        own = getattr(self.net, "config", None)  # which a module of your own may use
+        if own is None or isinstance(own, dict) and "experiment_name" in own:
             self.net.config = self.config  # as `snn.load` does
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
+        self.start = None  # the weights that it starts training from, where they are another network's
         if saved:
             checkpoint.load_model(self.net, saved, source)
             self.epoch = saved.get("epoch", "unknown")
         elif config["init_from"]:
             transfer.start_from(self.net, config["init_from"])
+            self.start = {name: value.clone() for name, value in self.net.state_dict().items()}
         if ranks.rank():  # the ranks share the network, but not its dropout
             torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
         if splits:
@@ -171,7 +174,7 @@ class Experiment:
         self.epoch = best["epoch"]
         if test:
             result, folder = self.test(inspect, folder)
-            if ranks.rank() == 0:
+            if ranks.rank() == 0 and not trainer.is_recorded():
                 value = self.task.value(result)
                 folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], value, result.ties)
         return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
@@ -194,7 +197,9 @@ class Experiment:
     def _untrained(self):
         """Return a network whose filters are as before training, for pictures."""
         net = self.network(self.config).to(self.device)
-        if self.config["init_from"]:
+        if self.start:
+            net.load_state_dict(self.start)
+        elif self.config["init_from"]:
             try:
                 with quiet(notes=False):
                     transfer.start_from(net, self.config["init_from"])

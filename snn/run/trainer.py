@@ -67,6 +67,7 @@ class Trainer:
         self.history = []  # a row of metrics.csv for each epoch
         self.best_model = None
         self.warned = False  # that the network does not learn
+        self.has_trained = False  # an epoch, since it was made or resumed
         # Of the current epoch: its passes, by split; the generator's state when the last one started; the learning rate
         # and the time when the epoch started.
         self.passes, self.at_pass_start, self.lr, self.began = {}, None, None, None
@@ -116,6 +117,8 @@ class Trainer:
                 self._epoch(epoch, board)
                 if on_epoch and ranks.largest(int(bool(on_epoch(dict(self.history[-1]))))):  # all ranks go on, or none
                     break
+            if number := ranks.largest(self.noted.signal):  # that came while the last epoch was saved
+                raise signals.Stopped(number, f"the end of training; {self._kept()}", self.owns_folder)
         self.net.load_state_dict(self.best_model)
 
     def _epoch(self, epoch, board):
@@ -134,6 +137,7 @@ class Trainer:
 
         dev = self.pass_over("dev")
         self.net.eval()
+        ranks.share(self.net.buffers())  # of a normalization, each rank has its own after the last batch
         with torch.no_grad():
             for batch in dev:
                 dev.add(batch, *self.evaluate_step(batch.x, batch.targets, batch.state))
@@ -208,6 +212,7 @@ class Trainer:
         if hidden := [spikes.flatten() for name, spikes in dev.spikes.items() if name in hidden]:
             entry["hidden_rate"] = torch.cat(hidden).double().mean().item() / dev.total / steps
         self.history.append(entry)
+        self.has_trained = True
         self.passes, self.lr, self.seconds = {}, None, 0
         is_best = self.best is entry
         if is_best:
@@ -267,6 +272,11 @@ class Trainer:
             check_writable(self.folder / "last.pt")
             yield
 
+    def is_recorded(self):
+        """Whether the run was finished before, and its folder says what trained it."""
+        is_finished = len(self.history) >= self.config["hyperparameters"]["epoch"]
+        return is_finished and not self.has_trained and (self.run_folder / "result.json").exists()
+
     @contextmanager
     def _run_files(self):
         """Make the run's folder and its initial files; yield its Board, or None on ranks other than 0."""
@@ -276,7 +286,8 @@ class Trainer:
         for folder in (Path("runs") / self.config["experiment_name"]).glob("*"):
             remove_unfinished(folder)
         self.run_folder = self.run_folder or folders.new_run_folder(self.config["experiment_name"])
-        folders.write_config(self.run_folder, self.config)
+        if not self.is_recorded():
+            folders.write_config(self.run_folder, self.config)
         with Board(self.run_folder, len(self.history)) as board:
             yield board
 
