@@ -12,7 +12,7 @@ from snn.run.cli import main
 
 
 def network(config):
-    """Bank - 256 - 256 - 10: the pixel goes into 64 filters; a synapse filter before every dense layer."""
+    """Bank - 256 - 256 - 10: the pixel goes into 64 filters, if any; a synapse filter before every dense layer."""
     p = config["hyperparameters"]
     lines = 1 if p["synapse_type"] == "none" else 64  # only filters tell lines apart
     return snn.Sequential(

@@ -48,6 +48,7 @@ def run(name, command, out):
     """Run a command with its output in a log, unless it went well before; say how long it took and how it ended."""
     start, done = time.monotonic(), out / f"{name}.done"
     if done.exists():
+        print(f"{name}: done before, see {name}.log; delete {done} to repeat it", flush=True)
         return 0
     with open(out / f"{name}.log", "a") as log:
         status = subprocess.run(command, cwd=out, stdout=log, stderr=subprocess.STDOUT).returncode

@@ -5,7 +5,7 @@
 
 Forward and backward of `snn.Recurrent(SpikingNeuron, DualExpIIR)` in float32. The products are three of all steps
 together, which recurrence itself rules out: what came back, its gradient, and that of the weights. Prints a Markdown
-table of medians (quartiles) of interleaved rounds, and of the loop's part in each round.
+table of medians (quartiles) of interleaved rounds, and the medians of the loop's time over that of each other way.
 """
 
 import argparse

@@ -17,8 +17,6 @@ _CROSSING = {  # from one device to another, or with indices on the CPU
     _aten.copy_.default, _aten._to_copy.default, _aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default,
     _aten._index_put_impl_.default,
 }  # fmt: skip
-
-
 _READING = {  # values, to know how large a result is or to give it to Python
     _aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
 }  # fmt: skip

@@ -128,7 +128,7 @@ def test_no_batch_of_images_waits_for_its_device(encoding):
     assert len(batches) == -(-len(split) // 64) and all(isinstance(x, OnCard) for x, _ in batches)
 
 
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("experiment", STEPS)
 def test_no_number_is_copied_to_the_device(experiment, training, monkeypatch):

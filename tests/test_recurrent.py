@@ -79,6 +79,12 @@ def test_weights_of_another_size_are_refused_as_in_a_step():
         layer(x)
 
 
+def test_what_comes_back_may_go_through_another_layer():
+    layer, x = made(5), torch.rand(3, 2, 5)
+    layer.back = torch.nn.Sequential(torch.nn.Linear(5, 2, bias=False), torch.nn.Linear(2, 5, bias=False))
+    assert layer(x)[0].shape == x.shape
+
+
 def test_a_psp_without_the_synapses_state_comes_back():
     layer, x = made(5), torch.randn(4, 2, 5)
     state = 5 * torch.rand(2, 5), None, None

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, out of disk space or resumed wrongly."""
 
 import csv
+import json
 import os
 import random
 import resource
@@ -272,6 +273,19 @@ def test_a_training_that_is_finished_says_so(run):
     assert again[-1] == lines[-1]
     assert files_in(run.folder / "checkpoint") == before
     assert "older" in recorded[0] and recorded == (result.read_text(), (result.parent / "config.yaml").read_text())
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 1, "ties": "potential"})
+    assert "older" not in result.read_text() and "ties: potential" in (result.parent / "config.yaml").read_text()
+
+
+def test_a_result_of_fewer_epochs_is_written_anew(run):
+    run("snn_mlp_1", "--train", settings={"hyperparameters.epoch": 1})
+    (result,) = (run.folder / "runs/snn_mlp_1").glob("*/result.json")
+    of_one = result.read_text()
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 3})
+    assert json.loads(result.read_text())["best_epoch"] > 0
+    result.write_text(of_one)  # as if it had been killed before the test
+    run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 3})
+    assert run.status == 0 and json.loads(result.read_text())["best_epoch"] > 0
 
 
 def test_milestones_to_come_may_be_changed(run):

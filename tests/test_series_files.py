@@ -431,6 +431,9 @@ def test_people_beside_a_test_set_in_files(folder):
     assert [len(splits[part]) for part in ("train", "dev", "test")] == [12, 4, 16]
     (folder / "Toy/Toy_TEST.csv").write_text("label,a,b,c\nup,0,2,3\n")  # whose nobody asks
     assert len(load(**{"dataset.groups": "who"})["test"]) == 1
+    (folder / "Toy/Toy_TEST.csv").write_text("up,7,0,2,3\n")
+    with pytest.raises(UserError, match="line 1: dataset.groups needs a header"):
+        load(**{"dataset.groups": "who"})
     (folder / "Toy/Toy_TEST.csv").write_text("label,who,a,b,c\nup,,0,2,3\n")
     splits = load(**{"dataset.groups": "who"})
     assert len(splits["test"]) == 1 and splits["test"].length == splits["train"].length

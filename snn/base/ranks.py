@@ -40,9 +40,9 @@ def started():
         yield
         return
     joined, lost = not dist.is_initialized(), False  # else a group of the caller's, who also ends it
+    if joined:
+        _join()
     try:
-        if joined:
-            _join()
         with ExitStack() as stack:
             if rank():
                 stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
@@ -54,14 +54,16 @@ def started():
             raise LostRank("another rank has ended, or does not answer") from error
         raise
     finally:
-        if joined and dist.is_initialized() and not lost:  # NCCL would wait for it
+        if joined and not lost:  # NCCL would wait for it
             dist.destroy_process_group()
 
 
 def _join():
     """Join the other ranks, under names that no earlier group of these processes has left in torchrun's store."""
     store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    store = dist.PrefixStore(f"snn {next(_groups)}", store)
+    on_one_machine = os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]  # others count restarts by themselves
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0) if on_one_machine else ""
+    store = dist.PrefixStore(f"snn {restarts} {next(_groups)}", store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
 

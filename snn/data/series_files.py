@@ -92,7 +92,7 @@ def _csv(path, groups, labelled, grouped):
     of_pandas = not is_number(first) and header[1:] == [*map(str, range(len(header) - 1))]
     has_header = first.lower() == "label" or not any(map(is_number, header)) or of_pandas
     column = header.index(groups) if has_header and groups in header[1:] else None
-    if groups and grouped and not column:
+    if groups and not column and (grouped or labelled and not has_header):  # whose column may be among the values
         where = f"{path}, line {top + 1}"
         raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")
 

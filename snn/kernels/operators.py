@@ -28,11 +28,15 @@ recurrent_neuron = None
 
 def are_needed():
     """Whether torch traces or transforms the code that runs now, or its tensors are fake ones."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transforming() or _are_fake()
+
+
+def _are_fake():
+    """Whether tensors are fake ones, or make_fx records what happens to them."""
+    if not torch._C._len_torch_dispatch_stack():
+        return False
     modes = torch._C._TorchDispatchModeKey
-    return (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transforming()
-        or any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.FAKE, modes.PROXY))
-    )  # fmt: skip
+    return any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.FAKE, modes.PROXY))
 
 
 def is_transforming():

@@ -115,6 +115,11 @@ def is_watched(layer):
     return replaced or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
 
 
+def is_part():
+    """Whether layers run a part of a sequence, after its first."""
+    return bool(_now.part)
+
+
 class part_of_a_pass:
     """In the block, layers run a part of a sequence: one "later" than the first, or one "again" for its backward.
 

@@ -3,7 +3,7 @@
 import torch
 
 from snn.kernels import kernels_for
-from snn.layers.layer import Layer, is_watched
+from snn.layers.layer import Layer, is_part, is_watched
 from snn.layers.linear import Linear
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Unfiltered
@@ -49,12 +49,12 @@ class Recurrent(Layer):
         neuron, synapse, back = parts = self.neuron, self.synapse, self.back
         own_step = type(self).step is not Recurrent.step or "step" in vars(self)
         usual = tuple(map(type, parts)) in IN_ONE_LOOP and back.bias is None and not own_step
-        fits = back.weight.shape == synapse.shape * 2  # else the step says what is wrong
+        fits = usual and back.weight.shape == synapse.shape * 2  # else the step says what is wrong
         kernels = kernels_for(x)
         psp, of_neuron, of_synapse = state or (None, None, None)
         starts_apart = psp is not None and of_synapse is None  # psp is not the synapse's
-        is_step = len(x) == 1  # to lay out the weights for the loop would take longer
-        if not (usual and fits and kernels.recurrent_neuron) or starts_apart or is_step or any(map(is_watched, parts)):
+        is_step = len(x) == 1 and not is_part()  # to lay out the weights for the loop would take longer
+        if not (fits and kernels.recurrent_neuron) or starts_apart or is_step or any(map(is_watched, parts)):
             return super().forward(x, state)
         constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate
         second_order = isinstance(synapse, DualExpIIR)

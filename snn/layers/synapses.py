@@ -305,8 +305,8 @@ def not_kept(net):
     stabilize(net)
     after = coefficients()
     net.load_state_dict(start)
-    layers = ([int((a != b).sum()) for a, b in zip(*of_layer)] for of_layer in zip(before, after))
-    return sum(max(moved, default=0) for moved in layers)
+    moved = ([~torch.isclose(a, b, 1e-6, 0) for a, b in zip(*of_layer)] for of_layer in zip(before, after))
+    return sum(int(torch.stack(of_layer).any(0).sum()) for of_layer in moved if of_layer)
 
 
 def unstable_filters(net):

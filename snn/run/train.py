@@ -174,7 +174,7 @@ class Experiment:
         self.epoch = best["epoch"]
         if test:
             result, folder = self.test(inspect, folder)
-            if ranks.rank() == 0 and not trainer.is_recorded():
+            if ranks.rank() == 0 and not trainer.is_recorded:
                 value = self.task.value(result)
                 folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], value, result.ties)
         return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)

@@ -1,5 +1,6 @@
 """Training: epoch by epoch, saved so that a run can stop at any batch and resume as if it had not stopped."""
 
+import json
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -9,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from snn import checkpoint
-from snn.base import ranks
+from snn.base import ranks, yamls
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.output import note, say
@@ -67,7 +68,7 @@ class Trainer:
         self.history = []  # a row of metrics.csv for each epoch
         self.best_model = None
         self.warned = False  # that the network does not learn
-        self.has_trained = False  # an epoch, since it was made or resumed
+        self.is_recorded = False
         # Of the current epoch: its passes, by split; the generator's state when the last one started; the learning rate
         # and the time when the epoch started.
         self.passes, self.at_pass_start, self.lr, self.began = {}, None, None, None
@@ -110,7 +111,7 @@ class Trainer:
         After each epoch, `on_epoch` gets its row of metrics.csv, a dict; if it returns True, that epoch is the last.
 
         Raises Stopped after SIGINT, SIGTERM or SIGHUP, and UserError if a loss or gradient is not finite or
-        a file can't be written. The last checkpoint is complete in all these cases.
+        a file can't be written. The last checkpoint, if the config has some saved, is complete in all these cases.
         """
         with signals.noted(repeated=ranks.ranks() > 1) as self.noted, self._owned(), self._run_files() as board:
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
@@ -212,7 +213,6 @@ class Trainer:
         if hidden := [spikes.flatten() for name, spikes in dev.spikes.items() if name in hidden]:
             entry["hidden_rate"] = torch.cat(hidden).double().mean().item() / dev.total / steps
         self.history.append(entry)
-        self.has_trained = True
         self.passes, self.lr, self.seconds = {}, None, 0
         is_best = self.best is entry
         if is_best:
@@ -272,10 +272,16 @@ class Trainer:
             check_writable(self.folder / "last.pt")
             yield
 
-    def is_recorded(self):
-        """Whether the run was finished before, and its folder says what trained it."""
-        is_finished = len(self.history) >= self.config["hyperparameters"]["epoch"]
-        return is_finished and not self.has_trained and (self.run_folder / "result.json").exists()
+    def _is_recorded(self):
+        """Whether the run was finished before, and its folder says what trained it and how it was tested."""
+        if len(self.history) < self.config["hyperparameters"]["epoch"]:
+            return False
+        try:
+            result = json.loads((self.run_folder / "result.json").read_text())
+            ties = yamls.load((self.run_folder / "config.yaml").read_text(), "config.yaml")["ties"]
+            return (result["best_epoch"], ties) == (self.best["epoch"], self.config["ties"])
+        except (OSError, ValueError, LookupError, TypeError, UserError):  # then they are written anew
+            return False
 
     @contextmanager
     def _run_files(self):
@@ -286,7 +292,8 @@ class Trainer:
         for folder in (Path("runs") / self.config["experiment_name"]).glob("*"):
             remove_unfinished(folder)
         self.run_folder = self.run_folder or folders.new_run_folder(self.config["experiment_name"])
-        if not self.is_recorded():
+        self.is_recorded = self._is_recorded()
+        if not self.is_recorded:
             folders.write_config(self.run_folder, self.config)
         with Board(self.run_folder, len(self.history)) as board:
             yield board
