@@ -305,6 +305,10 @@ def test_the_checkpoint_says_what_the_network_is():
     assert (p["length"], p["batch_size"]) == (10, 8)
     assert len(notes) == 2
     assert now["encoding"] == "copy"
+    leaks, _ = resolve("hyperparameters.membrane_filter=true")  # as --set sets it, also misspelt
+    assert config.follow_checkpoint(leaks, saved, ["hyperparameters.membrane_filer=true"], notes.append)[
+        "hyperparameters"
+    ]["membrane_filter"]
 
 
 def test_ten_gestures_stay_ten_when_tested():

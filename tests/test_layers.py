@@ -135,6 +135,23 @@ def test_spread_filters_have_all_time_scales_and_responses_of_norm_1(longest):
     assert layer.unstable() == 0 and all(map(torch.equal, before, (layer.a1, layer.a2)))
 
 
+def test_two_equal_real_poles_do_not_ring():
+    class Alpha(snn.Synapse):
+        coefficients = ("a",)
+
+        def __init__(self, shape):
+            super().__init__(shape)
+            self.a = torch.nn.Parameter(torch.full(self.shape, 0.75))
+
+        def roots(self):
+            return self.a.detach().expand(2, *self.shape)
+
+    assert filters_in(Alpha(5)) == "5 filters with time constants of 3.48 steps"
+    ringing = snn.DualExpIIR(4, 4, 1)
+    ringing.a1.data[:], ringing.a2.data[:] = 1.0, -0.5
+    assert filters_in(ringing).endswith(" steps, 4 ring")
+
+
 def test_first_order_filters_are_spread_too():
     layer = snn.layers.sequential.synapse(
         9, {"synapse_type": "first_order", "tau_m": 4, "train_coefficients": True, "length": 64,

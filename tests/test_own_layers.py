@@ -468,6 +468,15 @@ def test_a_task_of_ones_own_is_inspected_by_its_own_score(trained, folder, monke
     assert inspection.inspect(seen, Everything(), folder).score == 12
 
 
+def test_a_network_without_layers_over_time_is_inspected_with_a_note(folder, capsys):
+    net, split, settings = snn.Sequential(snn.Linear(784, 10)), make_split(6), resolve("hyperparameters.length=5")[0]
+    seen = inspection.view(
+        net, net, split, settings, lambda: torch.Generator(), lambda task: evaluate(net, split, settings, task)
+    )
+    assert "note: pictures leave out what layers do: " in capsys.readouterr().err and seen.y.shape == (5, 4, 10)
+    assert inspection.inspect(seen, Classification(), folder).total == 6
+
+
 def test_networks_that_do_not_begin_with_a_synapse():
     p = resolve()[0]["hyperparameters"]
     assert snn.Sequential(nn.Linear(784, 10), neuron(p)).input_shape == (784,)

@@ -111,6 +111,10 @@ def test_another_length_than_that_of_the_order_is_refused(run):
     run(script, "--test", settings=tiny | {"hyperparameters.length": 64})
     assert run.status == 2 and "length: 64 is not allowed: the network was trained with 49 pixels" in run.err
     assert run(script, "--test", settings=tiny | {"encoding": "pixels"}) and run.status == 0  # asked for: in rows
+    image = torch.arange(784.0).view(1, 1, 28, 28)
+    settings = resolved(script, "encoding=pixels", "hyperparameters.length=784")
+    settings["measured"] = {"order": [*range(784)][::-1]}
+    assert images.encoder(settings, image.device)(image, None)[:3, 0, 0].tolist() == [0, 1, 2]
     saved = torch.load(run.folder / f"checkpoint/{script}/best.pt", weights_only=True)
     saved["config"]["measured"]["order"][0] = 48
     torch.save(saved, run.folder / "broken.pt")

@@ -145,6 +145,13 @@ def test_a_network_has_the_config_that_it_was_trained_with_last(folder):
     assert snn.train(lambda _: net, OWN, test=False).net.config == "its own"
 
 
+def test_a_layer_that_runs_on_other_neurons_is_named(folder):
+    neuron = snn.SpikingNeuron(4)
+    first, second = snn.Sequential(snn.Linear(784, 9), neuron), snn.Sequential(snn.Linear(9, 10), neuron)
+    with pytest.raises(snn.UserError, match=r"runs on \[9\] and on \[10\]: give each of its places a layer"):
+        snn.train(lambda _: snn.Sequential(first, second), OWN)
+
+
 class Echoes(Split):
     """Eight samples whose targets are themselves."""
 

@@ -117,6 +117,8 @@ def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
     small = nn.Conv2d(1, 6, 1)
     initialize(nn.Sequential(small), {"init": "diverse", "threshold": 1.0})
     assert (small.weight != 0).all()
+    initialize(nn.Sequential(small), {"init": "diverse", "threshold": -0.5})
+    assert -1 <= small.bias.min() and small.bias.max() <= 0
 
 
 def test_gradients_are_clipped_by_groups():

@@ -115,6 +115,14 @@ def test_pictures_from_before_training_are_of_the_start_whatever_became_of_the_f
     assert torch.equal(experiment._untrained()[0].a1, source["0.a1"])
 
 
+def test_a_shared_layer_may_start_from_another_network(folder, capsys):
+    shared = snn.Linear(6, 6)
+    net = snn.Sequential(snn.DualExpIIR(6, 4, 1), shared, snn.SpikingNeuron(4), shared, snn.SpikingNeuron(4))
+    save("own.pt", {"config": resolve(CONFIG), "epoch": 0, "model": net.state_dict()})
+    start_from(net, "own.pt")
+    assert "Linear 1, 3 start from own.pt" in capsys.readouterr().err
+
+
 def splits(classes):
     made = {"train": make_split(20), "dev": make_split(10), "test": make_split(8)}
     for split in made.values():

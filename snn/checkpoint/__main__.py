@@ -66,7 +66,10 @@ def release(source, target, half=False):
     own = CONFIGS / f"{name}.yaml"
     if name not in experiments.NAMES:
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
-    settings = config.follow_checkpoint(config.resolve(own), checkpoint["config"], warn=lambda _: None)
+    settings = config.resolve(own)
+    if "measured" in checkpoint["config"]:  # of that dataset
+        settings["dataset"]["name"] = checkpoint["config"]["dataset"]["name"]
+    settings = config.follow_checkpoint(settings, checkpoint["config"], warn=lambda _: None)
     net = trained_network(checkpoint, settings, source, network_of(name, source))
     model = dict(net.state_dict())
     for parameter in sorted(dict(net.named_parameters()).keys() - coefficient_names(net)) if half else ():

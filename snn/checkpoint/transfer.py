@@ -25,8 +25,8 @@ def start_from(net, path):
     for layer in fitting:
         check_tensors(theirs[layer], own[layer], path)
         net.load_state_dict(theirs[layer], strict=False)
-    new = ", ".join(labels[layer] for layer in own if layer not in fitting)
-    started = ", ".join(labels[layer] for layer in fitting)
+    new = ", ".join(labels.get(layer, layer) for layer in own if layer not in fitting)  # a shared one has one label
+    started = ", ".join(labels.get(layer, layer) for layer in fitting)
     note(f"init_from: {started} start from {path}" + (f"; anew: {new}" if new else ""))
 
 

@@ -5,7 +5,7 @@ import json
 
 from snn.base.errors import UserError
 from snn.base.keys import LENGTH, NETWORK, PLACE, Key, plain
-from snn.config.settings import check, filled, get, keys_of, schema_of
+from snn.config.settings import as_spelt, check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
 TIES = "ties"  # how answers are read off a network: it trains the same
@@ -82,7 +82,7 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
         now, then = (get(of, key) or "what ships" for of in (config, saved))
         if now != then and (key == "dataset.name" or "what ships" in (now, then)):  # else a file may have moved
             warn(f"{key}: {now}, where the checkpoint's run had {then}")
-    set_by_hand = [f"{override.partition('=')[0]}." for override in overrides]
+    set_by_hand = [f"{as_spelt(override.partition('=')[0])}." for override in overrides]
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
         if entry.of != NETWORK or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):

@@ -32,6 +32,12 @@ FIXED_IN_PUBLISHED_CODE = {
 }
 
 
+def as_spelt(key):
+    """Return a key such as a.b, which may be misspelt as in the public code, as it is spelt here."""
+    group, dot, name = key.rpartition(".")
+    return group + dot + MISSPELT.get(name, name)
+
+
 def schema_of(config):
     """Return the keys of a config with its dataset, nested as in the YAML; for an unknown dataset, those of all."""
     return _merged(EVERYWHERE, getattr(datasets.module_of(get(config, "dataset.name")), "KEYS", {}))

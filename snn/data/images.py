@@ -148,7 +148,9 @@ def encoder(config, device):
     if config["encoding"] == "copy":
         return lambda images, _: copy(images, length)
     measured = config["measured"] if "measured" in config else measure(config)
-    order = measured.get("order", range(length))
+    order = range(length)
+    if config["encoding"] == "permuted":
+        order = measured["order"] if "order" in measured else measure(config)["order"]
     if len(order) != length:
         raise UserError(
             f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} "

@@ -39,4 +39,4 @@ def _diversify(layer, threshold):
     values = torch.randn_like(rows[:, :taken]) * math.sqrt(2 / taken)
     layer.weight.copy_(torch.zeros_like(rows).scatter(1, places, values).view_as(layer.weight))
     if layer.bias is not None:
-        nn.init.uniform_(layer.bias, 0, 2 * threshold)
+        nn.init.uniform_(layer.bias, *sorted((0, 2 * threshold)))

@@ -1,5 +1,7 @@
 """What a network computes: spikes, multiply-adds and non-zero values, layer by layer."""
 
+from contextlib import contextmanager
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,8 +49,8 @@ def cost(net, x):
         numbers = x.numel(), x.count_nonzero().item(), y.numel(), spikes
         seen[name] = [sum(pair) for pair in zip(numbers, seen.get(name, (0, 0, 0, 0)))]
 
-    with hooked(layers, add), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(x)  # attention as plain products, which the counter knows on every device
+    with hooked(layers, add), _plain_attention(), FlopCounterMode(display=False) as counter:
+        net(x)
     flops, parameters = counter.get_flop_counts(), dict.fromkeys(seen, 0)
     products = parameters | {"": counter.get_total_flops() / 2}
     for name, parameter in net.named_parameters():
@@ -70,6 +72,18 @@ def cost(net, x):
                 "nonzero": not_zero / entering if entering else None,
             })  # fmt: skip
     return rows
+
+
+@contextmanager
+def _plain_attention():
+    """Let attention run as products, which the counter knows on every device."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _around(name, seen):

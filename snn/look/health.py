@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.utils import get_total_norm
 
+from snn.base.errors import UserError
 from snn.layers.layer import hidden_layers, hooked, spiking_layers
 from snn.layers.synapses import Synapse
 
@@ -21,10 +22,18 @@ def spikes_counted(net, counts):
             spikes = torch.zeros_like(output[0][0], dtype=torch.float32)  # bfloat16 counts only to 256
             for of_step in output[0]:  # torch's sum over steps and samples is 40 times slower, channels last
                 spikes += of_step
-        counts[name] = counts.get(name, 0) + spikes.sum(0)
+        _add(counts, name, spikes.sum(0))
 
     with hooked(spiking_layers(net), add):
         yield
+
+
+def _add(counts, name, spikes):
+    """Add a call's spikes to those of a layer; raise UserError if they are of other neurons."""
+    if name in counts and counts[name].shape != spikes.shape:
+        shapes = " and on ".join(str(list(of.shape)) for of in (counts[name], spikes))
+        raise UserError(f"layer {name} runs on {shapes}: give each of its places a layer of its own")
+    counts[name] = counts.get(name, 0) + spikes
 
 
 @contextmanager
@@ -36,7 +45,7 @@ def hidden_spikes(net):
     counts = {}
 
     def add(name, _, __, output):
-        counts[name] = counts.get(name, 0) + output[0].sum(0, dtype=torch.float32)
+        _add(counts, name, output[0].sum(0, dtype=torch.float32))
 
     with hooked(hidden_layers(net), add):
         yield counts
@@ -55,11 +64,13 @@ def filters_in(net):
 
     Those whose order is unknown are left out; empty if there are no others.
     """
-    poles = [layer.poles().flatten(1).cpu() for layer in net.modules() if isinstance(layer, Synapse)]
+    synapses = [layer for layer in net.modules() if isinstance(layer, Synapse)]
+    poles = [layer.poles().flatten(1).cpu() for layer in synapses]
     slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
     if not len(slowest):
         return ""
     tau = torch.where(slowest < 1, -1 / slowest.log(), math.inf)
-    ring = sum(int((of_layer[0] == of_layer[1]).sum()) for of_layer in poles if len(of_layer) > 1)  # complex pairs
+    roots = (layer.roots() for layer, of_layer in zip(synapses, poles) if len(of_layer))
+    ring = sum(int((of_layer.imag != 0).any(0).sum()) for of_layer in roots if of_layer.is_complex())
     spread = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (tau.min(), tau.max())))
     return f"{len(tau):,} filters with time constants of {spread} steps" + (f", {ring:,} ring" if ring else "")

@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -72,10 +73,17 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     def samples(wanted):
         return _samples(split, config["hyperparameters"]["batch_size"], generator(), wanted)
 
+    def output(recorded):
+        with torch.no_grad(), matrix_products(config["precision"], x.device), recorded as trace:
+            return in_chunks(net, config["hyperparameters"])(x)[0], trace
+
     x, targets = samples(places)
-    with torch.no_grad(), matrix_products(config["precision"], x.device), record(net.eval()) as trace:
-        y = in_chunks(net, config["hyperparameters"])(x)[0]
-    trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
+    try:
+        y, trace = output(record(net.eval()))
+        trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
+    except ValueError as error:
+        note(f"pictures leave out what layers do: {error}")
+        y, trace = output(nullcontext(SimpleNamespace(spikes={})))
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
 

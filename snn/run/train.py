@@ -119,6 +119,7 @@ class Experiment:
             self.net.config = self.config  # as `snn.load` does
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         self.start = None  # the weights that it starts training from, where they are another network's
+        self.init_from = config["init_from"] or (saved or {}).get("config", {}).get("init_from", "")
         if saved:
             checkpoint.load_model(self.net, saved, source)
             self.epoch = saved.get("epoch", "unknown")
@@ -199,10 +200,10 @@ class Experiment:
         net = self.network(self.config).to(self.device)
         if self.start:
             net.load_state_dict(self.start)
-        elif self.config["init_from"]:
+        elif self.init_from:
             try:
                 with quiet(notes=False):
-                    transfer.start_from(net, self.config["init_from"])
+                    transfer.start_from(net, self.init_from)
             except UserError as error:
                 note(f"pictures show filters before training as if they had not started from another network: {error}")
         return net

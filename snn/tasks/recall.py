@@ -9,6 +9,7 @@ from snn.base.files import write_csv
 from snn.base.output import say
 from snn.data import patterns
 from snn.kernels.products import matrix_products
+from snn.layers.layer import spiking_layers
 from snn.layers.synapses import FirstOrderLowPass
 from snn.look import filter_plots, recall_plots
 from snn.look.recorder import record
@@ -101,10 +102,17 @@ def _pictures(view, lines):
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
     always = config["corruption"] | {"probability": 1}  # so that every picture has something to complete
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
-    recorded = record(net.eval(), what=["psp", "spikes", "v"])
+    has_potentials = all("v" in getattr(layer, "states", ()) for layer in spiking_layers(net).values())
+    recorded = record(net.eval(), what=["psp", "spikes", *["v"] * has_potentials])
     with torch.no_grad(), matrix_products(config["precision"], x.device), recorded as trace:
         net(x)
     target = delayed(split, config)
+    path = {
+        "path": (
+            lambda: recall_plots.path(net, x, trace, target),
+            "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
+        )
+    }
     return {
         "recall": (
             lambda: recall_plots.recall(x, target, output_spikes(trace)),
@@ -118,8 +126,4 @@ def _pictures(view, lines):
             lambda: filter_plots.impulse_responses(view.untrained, net),
             "Each synapse layer's response to a single spike, before and after training.",
         ),
-        "path": (
-            lambda: recall_plots.path(net, x, trace, target),
-            "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
-        ),
-    }
+    } | (path if has_potentials else {})
