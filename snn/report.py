@@ -260,9 +260,10 @@ def main(argv=None):
     parser.add_argument("--all", action="store_true", help="also a row for each published experiment without a run")
     try:
         args = parser.parse_args(argv)
-        paths = (path for folder in args.folders for path in _run_folders(folder))
-        found = sorted({os.path.realpath(path): path for path in paths}.values())
-        runs = [read_run(folder) for folder in found]
+        found = {}
+        for path in (path for folder in args.folders for path in _run_folders(folder)):
+            found.setdefault(os.path.realpath(path), path)
+        runs = [read_run(folder) for folder in sorted(found.values())]
         if not runs:
             raise UserError(f"no run in {', '.join(map(str, args.folders))}: train first, or name the folder runs/")
         out = args.out or args.folders[0]

@@ -100,6 +100,13 @@ def test_what_is_not_finite_stays_in_one_step_and_one_sample():
     assert torch.equal(y, step_by_step(layer, x)[0]) and end[1][0].isfinite().all()
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_gradients_in_chunks(steps):
+    layer, x = made(5), torch.randn(5, 2, 5) * 2
+    whole, parts = (gradients(run, layer, x) for run in (layer, lambda *a: snn.chunked(layer, a[0], steps)))
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
 def test_gradients_reach_the_state():
     layer, x = made(5), torch.randn(7, 2, 5) * 2
     found = []

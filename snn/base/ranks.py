@@ -136,7 +136,9 @@ def parallel(net):
 def share(tensors):
     """Give all ranks rank 0's values of tensors."""
     for tensor in tensors if ranks() > 1 else ():
-        dist.broadcast(tensor, 0)
+        value = tensor.contiguous()
+        dist.broadcast(value, 0)
+        tensor.copy_(value)
 
 
 def check_same(values):

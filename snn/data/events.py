@@ -1,5 +1,6 @@
 """Event recordings for the experiments: ragged events on the training device, binned into frames batch by batch."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -119,7 +120,7 @@ def _simulated(dataset, root):
 
     Raises UserError if only some of the simulated recordings are left.
     """
-    remove_unfinished(root.parent)
+    remove_unfinished(Path(os.path.realpath(root)).parent)
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         count, files = dataset.simulate()
         say(f"{root} is made, on first use only: recordings of a simulated event camera")

@@ -147,10 +147,8 @@ def encoder(config, device):
         return lambda images, generator: poisson(images, length, max_rate, generator)
     if config["encoding"] == "copy":
         return lambda images, _: copy(images, length)
-    measured = config["measured"] if "measured" in config else measure(config)
-    order = range(length)
-    if config["encoding"] == "permuted":
-        order = measured["order"] if "order" in measured else measure(config)["order"]
+    measured = measure(config) | config.get("measured", {})
+    order = measured["order"] if config["encoding"] == "permuted" else range(length)
     if len(order) != length:
         raise UserError(
             f"config: hyperparameters.length: {length} is not allowed: the network was trained with {len(order)} "

@@ -53,7 +53,8 @@ class Recurrent(Layer):
         kernels = kernels_for(x)
         psp, of_neuron, of_synapse = state or (None, None, None)
         starts_apart = psp is not None and of_synapse is None  # psp is not the synapse's
-        is_step = len(x) == 1 and not is_part()  # to lay out the weights for the loop would take longer
+        # To lay out the weights for the loop would take longer; parts that run again for gradients go the same way.
+        is_step = len(x) == 1 and not torch.is_grad_enabled() and not is_part()
         if not (fits and kernels.recurrent_neuron) or starts_apart or is_step or any(map(is_watched, parts)):
             return super().forward(x, state)
         constants = neuron.decay, neuron.membrane_filter, neuron.threshold, neuron.surrogate

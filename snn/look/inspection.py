@@ -81,7 +81,7 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     try:
         y, trace = output(record(net.eval()))
         trace.spikes = getattr(trace, "spikes", {})  # a network may have no spiking layer
-    except ValueError as error:
+    except Exception as error:  # layers of one's own, run a step at a time, raise anything
         note(f"pictures leave out what layers do: {error}")
         y, trace = output(nullcontext(SimpleNamespace(spikes={})))
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)

@@ -1,5 +1,6 @@
 """Train a network and test its best epoch, in one call: for search tools, notebooks, and the command line."""
 
+import copy
 import re
 from contextlib import nullcontext
 from functools import partial
@@ -115,11 +116,10 @@ class Experiment:
         self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
         own = getattr(self.net, "config", None)  # which a module of your own may use
-        if own is None or isinstance(own, dict) and "experiment_name" in own:
+        if own is None or isinstance(own, dict) and own.keys() <= {*self.config, "measured"}:
             self.net.config = self.config  # as `snn.load` does
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
         self.start = None  # the weights that it starts training from, where they are another network's
-        self.init_from = config["init_from"] or (saved or {}).get("config", {}).get("init_from", "")
         if saved:
             checkpoint.load_model(self.net, saved, source)
             self.epoch = saved.get("epoch", "unknown")
@@ -198,12 +198,13 @@ class Experiment:
     def _untrained(self):
         """Return a network whose filters are as before training, for pictures."""
         net = self.network(self.config).to(self.device)
+        net = copy.deepcopy(net) if net is self.net else net  # of a function that always returns the same
         if self.start:
             net.load_state_dict(self.start)
-        elif self.init_from:
+        elif self.config["init_from"]:
             try:
                 with quiet(notes=False):
-                    transfer.start_from(net, self.init_from)
+                    transfer.start_from(net, self.config["init_from"])
             except UserError as error:
                 note(f"pictures show filters before training as if they had not started from another network: {error}")
         return net

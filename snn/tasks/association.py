@@ -22,7 +22,7 @@ class Association(Task):
         from snn.look import recall_plots
         from snn.tasks import recall
 
-        if not hasattr(view.split, "patterns"):
+        if not hasattr(view.split, "patterns") or not view.trace.spikes:
             return super().picture(view)
         which = [n % len(view.split.patterns) for n in view.places]
         target = recall.delayed(view.split, view.config)[:, which]

@@ -9,7 +9,6 @@ from snn.base.files import write_csv
 from snn.base.output import say
 from snn.data import patterns
 from snn.kernels.products import matrix_products
-from snn.layers.layer import spiking_layers
 from snn.layers.synapses import FirstOrderLowPass
 from snn.look import filter_plots, recall_plots
 from snn.look.recorder import record
@@ -96,16 +95,25 @@ def output_spikes(trace):
     return list(trace.spikes.values())[-1]
 
 
+def _recorded(net, x, config):
+    """Return a `snn.record` of a network, and whether it has all that `recall_plots.path` draws."""
+    for what in ["psp", "spikes", "v"], ["spikes"]:
+        try:
+            with torch.no_grad(), matrix_products(config["precision"], x.device), record(net, what=what) as trace:
+                net(x)
+            return trace, "v" in what and trace.spikes.keys() <= trace.v.keys()
+        except ValueError:  # neurons of one's own have no v, or there is no psp
+            continue
+    return None, False
+
+
 def _pictures(view, lines):
     """Return pictures of the network at work on each pattern; `lines` are those of `table`."""
     net, split, config = view.net, view.split, view.config
     generator = torch.Generator(split.patterns.device).manual_seed(SEED)
     always = config["corruption"] | {"probability": 1}  # so that every picture has something to complete
     x = patterns.corrupt(split.patterns, always, generator).transpose(0, 1).contiguous()
-    has_potentials = all("v" in getattr(layer, "states", ()) for layer in spiking_layers(net).values())
-    recorded = record(net.eval(), what=["psp", "spikes", *["v"] * has_potentials])
-    with torch.no_grad(), matrix_products(config["precision"], x.device), recorded as trace:
-        net(x)
+    trace, has_potentials = _recorded(net.eval(), x, config)
     target = delayed(split, config)
     path = {
         "path": (
