@@ -43,18 +43,15 @@ def _float(text):
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
-for _name, _pattern in PATTERNS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _float(node.value.lower()))
-
-
 class _Dumper(yaml.SafeDumper):
     """Quotes strings that YAML 1.1 or `load` would read as something else."""
 
 
 for _name, _pattern in PATTERNS.items():
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
+    for _kind in _Loader, _Dumper:
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _float(node.value.lower()))
 
 
 def dump(value, **options):

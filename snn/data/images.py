@@ -113,12 +113,12 @@ def load(config, device, shape):
     train, dev = same_order(len(images)).split(sizes)
     parts = {"train": (images[train], labels[train]), "dev": (images[dev], labels[dev]), "test": test}
     augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
-    splits = {}
+    splits, encode = {}, encoder(config, device)
     for name, (images, labels) in parts.items():
         size = dataset[f"{name}_size"] or len(images)
         images, labels = images[:size].to(device), labels[:size].to(device)
         augmented = None if name == "test" else augment
-        splits[name] = ImageSplit(images, labels, encoder(config, device), image_shape(config, shape), augmented)
+        splits[name] = ImageSplit(images, labels, encode, image_shape(config, shape), augmented)
     return splits, note
 
 
