@@ -9,7 +9,6 @@ that it takes, whose making is not timed. A library that is not installed is lef
 run. Prints a Markdown table: medians of rounds in turn, and how many times as long as ours (quartiles).
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -20,8 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from benchmarks.timing import time_in_turn  # noqa: E402
-from snn.base import process  # noqa: E402
+from benchmarks.timing import arguments, time_in_turn  # noqa: E402
 
 SIZES = (784, 64, 256), (1301, 64, 80), (1301, 64, 64)  # [T, B, N]
 COEFFICIENTS = 1.1, -0.3, 0.4
@@ -86,12 +84,7 @@ def make_steps(size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: as torch has")
-    parser.add_argument("--repeat", type=int, default=7, help="rounds (default 7)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    process.tune()
+    args = arguments(__doc__, repeat=7)
     print("| Size [T, B, N] | Filter | ms | times as long as ours |\n|---|---|---|---|")
     for size in SIZES:
         steps = make_steps(size)

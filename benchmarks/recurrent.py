@@ -8,7 +8,6 @@ together, which recurrence itself rules out: what came back, its gradient, and t
 table of medians (quartiles) of interleaved rounds, and the medians of the loop's time over that of each other way.
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -19,8 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn  # noqa: E402
-from benchmarks.timing import time_in_turn  # noqa: E402
-from snn.base import process  # noqa: E402
+from benchmarks.timing import arguments, time_in_turn  # noqa: E402
 
 SIZES = {"ECG": (1301, 16, 28), "pixels in time": (784, 32, 256), "wide": (300, 16, 512), "one sample": (784, 1, 256)}
 
@@ -45,12 +43,7 @@ def ways(length, batch, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: as torch has")
-    parser.add_argument("--repeat", type=int, default=9, help="rounds (default 9)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    process.tune()
+    args = arguments(__doc__, repeat=9)
     print(f"torch {torch.__version__}, {args.threads} threads, {args.repeat} rounds, medians (quartiles) in ms\n")
     print("| Size [T, B, N] | Loop | Step by step | Products | Loop by steps | Loop by products |")
     print("|---|---|---|---|---|---|")

@@ -20,10 +20,9 @@ sys.path.insert(0, str(ROOT))
 import snn  # noqa: E402
 from snn import config  # noqa: E402
 from snn.checkpoint.trained import network_of  # noqa: E402
-from snn.data import datasets, series  # noqa: E402
+from snn.data import datasets  # noqa: E402
 from snn.run.step import evaluate  # noqa: E402
-from snn.tasks.classification import Classification  # noqa: E402
-from snn.tasks.series import SeriesClassification  # noqa: E402
+from snn.tasks.default import task_for  # noqa: E402
 
 
 def results(path, experiment, root):
@@ -36,7 +35,7 @@ def results(path, experiment, root):
         settings["dataset"]["dev_size"] = config.read(kept)["dataset"]["dev_size"]
     with contextlib.redirect_stdout(io.StringIO()):
         dev = datasets.load(settings, device, net.input_shape)[0]["dev"]
-    task = (SeriesClassification() if isinstance(dev, series.SeriesSplit) else Classification()).of(settings)
+    task = task_for(settings).of(settings)
     of_rules = [evaluate(net, dev, settings | {"ties": rule}, task) for rule in ("first", "potential")]
     data = settings["dataset"]["name"]
     return f"{settings['experiment_name'].removesuffix('-demo')}, {data}", settings["pytorch_seed"], task, of_rules
