@@ -82,7 +82,7 @@ def main(path):
                 "noise": torch.rand(4, generator=generator),
             }  # fmt: skip
         buffer = torch.tensor([float(ranks.rank())])
-        ranks.share([buffer])
+        ranks.broadcast([buffer])
         seen["shared"] = buffer
         torch.save(seen, f"{path}{ranks.rank()}")
     for _ in range(3):

@@ -133,7 +133,7 @@ def parallel(net):
     return DistributedDataParallel(net, bucket_cap_mb=25, gradient_as_bucket_view=True)
 
 
-def share(tensors):
+def broadcast(tensors):
     """Give all ranks rank 0's values of tensors."""
     for tensor in tensors if ranks() > 1 else ():
         value = tensor.contiguous()

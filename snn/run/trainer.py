@@ -138,7 +138,7 @@ class Trainer:
 
         dev = self.pass_over("dev")
         self.net.eval()
-        ranks.share(self.net.buffers())  # of a normalization, each rank has its own after the last batch
+        ranks.broadcast(self.net.buffers())  # of a normalization, each rank has its own after the last batch
         with torch.no_grad():
             for batch in dev:
                 dev.add(batch, *self.evaluate_step(batch.x, batch.targets, batch.state))
