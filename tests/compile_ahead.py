@@ -1,6 +1,7 @@
 """Compile for GPUs that are not here what training steps launch; print, as JSON, all kernels and what was made.
 
-    python compile_ahead.py FOLDER 80,90 MLP association "the others"
+    python compile_ahead.py FOLDER all 80,90 MLP association "the others"
+    python compile_ahead.py FOLDER one 90 MLP          of each kernel and type of values, one that moves vectors and not
 
 Networks run on torch's device `meta`, where tensors have shapes and no values: a step that waits for a value fails.
 Triton's launches are noted, with the types and the constants that they pass, and compiled for each architecture.
@@ -76,6 +77,17 @@ def launches_of(case, bf16):
     return noted
 
 
+def vector_of(launch):
+    """Return how many values a thread moves at once."""
+    kernel, _, constants, _, _ = launch
+    return {kernel.params[place].name: value for place, value in constants}.get("VECTOR", 1)
+
+
+def kind_of(launch):
+    kernel, types, *_ = launch
+    return kernel, "*bf16" in types, vector_of(launch) > 1
+
+
 def compiled(launch, architecture):
     """Return what a compiler made of a launch, as a dict."""
     kernel, types, constants, multiples, warps = launch
@@ -92,7 +104,7 @@ def compiled(launch, architecture):
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return {
         "kernel": kernel.__name__, "architecture": architecture,
-        "vector": {names[place]: value for place, value in constants}.get("VECTOR", 1),
+        "vector": vector_of(launch),
         "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", report))),
         "registers": int(re.search(r"Used (\d+) registers", report)[1]),
         "barriers": ptx.count("bar.sync"), "wide": len(re.findall(r"(?:ld|st)\.global\.v[24]", ptx)),
@@ -113,10 +125,12 @@ def kernels():
 
 def main():
     launches = {}
-    architectures, *networks = sys.argv[2:]
+    which, architectures, *networks = sys.argv[2:]
     for name in networks:
         for bf16 in (False,) if name == "the others" else (False, True):
             launches |= launches_of(OTHERS if name == "the others" else case_on("cuda", name), bf16)
+    if which == "one":
+        launches = {kind_of(launch): launch for launch in launches}.values()
     made = [compiled(launch, int(one)) for launch in launches for one in architectures.split(",")]
     print(json.dumps([kernels(), made]))
 

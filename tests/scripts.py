@@ -2,10 +2,14 @@
 
 import csv
 import runpy
+import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import torch
+
+from snn.base.files import LARGEST
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -64,6 +68,15 @@ class Run:
 
     def checkpoint(self, script, name="last"):
         return torch.load(self.folder / "checkpoint" / script / f"{name}.pt", weights_only=True)
+
+
+def write_bomb(file, name):
+    """Write a zip of which the directory says that an entry is a byte larger than what is read."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"0")
+    content = bytearray(file.read_bytes())
+    struct.pack_into("<I", content, content.rfind(b"PK\x01\x02") + 24, LARGEST + 1)
+    file.write_bytes(content)
 
 
 def files_in(folder):

@@ -33,8 +33,8 @@ def resolve(name, *overrides):
     return config.resolve(ROOT / f"configs/{name}.yaml", overrides=overrides)
 
 
-SOME = "90", "MNIST CNN", "the others"  # launch every kernel, on large and on small sequences
-ALL = "80,90", "MLP", "MNIST CNN", "gesture CNN", "association", "the others"
+SOME = "one", "90", "MNIST CNN", "the others"  # launch every kernel, on large and on small sequences
+ALL = "all", "80,90", "MLP", "MNIST CNN", "gesture CNN", "association", "the others"
 
 
 @pytest.fixture(scope="module", params=[SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["some", "all"])
@@ -95,7 +95,7 @@ def test_no_optimizer_step_waits_for_the_device(optimizer):
 
 
 @pytest.mark.parametrize("encoding", ["copy", "poisson"])
-def test_no_batch_of_images_waits_for_the_device(encoding, monkeypatch):
+def test_no_batch_of_images_waits_for_the_device(encoding):
     settings = resolve("snn_mlp_1", "dataset.name=digits", f"encoding={encoding}")
     split = images.load(settings, torch.device("cpu"), (784,))[0]["train"]
     with FakeTensorMode():

@@ -1,7 +1,5 @@
 """The remedies of benchmarks/drift.py do what its table says of them."""
 
-import csv
-
 import pytest
 import torch
 
@@ -55,9 +53,3 @@ def test_table_and_picture(tmp_path):
     assert "| poles | logits of two real poles are trained | 98.5 | 98.2 | 7 |" in drift.table(rows)
     assert "clamped" not in drift.table(rows)
     drift.draw(rows).savefig(tmp_path / "a.png")
-
-
-def test_the_table_that_is_kept_is_that_of_its_runs():
-    tables = drift.ROOT / "results/tables"
-    rows = list(csv.DictReader((tables / "drift.csv").read_text().splitlines()))
-    assert (tables / "drift.md").read_text() == drift.table(rows)

@@ -2,17 +2,15 @@
 
 import csv
 import re
-import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import ROOT
+from scripts import ROOT, write_bomb
 
 from snn import config
 from snn.base.errors import UserError
-from snn.base.files import LARGEST
 from snn.data import ecg as data
 from snn.experiments import ecg
 from snn.layers.start import initialize
@@ -103,8 +101,7 @@ def test_what_lacks_an_array_or_holds_a_bomb_is_one_line_too(folder):
     np.savez("bad.npz", train_x=x, train_y=y, test_x=x)
     with pytest.raises(UserError, match=r"bad.npz .*it has no array 'test_y'; it has test_x, train_x, train_y"):
         load("dataset.file=bad.npz")
-    with zipfile.ZipFile("bad.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("train_x.npy", bytes(LARGEST + 1))
+    write_bomb(folder / "bad.npz", "train_x.npy")
     with pytest.raises(UserError, match=r"bad.npz .*it has 268,435,457 bytes, and at most 268,435,456 are read"):
         load("dataset.file=bad.npz")
 

@@ -1,6 +1,6 @@
 """Mutated inputs of every kind: read as something, or one line that says where; never anything else.
 
-Each case follows from its kind and number, and from SNN_FUZZ, a text. `pytest -m slow tests/test_fuzz.py` runs 6,000.
+Each case follows from its kind and number, and from SNN_FUZZ, a text. `pytest -m slow tests/test_fuzz.py` runs 6,480.
 """
 
 import copy
@@ -43,7 +43,7 @@ from snn.data import mnist, patterns, series
 from snn.look.board import Board
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-CASES, MANY = 39, 240  # of each kind, by default and with `-m slow`
+CASES, MANY = 20, 240  # of each kind, by default and with `-m slow`
 SEED = os.environ.get("SNN_FUZZ", "")
 STRINGS = [
     b"\0", b"\xff\xfe", b"'", b"{", b"[", b"*a", b"&a ", b"!!int ", b": ", b"- ", b"\n", b"%", b"{reason}", b"-1",
@@ -134,7 +134,6 @@ def make_run(folder):
     (kept,) = (ROOT / "results/snn_mlp_2").iterdir()
     for name in ("config.yaml", "metrics.csv", "result.json"):
         shutil.copy(kept / name, folder)
-    json.loads((folder / "result.json").read_text())
 
 
 def read_series(folder):

@@ -25,11 +25,10 @@ def check_whole(folder):
     assert torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)["epoch"] == 1
 
 
-@pytest.mark.parametrize("ending", ["| head -1", ">&-"])
-def test_output_that_is_gone_ends_no_run_in_a_shell(tmp_path, ending):
+def test_a_pipe_that_is_gone_ends_no_run_in_a_shell(tmp_path):
     """Nor does the backend of a notebook, which may not be there."""
     environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    command = f"{' '.join(map(str, TRAIN))} {ending}; exit ${{PIPESTATUS[0]}}"
+    command = f"{' '.join(map(str, TRAIN))} | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not any(word in result.stderr for word in ("Traceback", "error:", "note: no picture")), result.stderr

@@ -458,7 +458,7 @@ class Everything(Classification):
         return len(targets)
 
 
-def test_a_task_of_ones_own_is_inspected_by_its_own_score(trained, folder, monkeypatch):
+def test_a_task_of_ones_own_is_inspected_by_its_own_score(folder):
     net = make_net(Leaky())
     split = make_split(12)
     settings, _ = resolve("hyperparameters.batch_size=5", "hyperparameters.length=5")

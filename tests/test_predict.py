@@ -342,7 +342,7 @@ class TestFiles:
         assert [row["answer"] for row in rows_of(run.folder / "answers.csv")] == names, run.err
 
     @pytest.mark.parametrize("script", ["snn_conv_1_nmnist", "snn_conv_1_gesture"])
-    def test_recordings(self, run, predict, script):
+    def test_recordings(self, run, script):
         path, settings = saved(run.folder, script, **{"hyperparameters.length": 2}), {"dataset.name": script[11:]}
         rows = [(n % 30, 3 * n % 30, n % 2, 10 * n) for n in range(200)]
         events = np.array(rows)[:, [3, 0, 1, 2]]

@@ -177,7 +177,7 @@ def test_the_gradient_that_is_shown_is_the_losss_and_leaves_no_trace(frozen):
     net(x)[0].sum().backward()
     before = copy.deepcopy([net.state_dict(), {name: value.grad for name, value in net.named_parameters()}])
     random = torch.get_rng_state()
-    settings = {"hyperparameters": {"chunk": 0, "truncate": 0}}
+    settings = {"precision": "float32", "hyperparameters": {"chunk": 0, "truncate": 0}}
     seen = inspection.View(net, None, None, settings, [], x, target, None, None, None, None)
     norms = inspection._gradient_norms(seen, Association())
     after = [net.state_dict(), {name: value.grad for name, value in net.named_parameters()}]

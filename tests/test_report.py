@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from scripts import ROOT
 
-from benchmarks import archive, direction, first_steps, people, temporal
+from benchmarks import archive, direction, drift, first_steps, people, temporal
 from snn import config, report
 from snn.base.errors import UserError
 from snn.run import cli
@@ -246,30 +246,17 @@ def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
         assert line["Published dev / test"] == runs[experiment]["Published dev / test"], name
 
 
-def test_the_table_of_the_archive_is_that_of_its_runs():
-    tables = RESULTS / "tables"
-    rows = list(csv.DictReader((tables / "archive.csv").read_text().splitlines()))
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    assert (tables / "archive.md").read_text() == archive.table(rows, datasets)
+TABLES = {
+    "archive": lambda rows: archive.table(rows, list(dict.fromkeys(row["dataset"] for row in rows))),
+    "temporal_ecg": lambda rows: temporal.table(rows, "ecg"),
+    **{module.__name__.rpartition(".")[2]: module.table for module in (direction, drift, first_steps, people)},
+}
 
 
-def test_the_table_of_long_sequences_is_that_of_its_runs():
-    tables = RESULTS / "tables"
-    rows = list(csv.DictReader((tables / "temporal_ecg.csv").read_text().splitlines()))
-    assert (tables / "temporal_ecg.md").read_text() == temporal.table(rows, "ecg")
-
-
-@pytest.mark.parametrize("benchmark", [direction, first_steps], ids=lambda module: module.__name__)
-def test_the_tables_of_short_runs_are_those_of_their_runs(benchmark):
-    name = benchmark.__name__.rpartition(".")[2]
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_of_a_benchmark_is_that_of_its_runs(name):
     rows = list(csv.DictReader((RESULTS / f"tables/{name}.csv").read_text().splitlines()))
-    assert (RESULTS / f"tables/{name}.md").read_text() == benchmark.table(rows)
-
-
-def test_the_table_of_people_is_that_of_its_runs():
-    tables = RESULTS / "tables"
-    rows = list(csv.DictReader((tables / "people.csv").read_text().splitlines()))
-    assert (tables / "people.md").read_text() == people.table(rows)
+    assert (RESULTS / f"tables/{name}.md").read_text() == TABLES[name](rows)
 
 
 def test_the_commands_are_those_of_the_results():

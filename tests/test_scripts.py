@@ -56,7 +56,7 @@ def test_associative_memory(run, monkeypatch, drawn):
     assert run.checkpoint("associative_memory", "best")["epoch"] == int(best["epoch"])
     (run_folder,) = run.folder.glob("runs/associative_memory/*")
     shown = EventAccumulator(str(run_folder)).Reload().Tags()["images"]
-    for name in ("recall", "recall_curves", "impulse_responses", "path"):
+    for name in ("recall", "recall_curves", "path"):
         assert Image.open(run_folder / f"{name}.png").size[0] > 600 and name in shown
     with open(run_folder / "recall.csv") as file:
         assert [row["corruption"] for row in csv.DictReader(file)] == ["noise", "noise", "rows", "rows"]
@@ -232,20 +232,27 @@ MISTAKES = {
 }
 
 
+def write_checkpoint(file, trained):
+    """Write a checkpoint with the fault that its name says."""
+    whole = (trained / "checkpoint/snn_mlp_1/best.pt").read_bytes()
+    good = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
+    short = {name: value for name, value in good["model"].items() if name != "1.weight"}
+    faulty = {
+        "text": b"weights", "cut": whole[: len(whole) // 2], "weights": good["model"],
+        "other": good | {"config": good["config"] | {"experiment_name": "snn_mlp_2"}},
+        "shape": good | {"model": good["model"] | {"1.weight": torch.zeros(500, 100)}},
+        "short": good | {"model": short},
+    }[file.stem]  # fmt: skip
+    file.write_bytes(faulty) if isinstance(faulty, bytes) else torch.save(faulty, file)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_changes_nothing(run, trained, mistake):
-    good = torch.load(trained / "checkpoint/snn_mlp_1/best.pt", weights_only=True)
-    whole = (trained / "checkpoint/snn_mlp_1/best.pt").read_bytes()
-    (run.folder / "text.pt").write_text("weights")
-    (run.folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    torch.save(good["model"], run.folder / "weights.pt")
-    torch.save(good | {"config": good["config"] | {"experiment_name": "snn_mlp_2"}}, run.folder / "other.pt")
-    torch.save(good | {"model": good["model"] | {"1.weight": torch.zeros(500, 100)}}, run.folder / "shape.pt")
-    short = {name: value for name, value in good["model"].items() if name != "1.weight"}
-    torch.save(good | {"model": short}, run.folder / "short.pt")
+    words, settings, message = MISTAKES[mistake]
+    if words[:2] == ["--test", "--checkpoint"] and words[2]:
+        write_checkpoint(run.folder / words[2], trained)
     before = files_in(run.folder)
 
-    words, settings, message = MISTAKES[mistake]
     run("snn_mlp_1", *words, settings=settings)
     assert run.status == 2
     assert message in run.err.splitlines()[-1]

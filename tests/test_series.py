@@ -355,18 +355,18 @@ class TestScript:
         run("time_series", "--test", settings=QUICK)
         assert run.status == 2 and re.search("the network (takes 2|does not know: left)", run.err.splitlines()[-1])
 
-    @pytest.mark.parametrize(
-        "name, value", [("classes", ["up"]), ("classes", [torch.ones(1), "up"]), ("scaling", [[0.0, 0.0]] * 2),
-                        ("scaling", [[math.nan, 1.0]] * 2), ("scaling", []), ("longest", 0), ("odd", 1)],
-    )  # fmt: skip
-    def test_a_checkpoint_with_broken_measures_is_one_line(self, run, name, value):
+    def test_checkpoints_with_broken_measures_are_one_line(self, run):
         write_toy(run.folder)
         run("time_series", "--train", settings=QUICK)
-        saved = run.checkpoint("time_series", "best")
-        saved["config"]["measured"][name] = value
-        torch.save(saved, "bad.pt")
-        run("time_series", "--test", "--checkpoint", "bad.pt", settings=QUICK)
-        assert run.status == 2 and re.match(r"error: .*(measured\.|it may hold)", run.err.splitlines()[-1]), run.err
+        for name, value in (
+            ("classes", ["up"]), ("classes", [torch.ones(1), "up"]), ("scaling", [[0.0, 0.0]] * 2),
+            ("scaling", [[math.nan, 1.0]] * 2), ("scaling", []), ("longest", 0), ("odd", 1),
+        ):  # fmt: skip
+            saved = run.checkpoint("time_series", "best")
+            saved["config"]["measured"][name] = value
+            torch.save(saved, "bad.pt")
+            run("time_series", "--test", "--checkpoint", "bad.pt", settings=QUICK)
+            assert run.status == 2 and re.match(r"error: .*(measured\.|it may hold)", run.err.splitlines()[-1]), run.err
 
     def test_a_checkpoint_from_before_it_held_them_is_measured_as_it_was(self, run):
         write_toy(run.folder)

@@ -270,8 +270,7 @@ class TestTies:
 
     def test_drive_after_the_end_of_a_series_does_not_count(self):
         task, ends = SeriesClassification(), torch.tensor([1, 2, 2])
-        y = torch.tensor([[[1.0, 1, 0], [0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [0, 0, 0]]])
-        settled = task.settled(y, self.DRIVE, torch.stack([torch.tensor([1, 2, 1]), ends]))
+        settled = task.settled(self.Y, self.DRIVE, torch.stack([torch.tensor([1, 2, 1]), ends]))
         assert task.score(settled, torch.stack([torch.tensor([1, 2, 1]), ends])) == 3
 
     def test_drive_is_the_current_of_the_last_neurons_also_through_pooling(self):

@@ -108,7 +108,7 @@ def test_filters_that_stable_filters_would_move_are_counted(source, capsys):
     assert "stable_filters" not in capsys.readouterr().err
 
 
-def test_pictures_from_before_training_are_of_the_start_whatever_became_of_the_file(source, capsys):
+def test_pictures_from_before_training_are_of_the_start_whatever_became_of_the_file(source):
     settings = resolve(CONFIG | {"init_from": "source.pt"})
     experiment = Experiment(classes_and_more(10), settings, None, splits(10))
     save("source.pt", torch.load("source.pt", weights_only=True) | {"model": {}})

@@ -447,8 +447,6 @@ def test_a_checkpoints_run_folder_is_not_trusted(folder, tmp_path, monkeypatch, 
 
 
 def test_moments_of_another_shape_are_not_resumed(run, trained):
-    import shutil
-
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
     last = run.folder / "checkpoint/snn_mlp_1/last.pt"
     saved = torch.load(last, weights_only=True)
