@@ -32,7 +32,7 @@ SHAPES = {
     "cuda": {"MNIST CNN": (25, 64, 50176), "MLP": (25, 64, 500)} | LONG,
 }
 IN_A_GRAPH = 10  # runs: a launch takes as long as a small loop
-NEURON = 0.78, False, 1.0  # decay, membrane filter, threshold
+NEURON = 0.78, 0.0, 1.0  # decay of the reset, of the potential, threshold
 
 
 def make_loops(shape, dtype, device):
@@ -56,7 +56,7 @@ def make_loops(shape, dtype, device):
         ),
         "neuron forward": (3, lambda: loops.neuron_forward(x, two, *NEURON, True, y)),
         "neuron backward": (
-            3, lambda: loops.neuron_backward(grad, ends[:2], above, *NEURON, surrogate, grad_x)
+            3, lambda: loops.neuron_backward(grad, ends[:2], above, *NEURON[:2], surrogate, grad_x)
         ),
         "both forward": (
             3, lambda: loops.neuron_iir_forward(x, start, *NEURON, True, coefficients, no_dropout, y)

@@ -50,7 +50,7 @@ class CompiledKernels:
 
     def spiking_neuron(self, current, v, r, decay, membrane_filter, threshold, surrogate, bias=None):
         """Run the neuron on current + bias, `[*features]`; with a bias only if it `adds_bias`."""
-        constants = decay, membrane_filter, threshold, surrogate
+        constants = of_loops(decay, membrane_filter, threshold, surrogate)
         return _SpikingNeuron.apply(self.loops, current, v, r, bias, constants, _keeps(current, v, r, bias))
 
     def neuron_and_iir(self, current, neuron_states, constants, p, synapse_states, coefficients, bias=None):
@@ -60,15 +60,19 @@ class CompiledKernels:
         """
         keep = _keeps(current, bias, *neuron_states, *synapse_states, *coefficients)
         dropout = _random_mask(self.loops, p, current.device)
-        return _NeuronAndIIR.apply(
-            self.loops, current, constants, keep, dropout, *neuron_states, *synapse_states, *coefficients, bias
-        )
+        of_neuron = of_loops(*constants), keep, dropout, *neuron_states
+        return _NeuronAndIIR.apply(self.loops, current, *of_neuron, *synapse_states, *coefficients, bias)
 
     def dual_exp_filter(self, x, m, s, decay_m, decay_s, gain):
         return _DualExpFilter.apply(self.loops, x, m, s, decay_m, decay_s, gain)
 
     def dropout(self, x, p):
         return _Dropout.apply(self.loops, x, p)
+
+
+def of_loops(decay, membrane_filter, threshold, surrogate):
+    """Return a neuron's constants as loops take them: what is left of a reset, and of a potential, after a step, ..."""
+    return decay, decay if membrane_filter else 0.0, threshold, surrogate
 
 
 def _keeps(*tensors):
@@ -193,12 +197,12 @@ class _SpikingNeuron(Function):
     @once_differentiable
     def backward(ctx, grad_spikes, grad_v, grad_r):
         (kept,) = ctx.saved_tensors
-        layout = ctx.layout
+        layout, (decay, kept_decay, _, surrogate) = ctx.layout, ctx.constants
         grad_current = layout.new_gradient(ctx.current_dtype)
         grad_bias = layout.new_bias_gradient(ctx.needs_input_grad[4])
         grad_start = ctx.loops.neuron_backward(
-            layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, *ctx.constants, grad_current,
-            *grad_bias,
+            layout.flatten(grad_spikes), layout.flatten_states(grad_v, grad_r), kept, decay, kept_decay, surrogate,
+            grad_current, *grad_bias,
         )  # fmt: skip
         grad_states = where_needed(ctx.needs_input_grad[2:4], grad_start, layout)
         grad_bias = next(map(layout.unflatten, grad_bias), None)
@@ -229,12 +233,12 @@ class _NeuronAndIIR(Function):
     @once_differentiable
     def backward(ctx, grad_psp, *grads):
         kept, psp, start, coefficients = ctx.saved_tensors
-        layout, (decay, membrane_filter, _, surrogate) = ctx.layout, ctx.constants
+        layout, (decay, kept_decay, _, surrogate) = ctx.layout, ctx.constants
         grad_current = layout.new_gradient(ctx.current_dtype)
         grad_bias = layout.new_bias_gradient(ctx.needs_input_grad[12])
         grad_end = layout.flatten_states(*grads)
         grad_start, sums = ctx.loops.neuron_iir_backward(
-            layout.flatten(grad_psp), grad_end, kept, psp, start, coefficients, decay, membrane_filter, surrogate,
+            layout.flatten(grad_psp), grad_end, kept, psp, start, coefficients, decay, kept_decay, surrogate,
             ctx.from_zero, ctx.dropout, grad_current, *grad_bias,
         )  # fmt: skip
         if ctx.from_zero:

@@ -155,10 +155,9 @@ def _first_order_backward(arrays, numbers, state, here):
     return to_this, sum_a1
 
 
-def neuron_forward(current, start, decay, membrane_filter, threshold, keep, spikes):
+def neuron_forward(current, start, decay, kept_decay, threshold, keep, spikes):
     above = torch.empty_like(spikes) if keep else None
     end = start.new_empty(2, *spikes.shape[1:])
-    kept_decay = decay if membrane_filter else 0.0
     _neuron_forward(
         spikes, start, end, current, above if keep else spikes, decay, kept_decay, threshold, keep
     )  # fmt: skip
@@ -181,9 +180,8 @@ def _neuron_forward(arrays, numbers, state, here):
     return v, r
 
 
-def neuron_backward(grad_spikes, grad_end, above, decay, membrane_filter, threshold, surrogate, grad_current):
+def neuron_backward(grad_spikes, grad_end, above, decay, kept_decay, surrogate, grad_current):
     grad_start = grad_end.new_empty(2, *above.shape[1:])
-    kept_decay = decay if membrane_filter else 0.0
     loop = _with_surrogate(surrogate.gradient, _neuron_backward, states=2)
     loop(above, grad_end, grad_start, grad_spikes, grad_current, decay, kept_decay, *surrogate.constants)
     return grad_start
@@ -203,14 +201,13 @@ def _neuron_backward(arrays, numbers, state, here):
     return to_v, to_r
 
 
-def neuron_iir_forward(current, start, decay, membrane_filter, threshold, keep, coefficients, dropout, psp):
+def neuron_iir_forward(current, start, decay, kept_decay, threshold, keep, coefficients, dropout, psp):
     """Run a neuron and the synapse behind it; their states are `[4, B, N]`: v, r, psp[t-1], psp[t-2].
 
     `dropout` of the spikes between them is a scale and seeds, as for `dropout`; a scale of 0 means none.
     """
     above = torch.empty_like(psp) if keep else None
     end = start.new_empty(4, *psp.shape[1:])
-    kept_decay = decay if membrane_filter else 0.0
     scale, seeds = dropout
     _neuron_iir_forward(
         psp, start, end, current, coefficients, above if keep else psp, decay, kept_decay, threshold, keep, scale,
@@ -241,13 +238,12 @@ def _neuron_iir_forward(arrays, numbers, state, here):
 
 
 def neuron_iir_backward(
-    grad_psp, grad_end, above, psp, start, coefficients, decay, membrane_filter, surrogate, from_zero, dropout,
+    grad_psp, grad_end, above, psp, start, coefficients, decay, kept_decay, surrogate, from_zero, dropout,
     grad_current,
 ):  # fmt: skip
     """`start` and `grad_end` are `[4, B, N]`, in the order of `neuron_iir_forward`."""
     grad_start = grad_end.new_empty(4, *psp.shape[1:])
     sums = grad_end.new_zeros(torch.get_num_threads(), 3, psp.shape[2])
-    kept_decay = decay if membrane_filter else 0.0
     loop = _with_surrogate(surrogate.gradient, _neuron_iir_backward, states=4, sums=3)
     loop(
         psp, grad_end, grad_start, sums, grad_psp, above, start, coefficients, grad_current,

@@ -29,10 +29,9 @@ _surrogate = None  # each copy of a backward gets a surrogate's formula in its p
 _kernel_with = cache(with_surrogate)
 
 
-def neuron_forward(current, start, decay, membrane_filter, threshold, keep, spikes, bias=None):
+def neuron_forward(current, start, decay, kept_decay, threshold, keep, spikes, bias=None):
     above = torch.empty_like(spikes) if keep else None
     end = torch.empty(2, *spikes.shape[1:], dtype=torch.float32, device=spikes.device)
-    kept_decay = decay if membrane_filter else 0.0
     launch(
         _neuron_forward, spikes, current, start, bias, spikes, above, end, moves(current), decay, kept_decay,
         float(threshold),
@@ -64,14 +63,11 @@ def _neuron_forward(
     tl.store(end + step + place, r, inside)
 
 
-def neuron_backward(
-    grad_spikes, grad_end, above, decay, membrane_filter, threshold, surrogate, grad_current, grad_bias=None
-):
+def neuron_backward(grad_spikes, grad_end, above, decay, kept_decay, surrogate, grad_current, grad_bias=None):
     """Write the gradient of the bias too, if there is a `grad_bias` `[N]` for it."""
     grad_start = torch.empty(2, *above.shape[1:], dtype=torch.float32, device=above.device)
     rows = 1 if grad_bias is None else rows_of(above.shape)
     bias_sums = _bias_sums(grad_bias, above.shape, rows)
-    kept_decay = decay if membrane_filter else 0.0
     launch(
         _kernel_with(surrogate.gradient, _neuron_backward), above, grad_spikes, grad_end, above, grad_current,
         grad_start, bias_sums, moves(grad_spikes), decay, kept_decay, *map(float, surrogate.constants), rows, rows=rows,
@@ -114,14 +110,13 @@ def _neuron_backward(
         tl.store(bias_sums + number * features + n, sum_bias, inside)
 
 
-def neuron_iir_forward(current, start, decay, membrane_filter, threshold, keep, coefficients, dropout, psp, bias=None):
+def neuron_iir_forward(current, start, decay, kept_decay, threshold, keep, coefficients, dropout, psp, bias=None):
     """Run a neuron and the synapse behind it; their states are `[4, B, N]`: v, r, psp[t-1], psp[t-2].
 
     `dropout` of the spikes between them is a scale and seeds, as for `dropout`; a scale of 0 means none.
     """
     above = torch.empty_like(psp) if keep else None
     end = coefficients.new_empty(4, *psp.shape[1:])
-    kept_decay = decay if membrane_filter else 0.0
     scale, (seed, smallest) = dropout
     launch(
         _neuron_iir_forward, psp, current, start, bias, coefficients, seed, psp, above, end, moves(current), decay,
@@ -166,7 +161,7 @@ def _neuron_iir_forward(
 
 
 def neuron_iir_backward(
-    grad_psp, grad_end, above, psp, start, coefficients, decay, membrane_filter, surrogate, from_zero, dropout,
+    grad_psp, grad_end, above, psp, start, coefficients, decay, kept_decay, surrogate, from_zero, dropout,
     grad_current, grad_bias=None,
 ):  # fmt: skip
     """`start` and `grad_end` are `[4, B, N]`, in the order of `neuron_iir_forward`; `grad_bias` as of a neuron."""
@@ -174,7 +169,6 @@ def neuron_iir_backward(
     grad_start = coefficients.new_empty(4, *psp.shape[1:])
     sums = coefficients.new_empty(triton.cdiv(psp.shape[1], rows), 3, psp.shape[2])
     bias_sums = _bias_sums(grad_bias, psp.shape, rows)
-    kept_decay = decay if membrane_filter else 0.0
     scale, (seed, smallest) = dropout
     launch(
         _kernel_with(surrogate.gradient, _neuron_iir_backward), psp, grad_psp, grad_end, above, psp, start,

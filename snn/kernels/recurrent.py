@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.nn.functional import pad
 
 from snn.kernels import cpu
+from snn.kernels.autograd import of_loops
 from snn.kernels.compiled import (
     LANES,
     WIDEST,
@@ -54,6 +55,7 @@ class _RecurrentNeuron(Function):
         start, coefficients = layout.flatten_states(v, r, psp_1, psp_2), layout.flatten_coefficients(a1, a2, b1)
         spikes, flat_spikes = layout.new_sequence()
         weight = weight.float().contiguous()
+        constants = of_loops(*constants)
         above, psp, end = _run(layout.flatten(current), start, weight, coefficients, *constants[:3], flat_spikes)
         ctx.save_for_backward(above, psp, start, weight, coefficients)
         ctx.layout, ctx.constants = layout, constants
@@ -63,16 +65,16 @@ class _RecurrentNeuron(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_spikes, *grads):
-        layout, (decay, membrane_filter, _, surrogate) = ctx.layout, ctx.constants
+        layout, (decay, kept_decay, _, surrogate) = ctx.layout, ctx.constants
         arriving = layout.flatten(grad_spikes), layout.flatten_states(*grads)
         grad_current, grad_start, grad_weight, sums = _run_back(
-            *arriving, *ctx.saved_tensors, decay, membrane_filter, surrogate
+            *arriving, *ctx.saved_tensors, decay, kept_decay, surrogate
         )
         grad_states = where_needed(ctx.needs_input_grad[3:7], grad_start, layout)
         return layout.unflatten(grad_current), None, grad_weight, *grad_states, *layout.unflatten(sums)
 
 
-def _run(current, start, weight, coefficients, decay, membrane_filter, threshold, spikes):
+def _run(current, start, weight, coefficients, decay, kept_decay, threshold, spikes):
     """Write the spikes; return their distances from the threshold, psp `[T + 1, B, N]` from psp[-1] on, and the end.
 
     `start` and the end are `[4, B, N]`: v, r, psp[t-1], psp[t-2]. `weight` is `[N, N]`, from the neuron in its column.
@@ -80,7 +82,6 @@ def _run(current, start, weight, coefficients, decay, membrane_filter, threshold
     above, end = torch.empty_like(spikes), start.new_empty(4, *spikes.shape[1:])
     psp = spikes.new_empty(len(spikes) + 1, *spikes.shape[1:])
     psp[0] = start[2]
-    kept_decay = decay if membrane_filter else 0.0
     _forward(
         spikes, start, end, spikes, in_strips(weight.t()), psp, coefficients, current, above,
         decay, kept_decay, threshold,
@@ -103,12 +104,11 @@ def _forward_step(arrays, numbers, state, back, here):
     return v, r, value, psp_1
 
 
-def _run_back(grad_spikes, grad_end, above, psp, start, weight, coefficients, decay, membrane_filter, surrogate):
+def _run_back(grad_spikes, grad_end, above, psp, start, weight, coefficients, decay, kept_decay, surrogate):
     """Return the gradients of the current `[T, B, N]`, of the start, of the weights, and of the coefficients."""
     grad_current, grad_start = torch.empty_like(psp), start.new_empty(4, *above.shape[1:])
     grad_current[-1] = 0  # of the step behind the last
     sums = start.new_zeros(torch.get_num_threads(), 3, above.shape[2])
-    kept_decay = decay if membrane_filter else 0.0
     _backward_with(surrogate.gradient)(
         above, grad_end, grad_start, sums, in_strips(weight), grad_current, coefficients, grad_spikes, psp, start,
         decay, kept_decay, *surrogate.constants,
