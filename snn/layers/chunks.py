@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from snn.base import process
+from snn.kernels.products import matrix_products
 from snn.layers.layer import is_watched, part_of_a_pass
 from snn.layers.state import map_tensors
 
@@ -127,3 +128,9 @@ def in_chunks(net, hyperparameters):
     if not (chunk or truncate) or isinstance(net, (InChunks, DistributedDataParallel)):
         return net
     return InChunks(net, truncate or chunk, bool(truncate))
+
+
+def as_configured(net, config, x, state=None):
+    """Return `net(x, state)`, with the precision of products and the chunks that a config asks for."""
+    with matrix_products(config["precision"], x.device):
+        return in_chunks(net, config["hyperparameters"])(x, state)

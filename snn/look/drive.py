@@ -1,13 +1,12 @@
 """What drives a network's output neurons: their potential without resets, which decides between equal spike counts."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from snn.base.errors import UserError
-from snn.kernels.products import matrix_products
-from snn.layers.chunks import in_chunks
+from snn.layers.chunks import as_configured
 from snn.layers.layer import hidden_layers, hooked, is_stateful, output_name, spiking_layers
 from snn.layers.recurrent import Recurrent
 
@@ -15,12 +14,18 @@ from snn.layers.recurrent import Recurrent
 def run(net, config, x, state=None):
     """Return a network's output `[T, B, *]`, its state at the end, and what drives its output neurons, as `of_output`.
 
-    That is None too unless it decides ties: by the config, and in eval mode.
+    That is None too unless it `decides` ties.
     """
-    decides = config["ties"] == "potential" and not net.training
-    with matrix_products(config["precision"], x.device), recorded(net) if decides else nullcontext() as currents:
-        y, end = in_chunks(net, config["hyperparameters"])(x, state)
-    return y, end, of_output(net, currents, y) if decides else None
+    if not decides(net, config):
+        return *as_configured(net, config, x, state), None
+    with recorded(net) as currents:
+        y, end = as_configured(net, config, x, state)
+    return y, end, of_output(net, currents, y)
+
+
+def decides(net, config):
+    """Whether what drives the output neurons decides ties: by the config, and in eval mode."""
+    return config["ties"] == "potential" and not net.training
 
 
 @contextmanager

@@ -13,8 +13,7 @@ import torch
 from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
 from snn.base.output import note
-from snn.kernels.products import matrix_products
-from snn.layers.chunks import in_chunks
+from snn.layers.chunks import as_configured
 from snn.look.board import Board
 from snn.look.cost import cost
 from snn.look.health import gradient_norms
@@ -74,8 +73,8 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
         return _samples(split, config["hyperparameters"]["batch_size"], generator(), wanted)
 
     def output(recorded):
-        with torch.no_grad(), matrix_products(config["precision"], x.device), recorded as trace:
-            return in_chunks(net, config["hyperparameters"])(x)[0], trace
+        with torch.no_grad(), recorded as trace:
+            return as_configured(net, config, x)[0], trace
 
     x, targets = samples(places)
     try:
@@ -169,8 +168,7 @@ def _of_layers(seen, result, task):
 def _gradient_norms(seen, task):
     """Return the norm of the gradient of the loss on a View's samples, by layer with trained parameters."""
     trained = {name: value for name, value in seen.net.named_parameters() if value.requires_grad}
-    y = in_chunks(seen.net, seen.config["hyperparameters"])(seen.x)[0]
-    loss = task.loss(y, seen.targets)
+    loss = task.loss(as_configured(seen.net, seen.config, seen.x)[0], seen.targets)
     gradients = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
     return gradient_norms(dict(zip(trained, gradients)))
 

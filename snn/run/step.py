@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from snn.base import ranks
-from snn.layers.chunks import in_chunks
+from snn.layers.chunks import as_configured
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
 from snn.run.passes import Pass, data_generator, preserved_state
@@ -51,11 +51,11 @@ def forward(net, task, config, x, targets, state=None, keep=None):
 
     `keep` is called with the task's answers, if it classifies.
     """
-    samples, decides = x.shape[1], config["ties"] == "potential" and not net.training
+    samples = x.shape[1]
     y, end, of_output = drive.run(net, config, x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
-    settled = task.settled(y, of_output, targets) if decides else y
+    settled = task.settled(y, of_output, targets) if drive.decides(net, config) else y
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
     sums[2:] = 0 if net.training else task.ties(y, targets)
     if keep and task.classifies:
@@ -87,5 +87,5 @@ def loss_of_silence(net, split, config, task):
     batch = torch.arange(min(len(split), config["hyperparameters"]["batch_size"]), device=split.device)
     x, targets = next(iter(split.batches_of([batch], data_generator(split.device, config))))
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
-        y = in_chunks(net.eval(), config["hyperparameters"])(x)[0]
+        y, _ = as_configured(net.eval(), config, x)
     return task.loss(torch.zeros_like(y), targets).item()

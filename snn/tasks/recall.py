@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from snn.base.files import write_csv
 from snn.base.output import say
 from snn.data import patterns
-from snn.kernels.products import matrix_products
+from snn.layers.chunks import as_configured
 from snn.layers.synapses import FirstOrderLowPass
-from snn.look import filter_plots, recall_plots
+from snn.look import recall_plots
 from snn.look.recorder import record
 
 WINDOW = 1  # steps by which a spike may be early or late
@@ -79,8 +79,8 @@ def table(net, split, config):
         for size in sizes:
             generator = torch.Generator(device).manual_seed(SEED)
             x = patterns.corrupt(split.patterns[which], CLEAN | {kind: size}, generator).transpose(0, 1).contiguous()
-            with torch.no_grad(), matrix_products(config["precision"], device), record(net, what=["spikes"]) as trace:
-                net.eval()(x)
+            with torch.no_grad(), record(net, what=["spikes"]) as trace:
+                as_configured(net.eval(), config, x)
             lines.append({"corruption": kind, "size": size} | scores(output_spikes(trace), target, tau))
     return lines
 
@@ -99,8 +99,8 @@ def _recorded(net, x, config):
     """Return a `snn.record` of a network, and whether it has all that `recall_plots.path` draws."""
     for what in ["psp", "spikes", "v"], ["spikes"]:
         try:
-            with torch.no_grad(), matrix_products(config["precision"], x.device), record(net, what=what) as trace:
-                net(x)
+            with torch.no_grad(), record(net, what=what) as trace:
+                as_configured(net, config, x)
             return trace, "v" in what and trace.spikes.keys() <= trace.v.keys()
         except ValueError:  # neurons of one's own have no v, or there is no psp
             continue
@@ -129,9 +129,5 @@ def _pictures(view, lines):
         "recall_curves": (
             lambda: recall_plots.recall_curves(lines),
             "Share of the spikes that are right within a step, over increasing corruption.",
-        ),
-        "impulse_responses": (
-            lambda: filter_plots.impulse_responses(view.untrained, net),
-            "Each synapse layer's response to a single spike, before and after training.",
         ),
     } | (path if has_potentials else {})
