@@ -31,7 +31,7 @@ class StepClassification(Classification):
         from snn.look import class_plots, step_plots  # imports matplotlib, which takes a second
 
         result = view.test(self)
-        classes = datasets.class_names(view.config, view.y.shape[2])
+        classes = class_plots.class_labels(datasets.class_names(view.config, view.y.shape[2]))
         return result, {
             "steps": (
                 lambda: step_plots.steps(view.x, view.targets, view.y, classes),
@@ -44,7 +44,7 @@ class StepClassification(Classification):
         }
 
     def picture(self, view):
-        from snn.look import step_plots
+        from snn.look import class_plots, step_plots
 
-        classes = datasets.class_names(view.config, view.y.shape[2])
+        classes = class_plots.class_labels(datasets.class_names(view.config, view.y.shape[2]))
         return "steps", step_plots.steps(view.x, view.targets, view.y, classes)
