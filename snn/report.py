@@ -15,13 +15,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from snn import config
+from snn import config, experiments
 from snn.base.errors import UserError, as_mistake, printable
-from snn.base.files import read_bytes, reading, shipped, user_path, write_picture, write_text
+from snn.base.files import read_bytes, reading, user_path, write_picture, write_text
 from snn.base.keys import checked, file_name, finite, size
 from snn.base.output import lasting
-
-CONFIGS = shipped("configs")
 
 
 class Published(NamedTuple):
@@ -156,7 +154,7 @@ def _row(runs):
 
 def _own(name, settings):
     """Return the config that a run's overrides are over: its experiment's, or the defaults where it has none."""
-    yaml_file = CONFIGS / f"{name.removesuffix('-demo')}.yaml"
+    yaml_file = experiments.config_file(name.removesuffix("-demo"))
     if not yaml_file.exists():
         return config.defaults(settings)
     return config.resolve(yaml_file, demo=name.endswith("-demo"), warn=lambda _: None)

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from snn import config, experiments
 from snn.base.errors import UserError, as_mistake
-from snn.base.files import check_replaces, shipped, user_path, write_text
+from snn.base.files import check_replaces, user_path, write_text
 from snn.base.output import lasting
 from snn.checkpoint import published
 from snn.checkpoint.store import load, save, sha256
 from snn.checkpoint.trained import network_of, trained_network
 from snn.layers.synapses import coefficient_names
 
-CONFIGS = shipped("configs")
 UNKNOWN = -1  # epoch
 
 
@@ -36,7 +35,7 @@ def convert(source, target, experiment=None):
     experiment = experiment or next((name for name in names if name in of), None)
     if experiment not in names:
         raise UserError(f"{source}: its experiment is unknown; name it with --experiment: {', '.join(sorted(names))}")
-    settings = config.resolve(CONFIGS / f"{experiment}.yaml") if is_published else checkpoint["config"]
+    settings = config.resolve(experiments.config_file(experiment)) if is_published else checkpoint["config"]
     net = trained_network(checkpoint, settings, source, network_of(experiment, source))
     if is_published:
         epoch = checkpoint.get("epoch")
@@ -63,7 +62,7 @@ def release(source, target, half=False):
     if published.is_published(checkpoint):
         raise UserError(f"checkpoint {source} is of the public code: convert it first")
     name = checkpoint["config"]["experiment_name"]
-    own = CONFIGS / f"{name}.yaml"
+    own = experiments.config_file(name)
     if name not in experiments.NAMES:
         raise UserError(f"checkpoint {source} is of {name}, which has no configs/{own.name}: release an experiment's")
     settings = config.resolve(own)

@@ -9,6 +9,11 @@ __path__ = [str(_CONFIGS.parent)]
 NAMES = sorted(file.stem for file in _CONFIGS.glob("*.yaml"))
 
 
+def config_file(name):
+    """Return the path of an experiment's YAML file, whether or not there is one."""
+    return _CONFIGS / f"{name}.yaml"
+
+
 def find(name):
     """Return the script of an experiment that ships, as a module with `network`; None if there is none of this name."""
     return importlib.import_module(f"{__name__}.{name}") if name in NAMES else None  # no other is imported

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 import torch
 
-from snn import checkpoint, config
+from snn import checkpoint, config, experiments
 from snn.base import process, ranks
 from snn.base.errors import UserError, as_mistake
 from snn.base.files import shipped
@@ -20,7 +20,6 @@ from snn.run import folders, predict
 from snn.run.signals import Stopped
 from snn.run.train import Experiment
 
-CONFIGS = shipped("configs")
 WEIGHTS = shipped("weights")
 
 
@@ -40,7 +39,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     """
     process.tune()
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there
-    own_config = CONFIGS / f"{experiment}.yaml"
+    own_config = experiments.config_file(experiment)
     if config_file:
         script = getattr(sys.modules["__main__"], "__file__", "")  # a notebook, or python -c, has none
         own_config = Path(script).parent / config_file

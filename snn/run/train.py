@@ -13,7 +13,6 @@ from torch.nn.parameter import is_lazy
 from snn import checkpoint, experiments
 from snn.base import process, ranks
 from snn.base.errors import UserError
-from snn.base.files import shipped
 from snn.base.output import note, quiet, say
 from snn.checkpoint import transfer
 from snn.config import check, resolve, shared
@@ -72,7 +71,7 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             if script is None:
                 names = ", ".join(experiments.NAMES)
                 raise UserError(f"no experiment {network!r:.50} ships: pass a function from a config, or {names}")
-            settings = resolve(shipped("configs") / f"{network}.yaml", config, warn=note)
+            settings = resolve(experiments.config_file(network), config, warn=note)
             network, task = script.network, task or getattr(script, "task", None)
         else:
             settings = resolve(config or {}, warn=note)
