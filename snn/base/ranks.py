@@ -108,7 +108,7 @@ def one_first():
         largest(0)
 
 
-def shares(size, batch_size, generator, shuffle, device):
+def batches(size, batch_size, generator, shuffle, device):
     """Return this rank's share of every batch.
 
     Args:

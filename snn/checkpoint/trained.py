@@ -17,8 +17,7 @@ def load_trained(path, network=None):
     """Return a checkpoint's trained network, on the CPU, in eval mode: `net = snn.load("snn_mlp_1")`.
 
     `net.config` is the config that it was trained with, and `net.config["measured"]` what its input and its answers
-    depend on besides: of a time series the classes' names and the scaling, of
-    permuted pixels their order.
+    depend on besides: of a time series the classes' names and the scaling, of permuted pixels their order.
 
     Args:
         path: of a checkpoint that a run wrote, or weights that ship, from any folder: `snn_mlp_1`,

@@ -178,7 +178,7 @@ EVERYWHERE = {
     },
     "save_checkpoint": Key(True, boolean, "false: write no checkpoints", PLACE),
     "checkpoint_every": Key(
-        0, integer(0), "also save every N batches; 0: only after every epoch", PLACE, {"save_checkpoint": [False]}
+        0, size, "also save every N batches; 0: only after every epoch", PLACE, {"save_checkpoint": [False]}
     ),
     "checkpoint_base_path": Key("checkpoint", typed_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
     "test_checkpoint_path": Key("", typed_path, "checkpoint for --test; empty: this experiment's best.pt", PLACE),

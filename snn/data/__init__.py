@@ -1,0 +1,1 @@
+"""Datasets: files read, encoded and split; recordings simulated."""

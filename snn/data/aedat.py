@@ -63,12 +63,12 @@ def encode(events):
     packets = [header]
     for first in range(0, len(words), PACKET):
         chunk = words[first : first + PACKET]
-        packets.append(_packet(POLARITY, 8, 4, len(chunk), chunk.tobytes()))
+        packets.append(_packet(POLARITY, 8, len(chunk), chunk.tobytes()))
         now = int(chunk[-1, 1])
-        packets.append(_packet(0, 8, 4, 1, struct.pack("<II", 1, now)))  # a special event
-        packets.append(_packet(3, 36, 4, 1, struct.pack("<II7f", 1, now, *[0.0] * 7)))  # the camera's own motion
+        packets.append(_packet(0, 8, 1, struct.pack("<II", 1, now)))  # a special event
+        packets.append(_packet(3, 36, 1, struct.pack("<II7f", 1, now, *[0.0] * 7)))  # the camera's own motion
     return b"".join(packets)
 
 
-def _packet(kind, size, time_offset, number, payload):
-    return PACKET_HEADER.pack(kind, 1, size, time_offset, 0, number, number, number) + payload
+def _packet(kind, size, number, payload):
+    return PACKET_HEADER.pack(kind, 1, size, 4, 0, number, number, number) + payload

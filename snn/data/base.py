@@ -58,9 +58,9 @@ class Split:
     def batches(self, batch_size, generator, shuffle=False):
         """Yield (x, targets) until every sample has come once; the last batch may be smaller.
 
-        On several ranks, this rank's share of every batch (`snn.base.ranks.shares`).
+        On several ranks, this rank's share of every batch (`snn.base.ranks.batches`).
         """
-        return self.batches_of(ranks.shares(len(self), batch_size, generator, shuffle, self.device), generator)
+        return self.batches_of(ranks.batches(len(self), batch_size, generator, shuffle, self.device), generator)
 
     def batches_of(self, shares, generator):
         """Yield the batch of each share, an index tensor; override this to make several batches at once."""
