@@ -1,15 +1,15 @@
 """Event recordings for the tests, written byte by byte in their published formats."""
 
 import struct
-from pathlib import Path
 
 import pytest
 import torch
+from scripts import ROOT
 
 from snn import config
 from snn.data import datasets
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def load(experiment, root, *overrides):

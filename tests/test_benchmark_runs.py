@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest.mock import create_autospec
 
 import pytest
-from test_health import make_trainer
+from small import make_trainer
 
 from benchmarks import long_training
 from benchmarks.runs import complete

@@ -2,15 +2,15 @@
 
 import copy
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from scripts import ROOT
 
 from snn import config
 from snn.base.errors import UserError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 DEFAULT = CONFIGS / "snn_mlp_1.yaml"
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from test_health import make_trainer
-from test_training import resolve
+from small import make_trainer, resolve
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 import torch
 from scripts import ROOT, same
-from test_health import make_trainer
+from small import make_trainer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map

@@ -4,11 +4,10 @@ import gzip
 import math
 import os
 import struct
-from pathlib import Path
 
 import pytest
 import torch
-from scripts import files_in
+from scripts import ROOT, files_in
 from test_config import resolve
 from torch.utils.data import random_split
 
@@ -17,7 +16,7 @@ from snn.base.errors import UserError
 from snn.data import augment, digits, images, mnist
 
 CPU = torch.device("cpu")
-CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
+CONFIG = ROOT / "configs/snn_mlp_1.yaml"
 TRANSFORM = {
     "RandomApply": {"probability": 0.5},
     "RandomResizedCrop": {"scale": [0.85, 1.0], "ratio": [3 / 4, 4 / 3], "interpolation": "bilinear"},

@@ -25,10 +25,10 @@ import yaml
 from PIL import Image
 from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
 from scripts import ROOT
+from small import make_trainer
 from test_config import resolve
 from test_ecg import load as load_heartbeats
 from test_ecg import write as write_heartbeats
-from test_health import make_trainer
 from test_report import write_run
 from test_series import write_toy
 from test_series_files import write_as

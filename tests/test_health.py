@@ -2,28 +2,23 @@
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small import make_trainer
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import snn
-from snn import checkpoint, config
 from snn.base.errors import UserError
 from snn.data import digits
-from snn.data.images import ImageSplit, poisson
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
 from snn.run.finite import where_not_finite
-from snn.run.trainer import Trainer
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
-
-CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
 
 
 def random_filters():
@@ -155,26 +150,6 @@ def test_coefficients_that_stabilize_can_not_set_are_named(change):
             value *= 3
     with pytest.raises(UserError, match="computes a1 of .*DualExpIIR from parameters that can't be set"):
         snn.stabilize(net)
-
-
-def make_trainer(folder, *overrides, net=None, resume_from=None):
-    """Return a Trainer on 40 noise images in batches of 8."""
-    words = ("hyperparameters.batch_size=8", "hyperparameters.epoch=1", f"checkpoint_base_path={folder / 'checkpoint'}")
-    settings = config.resolve(CONFIG, overrides=words + overrides)
-    torch.manual_seed(0)
-    if net is None:
-        net = snn.Sequential(
-            snn.DualExpIIR(784, 4, 1), nn.Linear(784, 20), snn.SpikingNeuron(4),
-            snn.FirstOrderLowPass(20, 4), nn.Linear(20, 10), snn.SpikingNeuron(4),
-        )  # fmt: skip
-        with torch.no_grad():
-            net[1].weight.mul_(5)  # so that it spikes
-            net[4].weight.mul_(5)
-    images = torch.randint(256, (40, 28, 28), dtype=torch.uint8)
-    split = ImageSplit(images, torch.randint(10, (40,)), lambda batch, noise: poisson(batch, 5, 1, noise), (784,))
-    if resume_from:
-        checkpoint.load_model(net, resume_from, "last.pt")
-    return Trainer(net, {"train": split, "dev": split}, settings, Classification(), resume_from)
 
 
 def test_the_summary_counts_unstable_filters_and_names_silent_layers(folder, capsys):

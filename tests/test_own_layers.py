@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from small import make_split, make_trainer
 from test_config import resolve
-from test_health import make_trainer
-from test_training import make_split
 from torch import nn
 
 import snn

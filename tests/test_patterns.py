@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import ROOT
 
 from snn import config
 from snn.base.errors import UserError
 from snn.data import patterns
 from snn.tasks import recall
 
-CONFIG = Path(__file__).parents[1] / "configs" / "associative_memory.yaml"
+CONFIG = ROOT / "configs/associative_memory.yaml"
 CPU = torch.device("cpu")
 PATTERNS = patterns.read(patterns.SHIPPED, 300)
 NOTHING = recall.CLEAN

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scripts import ROOT
 
 import associative_memory
 import snn_conv_1_gesture
@@ -24,7 +25,7 @@ from snn.data import images
 from snn.run.step import evaluate
 from snn.tasks.classification import Classification
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 GOLDEN, DATASETS = os.environ.get("SNN_GOLDEN"), os.environ.get("SNN_DATASETS")
 needs_golden = pytest.mark.skipif(not GOLDEN, reason="SNN_GOLDEN does not name the folder of the reference values")
 LAYERS = {

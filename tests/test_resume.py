@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from scripts import ROOT, TINY, files_in, same, words_of
-from test_health import make_trainer
+from small import make_trainer
 
 from snn.run import signals
 from snn.run.cli import main

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from scripts import TINY, same
-from test_health import make_trainer
-from test_training import make_net, make_split
+from small import make_net, make_split, make_trainer
 
 import snn
 from snn.config import resolve

@@ -7,13 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scripts import TINY, words_of
+from small import make_net, make_split, resolve
 from torch import nn
 from torch.nn.utils import get_total_norm
 
 import snn
-from snn import config
 from snn.base.errors import UserError
-from snn.data.images import ImageSplit, copy
 from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
@@ -25,24 +24,6 @@ from snn.run.step import evaluate, train_step
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
 from snn_mlp_1 import network
-
-CONFIG = Path(__file__).parents[1] / "configs" / "snn_mlp_1.yaml"
-
-
-def resolve(*overrides):
-    return config.resolve(CONFIG, overrides=overrides)
-
-
-def make_net():
-    torch.manual_seed(0)
-    return snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10), snn.SpikingNeuron(4))
-
-
-def make_split(count):
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (count,), generator=generator)
-    return ImageSplit(images, labels, lambda batch, _: copy(batch, 5), (784,))
 
 
 def test_an_epoch_counts_every_sample_once_also_in_a_smaller_last_batch():

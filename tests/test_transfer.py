@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 from scripts import TINY, same
+from small import make_split
 from test_snn_train import nested
-from test_training import make_split
 from torch import nn
 
 import snn

@@ -15,8 +15,8 @@ import pytest
 import torch
 from recordings import frames, load, some_nmnist, write_gesture, write_nmnist
 from scripts import ROOT, TINY, files_in
+from small import make_trainer
 from test_config import resolve
-from test_health import make_trainer
 from test_report import write_run
 from torch import nn
 

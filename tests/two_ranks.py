@@ -7,7 +7,7 @@ import sys
 import time
 
 import torch
-from test_training import CONFIG
+from small import CONFIG
 from torch import nn
 
 import snn
