@@ -339,6 +339,18 @@ def test_other_chunks_are_refused(steps):
         snn.chunked(mlp(), spikes_of(6)[:0], 3)
 
 
+def test_a_layer_that_needs_the_whole_sequence_is_refused():
+    class Mean(snn.Layer):
+        def forward(self, x, state=None):
+            return x - x.mean(0), None
+
+    x = spikes_of(6)
+    for net in (Mean(), snn.Sequential(mlp(), Mean()), snn.Sequential(snn.Sequential(Mean()), mlp())):
+        with pytest.raises(ValueError, match="Mean.* returns no state to go on from, so it needs the whole sequence"):
+            snn.chunked(net, x, 4)
+        assert torch.equal(snn.chunked(net, x, len(x))[0], net(x)[0])
+
+
 def small(**hyperparameters):
     return nested(TINY | {f"hyperparameters.{name}": value for name, value in hyperparameters.items()})
 

@@ -174,6 +174,17 @@ class TestPredictor:
         *_, last = [stream(images[5]) for _ in range(8)]
         assert last[0] == names[5] and torch.equal(last[1], scores[5])
 
+    def test_a_stream_of_a_task_that_counts_otherwise_is_refused(self, folder):
+        class Weighted(Classification):
+            def counted(self, y, targets):
+                return y * torch.linspace(0, 1, len(y))[:, None, None], targets
+
+        path = saved(folder, "snn_mlp_1", **{"hyperparameters.length": 8})
+        predictor = snn.Predictor(path, task=Weighted(), device="cpu")
+        predictor(digits.read()[1][0][:2])
+        with pytest.raises(snn.UserError, match=r"a stream counts output spikes, and Weighted has its own counted\(\)"):
+            predictor.stream()
+
     def test_poisson_spikes_are_drawn_as_in_a_test(self, folder):
         path = saved(folder, "snn_mlp_2_poisson_input", **{"dataset.name": "digits", "hyperparameters.length": 8})
         predictor = snn.Predictor(path, device="cpu")

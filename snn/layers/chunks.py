@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from snn.base import process
 from snn.kernels.products import matrix_products
-from snn.layers.layer import is_watched, part_of_a_pass
+from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass
 from snn.layers.state import map_tensors
 
 AT_ONCE = 32  # chunks whose freed memory is handed back at once
@@ -35,7 +35,7 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         truncate: whether gradients stop where chunks end, which is another thing: truncated backpropagation through
             time (Williams and Peng 1990). What lies more than a chunk back is then not learned.
     Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none,
-    and for a network that does not return an output for each step.
+    and for a network that does not return an output for each step, or needs the whole sequence at once.
     """
     length = x.shape[0]
     if steps == "auto":
@@ -61,6 +61,8 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
                 y, state = checkpoint(run, first, last, state, on_device, use_reentrant=False, context_fn=contexts)
             else:
                 y, state = run(first, last, state, None)
+        if last < length:
+            check_goes_on(net, state)
         if len(y) != last - first:
             raise ValueError(f"chunks need an output for each step; {last - first} steps gave {len(y)}")
         if truncate:

@@ -63,8 +63,7 @@ class Layer(nn.Module):
         Raises ValueError if `forward` returns None as its state: it can't go on from there.
         """
         y, state = self(x[None], state)
-        if state is None:
-            raise ValueError(f"{type(self).__name__} returns no state to go on from, so it needs the whole sequence")
+        check_goes_on(self, state)
         return y[0], state
 
     def _apply(self, function, recurse=True):  # of `to`, `half` and the like
@@ -83,6 +82,17 @@ class Layer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}: pass x.float()")
         return as_taken(x, self)
+
+
+def check_goes_on(layer, state, name=None):
+    """Raise ValueError if a layer over time, or one in a `Sequential`, returned None as its state."""
+    if is_stateful(layer) and state is None:
+        raise ValueError(
+            f"{name or type(layer).__name__} returns no state to go on from, so it needs the whole sequence at once (a "
+            "layer that needs no state returns (), not None)"
+        )
+    if hasattr(layer, "check_goes_on"):
+        layer.check_goes_on(state)
 
 
 def refuse_half(function):

@@ -10,7 +10,7 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.encoders import Copies
-from snn.layers.layer import Layer, as_taken, is_stateful, is_watched, refuse_half
+from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half
 from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
@@ -116,13 +116,7 @@ class Sequential(nn.Sequential):
     def check_goes_on(self, state):
         """Raise ValueError if one of the layers can't go on from its entry of a state."""
         for n, (layer, end) in enumerate(zip(self, state)):
-            if is_stateful(layer) and end is None:
-                raise ValueError(
-                    f"{named(n, layer)} returns no state to go on from, so it needs the whole sequence: call the "
-                    "network instead of its step (a layer that needs no state returns (), not None)"
-                )
-            if isinstance(layer, Sequential):
-                layer.check_goes_on(end)
+            check_goes_on(layer, end, named(n, layer))
 
 
 def _channels_last(tensor):

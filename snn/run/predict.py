@@ -8,7 +8,7 @@ from snn.base.files import check_replaces, check_writable, user_path, write_csv
 from snn.base.output import quiet
 from snn.checkpoint.trained import load_trained
 from snn.data import datasets, unlabelled
-from snn.layers.sequential import Sequential
+from snn.layers.layer import check_goes_on
 from snn.look import drive
 from snn.run.step import evaluate
 from snn.run.train import find_device
@@ -73,6 +73,9 @@ class Predictor:
 
         It raises UserError for anything else, and ValueError if the network needs all steps at once.
         """
+        for method in ("counted", "answers"):
+            if not getattr(getattr(type(self.task), method, None), "__module__", "").startswith("snn."):
+                raise UserError(f"a stream counts output spikes, and {type(self.task).__name__} has its own {method}()")
         net, config, encode = self.net, self.config, self.samples.steps(self.device)
         kept = None, 0, 0, 0  # after the last complete step: the state, output spikes, what drove the neurons, steps
 
@@ -81,8 +84,7 @@ class Predictor:
             nonlocal kept
             (x, is_complete), (state, counts, driven, steps) = encode(values), kept
             y, state, of_output = drive.run(net, config, x, state)
-            if isinstance(net, Sequential):
-                net.check_goes_on(state)
+            check_goes_on(net, state)
             first = max(self.task.first - steps, 0)
             counts = counts + y[first:].sum(0)
             driven = None if of_output is None else driven + of_output[first:].sum(0)
