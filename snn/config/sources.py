@@ -18,7 +18,9 @@ def settings_in(source):
     if not isinstance(source, dict):
         return read(source), _shown(source)
     try:
-        return json.loads(json.dumps(source, default=_as_in_yaml)), "config"
+        settings = json.loads(json.dumps(source, default=_as_in_yaml))
+        settings.pop("measured", None)  # of a run's config; it is measured again
+        return settings, "config"
     except (TypeError, ValueError) as error:
         raise UserError(f"config: {error}; it may hold strings, numbers, and lists and mappings of them") from None
 
