@@ -22,6 +22,7 @@ from torch import nn
 
 import snn
 from snn.data import datasets
+from snn.data.base import Split
 from snn.layers.encoders import Delta, Population
 from snn.layers.layer import hidden_layers
 from snn.look import class_plots, filter_plots, health, inspection, layer_plots, plots, step_plots
@@ -220,10 +221,27 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     assert titles == ["label a,\nanswer a", "label b,\nanswer c"]  # counts are equal: the task says the answer
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (40,)])
+def test_samples_of_pictures_have_their_own_targets(shape):
+    class Numbered(Split):
+        device = torch.device("cpu")
+
+        def __len__(self):
+            return 12
+
+        def batch(self, indices, generator):
+            targets = indices.view(-1, *[1] * len(shape)).expand(-1, *shape)
+            return indices.float().view(1, -1, 1).expand(5, -1, 3), targets
+
+    x, targets = inspection._samples(Numbered(), 5, None, [1, 7, 11])
+    assert x[0, :, 0].tolist() == [1, 7, 11] and targets.shape == (3, *shape)
+    assert torch.equal(targets.reshape(3, -1)[:, 0], x[0, :, 0].long())
+
+
 @pytest.mark.filterwarnings("error")
 def test_classes_are_called_by_their_names():
     gesture = datasets.class_names({"dataset": {"name": "gesture_simulated", "classes": 10}}, 11)
-    assert gesture[0] == "hand clapping" and gesture[9:] == ["air guitar", "10"]
+    assert gesture[0] == "hand clapping" and gesture[9:] == ["air guitar", "output 10"]
     assert datasets.class_names({"dataset": {"name": "mnist"}}, 3) == ["0", "1", "2"]
     for names in (gesture, ["$a$", "\x1b[2J" + 50 * "b"]):
         classes = class_plots.class_labels(names)

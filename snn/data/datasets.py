@@ -51,10 +51,10 @@ def measured(config, dataset=None):
 
 
 def class_names(config, count):
-    """Return the names of a dataset's `count` classes, in the order of their labels; else their numbers."""
+    """Return the names of a dataset's `count` classes, in the order of their labels, such as their numbers."""
     named = getattr(module_of(config["dataset"]["name"]), "class_names", None)
     names = [str(name) for name in named(config)] if named else []
-    return [*names, *map(str, range(len(names), count))]
+    return [*names, *(f"output {n}" if names else str(n) for n in range(len(names), count))]
 
 
 def load(config, device, shape, dataset=None):

@@ -210,13 +210,19 @@ def _samples(split, batch_size, generator, wanted):
         for n in wanted:
             if first <= n < first + x.shape[1]:
                 place = n - first
-                target = targets[place] if targets.dim() == 1 else targets[:, place]
+                target = targets.select(_axis_of_samples(x, targets), place)
                 found[n] = x[: x.shape[0]][:, place].clone(), target.clone()  # it may be read, not in memory
         first += x.shape[1]
         if len(found) == len(wanted):
             break
+    axis = _axis_of_samples(x, targets)
     x, targets = zip(*(found[n] for n in wanted))
-    return torch.stack(x, 1), torch.stack(targets, min(1, targets[0].dim()))
+    return torch.stack(x, 1), torch.stack(targets, axis)
+
+
+def _axis_of_samples(x, targets):
+    """Return which axis of targets is that of samples: `[T, B, *]` such as x, or `[B, *]`."""
+    return int(targets.dim() > 1 and targets.shape[1] == x.shape[1])
 
 
 def _write_page(folder, title, facts, captions, computed):

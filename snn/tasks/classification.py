@@ -33,9 +33,10 @@ class Classification(Task):
 
     def of(self, config):
         task, p = copy.copy(self), config["hyperparameters"]
-        task.rate_scale = p.get("rate_scale", 0)
-        counting = math.ceil(round(p["length"] * p.get("readout", 1), 6))  # 25 * 0.28 is a bit more than 7
-        task.first = p["length"] - max(1, counting)
+        task.rate_scale = p.get("rate_scale", 0) or self.rate_scale
+        if (readout := p.get("readout", 1)) < 1:
+            counting = math.ceil(round(p["length"] * readout, 6))  # 25 * 0.28 is a bit more than 7
+            task.first = p["length"] - max(1, counting)
         return task
 
     def counted(self, y, targets):

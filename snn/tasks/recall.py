@@ -53,12 +53,12 @@ def _near(spikes):
 def report(view, folder):
     """Print the table of recall, and write it to a run's folder as recall.csv; return pictures, as `Task.inspect` does.
 
-    Data of your own has no patterns to corrupt: then there is nothing to report.
+    Data of your own has no patterns to corrupt, or a network no neurons: then there is nothing to report.
 
     Args:
         view: a `snn.look.inspection.View` of the test split; the network's output filter is its last layer.
     """
-    if not hasattr(view.split, "patterns"):
+    if not hasattr(view.split, "patterns") or not view.trace.spikes:
         return {}
     lines, count = table(view.net, view.split, view.config), len(view.split.patterns)
     say(f"recall of {count} patterns, {DRAWS} corrupted samples of each, spikes within {WINDOW} step:")
