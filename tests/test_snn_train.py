@@ -17,6 +17,7 @@ from small import make_net, make_split, make_trainer
 import snn
 from snn.config import resolve
 from snn.data.base import Split
+from snn.run.train import Experiment
 from snn.tasks.answers import Answers
 from snn.tasks.association import Association
 from snn.tasks.base import Task
@@ -193,12 +194,51 @@ def poor(**changes):
         (partial(snn.train, network, {"dataset": {"name": "digits"}}), "experiment_name"),
         (partial(snn.train, network, OWN, splits=poor(dev=make_split(0))), "its split dev has no sample"),
         (partial(snn.train, network, OWN, splits=poor(test=[1])), "its split test is list, not a Split"),
+        (partial(snn.train, network, OWN, splits=SPLITS, task=Association), r"pass an object, Association\(\)"),
+        (partial(snn.train, lambda config: None, OWN), "must return a torch.nn.Module, not NoneType"),
+        (partial(snn.train, lambda config: snn.Sequential(snn.SpikingNeuron(4)), OWN), "has no parameters to train"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_user_error_before_anything_is_written(folder, call, message):
     with pytest.raises(snn.UserError, match=message):
         call()
     assert not list(folder.iterdir())
+
+
+SMALL_DATA = {"time_series": "JapaneseVowels", "sequential_mnist_permuted": "digits"}
+
+
+@pytest.mark.parametrize("name", SMALL_DATA)
+def test_a_runs_config_trains_again_also_with_what_was_measured(folder, name):
+    once = snn.train(name, {"dataset": {"name": SMALL_DATA[name], "train_size": 16}, "hyperparameters": {"epoch": 1}})
+    again = snn.train(name, once.config)
+    assert once.config["measured"] and again.config == once.config
+    assert again.metrics[0]["train_loss"] == once.metrics[0]["train_loss"]
+
+
+def test_pictures_from_before_training_are_of_the_filters_as_they_were_drawn(folder):
+    def drawn(config):
+        net = make_net()
+        torch.seed()
+        net[0].a1.data.uniform_(0.5, 0.9)
+        return net
+
+    experiment = Experiment(drawn, resolve(OWN), None, SPLITS)
+    start = experiment.net[0].a1.clone()
+    experiment.train()
+    assert torch.equal(experiment._untrained()[0].a1, start) and not torch.equal(experiment.net[0].a1, start)
+
+
+def test_a_task_keeps_what_its_class_says_where_the_config_says_nothing():
+    class Late(Classification):
+        first, rate_scale = 5, 7
+
+    settings = resolve(OWN)
+    task = Late().of(settings)
+    assert (task.first, task.rate_scale) == (5, 7)
+    settings["hyperparameters"] |= {"readout": 0.5, "rate_scale": 3, "length": 10}
+    task = Late().of(settings)
+    assert (task.first, task.rate_scale) == (5, 3)
 
 
 def test_a_task_of_ones_own_may_answer(folder):

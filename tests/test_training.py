@@ -326,13 +326,33 @@ class TestTies:
             assert f"1.0,{float(potential[-1].split()[2])}" in table.read_text()
 
 
-def test_a_task_with_columns_that_are_no_numbers(run):
+@pytest.mark.parametrize("value", ["fine", float("nan")])
+def test_a_task_with_columns_that_are_no_numbers(run, value):
+    """With one that is not finite no epoch would be better than another, and the run would be no run to the report."""
+
     class Odd(Classification):
         def columns(self, train, dev):
-            return super().columns(train, dev) | {"note": "fine"}
+            return super().columns(train, dev) | {"note": value}
 
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.folder)
         words = words_of(TINY | {"hyperparameters.epoch": 1})
         main("snn_mlp_1", network, Odd(), argv=["--train", *words])
-    assert "error: columns() of task Odd: note is 'fine', not a number" in run.capsys.readouterr().err
+    message = f"error: epoch 0: columns() of task Odd: note is {value!r}, not a finite number"
+    assert message in run.capsys.readouterr().err
+
+
+class Noise(nn.Module):
+    """Draws, also in eval mode."""
+
+    def forward(self, x):
+        return (torch.rand_like(x) < x).float()
+
+
+def test_a_network_that_draws_in_a_test_draws_the_same_again_and_leaves_the_generator_as_it_was():
+    net, split, settings = snn.Sequential(Noise(), *make_net()), make_split(9), resolve("hyperparameters.batch_size=5")
+    before = torch.get_rng_state()
+    results = [evaluate(net, split, settings, Classification()) for _ in range(2)]
+    assert results[0].loss == results[1].loss and torch.equal(torch.get_rng_state(), before)
+    other = resolve("hyperparameters.batch_size=5", "pytorch_seed=9")
+    assert evaluate(net, split, other, Classification()).loss != results[0].loss

@@ -1,6 +1,7 @@
 """One pass over a split: its batches, what it counts, and what a checkpoint keeps of an unfinished one."""
 
 import time
+from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -115,6 +116,15 @@ class Pass:
 def _result(samples, sums, spikes):
     loss, score, ties = sums
     return Result(loss / max(samples, 1), score, samples, spikes, int(ties))
+
+
+@contextmanager
+def drawn_apart(device, seed=None):
+    """In the block, draw from torch's generators as after this seed; go on as if nothing had been drawn after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def data_generator(device, config):

@@ -9,7 +9,7 @@ from snn.base import ranks
 from snn.layers.chunks import as_configured
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
-from snn.run.passes import Pass, data_generator, preserved_state
+from snn.run.passes import Pass, data_generator, drawn_apart, preserved_state
 from snn.tasks.answers import Answers
 
 
@@ -69,8 +69,9 @@ def evaluate(net, split, config, task):
     generator = data_generator(next(net.parameters()).device, config)
     whole, found = Pass(split, task, config, generator, "test", preserved=preserved_state(config)), []
     net.eval()
-    for batch in whole:
-        whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state, found.append))
+    with drawn_apart(split.device, ranks.own_seed(config["pytorch_seed"])):  # a network may draw in eval mode too
+        for batch in whole:
+            whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state, found.append))
     return whole.result()._replace(answers=_of_all_ranks(found))
 
 
@@ -86,6 +87,6 @@ def loss_of_silence(net, split, config, task):
     """Return the loss on a split's first batch of an output without spikes."""
     batch = torch.arange(min(len(split), config["hyperparameters"]["batch_size"]), device=split.device)
     x, targets = next(iter(split.batches_of([batch], data_generator(split.device, config))))
-    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+    with drawn_apart(x.device):
         y, _ = as_configured(net.eval(), config, x)
     return task.loss(torch.zeros_like(y), targets).item()

@@ -22,7 +22,7 @@ from snn.layers.start import initialize
 from snn.look import inspection
 from snn.look.health import filters_in
 from snn.run import folders
-from snn.run.passes import Result, data_generator
+from snn.run.passes import Result, data_generator, drawn_apart
 from snn.run.step import evaluate
 from snn.run.trainer import Trainer
 from snn.tasks import answers
@@ -101,6 +101,8 @@ class Experiment:
     """
 
     def __init__(self, network, config, task, splits=None, saved=None, source=None, dataset=None):
+        if isinstance(task, type):
+            raise UserError(f"task: pass an object, {task.__name__}(), not the class")
         self.network, self.task = network, (task or task_for(config, dataset)).of(config)
         self.device = find_device(config["device"])
         if config["precision"] == "tf32" and self.device.type == "cpu":
@@ -118,12 +120,13 @@ class Experiment:
         if own is None or isinstance(own, dict) and own.keys() <= {*self.config, "measured"}:
             self.net.config = self.config  # as `snn.load` does
         self.source, self.epoch = source, None  # of the weights: a checkpoint and its epoch
-        self.start = None  # the weights that it starts training from, where they are another network's
+        self.start = None  # the weights that it starts training from
         if saved:
             checkpoint.load_model(self.net, saved, source)
             self.epoch = saved.get("epoch", "unknown")
-        elif config["init_from"]:
-            transfer.start_from(self.net, config["init_from"])
+        else:
+            if config["init_from"]:
+                transfer.start_from(self.net, config["init_from"])
             self.start = {name: value.clone() for name, value in self.net.state_dict().items()}
         if ranks.rank():  # the ranks share the network, but not its dropout
             torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
@@ -137,6 +140,8 @@ class Experiment:
     def _made(self):
         """Return a new network, as it is before training."""
         net, p = self.network(self.config), self.config["hyperparameters"]
+        if not isinstance(net, torch.nn.Module):
+            raise UserError(f"network(config) must return a torch.nn.Module, not {type(net).__name__}")
         if any(map(is_lazy, net.parameters())):
             raise UserError(
                 "the network has lazy modules, whose sizes are not known yet: call it in network(config) once, such as "
@@ -196,7 +201,8 @@ class Experiment:
 
     def _untrained(self):
         """Return a network whose filters are as before training, for pictures."""
-        net = self.network(self.config).to(self.device)
+        with drawn_apart(self.device, self.config["pytorch_seed"]):  # as before training
+            net = self.network(self.config).to(self.device)
         net = copy.deepcopy(net) if net is self.net else net  # of a function that always returns the same
         if self.start:
             net.load_state_dict(self.start)

@@ -1,6 +1,7 @@
 """Training: epoch by epoch, saved so that a run can stop at any batch and resume as if it had not stopped."""
 
 import json
+import math
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +27,7 @@ from snn.run import folders, signals, snapshot
 from snn.run.finite import FiniteWatch, NotFinite, where_not_finite
 from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
-from snn.run.passes import Pass, data_generator, preserved_state
+from snn.run.passes import Pass, data_generator, drawn_apart, preserved_state
 from snn.run.step import evaluate_step, loss_of_silence, train_step
 
 PATIENCE = 3  # epochs without learning until a note says so
@@ -46,6 +47,8 @@ class Trainer:
     def __init__(self, net, splits, config, task, resume_from=None, aside=()):
         self.aside = aside
         self.net, self.splits, self.config, self.task = net, splits, config, task
+        if not any(parameter.requires_grad for parameter in net.parameters()):
+            raise UserError("the network has no parameters to train")
         self.device = next(net.parameters()).device
         self.silence = None  # the loss of an output without spikes
         self.data = {name: split.fingerprint() for name, split in splits.items()}
@@ -202,8 +205,9 @@ class Trainer:
         unstable = unstable_filters(self.net)
         entry = {"epoch": epoch} | self.task.columns(train, dev)
         for name, value in entry.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                what = f"columns() of task {type(self.task).__name__}: {name} is {value!r}"
+                raise UserError(f"epoch {epoch}: {what}, not a finite number; {self._kept()}")
         entry |= {
             "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
@@ -255,7 +259,8 @@ class Trainer:
     def _picture(self):
         """Return TensorBoard's picture of the network at work on the first dev sample: (name, figure)."""
         dev, config = self.splits["dev"], self.config
-        seen = inspection.view(self.net, None, dev, config, lambda: data_generator(self.device, config), count=1)
+        with drawn_apart(self.device):  # a network may draw in eval mode too
+            seen = inspection.view(self.net, None, dev, config, lambda: data_generator(self.device, config), count=1)
         return self.task.picture(seen)
 
     def _kept(self):
