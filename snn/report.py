@@ -63,7 +63,8 @@ class Run(NamedTuple):
     folder: Path
     config: dict
     metrics: list  # of each epoch, a dict of numbers
-    metric: str  # that decides which epoch is best: the one in metrics.csv that is not the loss, if any
+    metric: str  # that decides which epoch is best
+    highest_is_best: bool  # of the metric
     result: dict  # as in result.json; empty if the run has not ended
     best: dict  # the metrics of its best epoch, or of the best one so far
     settings: dict  # each value as JSON, by key: all but name, seed and places
@@ -79,7 +80,7 @@ class Run(NamedTuple):
     @property
     def is_best_on_dev(self):
         """Whether no epoch is better on dev than the one that was kept."""
-        return self.best_dev == _best(self.metrics, self.metric, {})[f"dev_{self.metric}"]
+        return self.best_dev == _best(self.metrics, self.metric, self.highest_is_best)[f"dev_{self.metric}"]
 
 
 def read_run(folder):
@@ -94,13 +95,18 @@ def read_run(folder):
             ]
             if not metrics:
                 raise ValueError("metrics.csv has no epoch")
+            result = _result(folder / "result.json")
             names = [column.removeprefix("dev_") for column in metrics[0] if column.startswith("dev_")]
-            metric = next((name for name in names if name != "loss"), "loss")
+            metric = result.get("metric") or next((name for name in names if name != "loss"), "loss")
+            highest_is_best = result.get("highest_is_best", metric != "loss")  # a guess until the run has ended
             for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric):
                 checked(what, file_name, name)  # a picture is named so
-            result = _result(folder / "result.json")
+            if result:
+                best = next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
+            else:
+                best = _best(metrics, metric, highest_is_best)
             as_json = {key: json.dumps(value) for key, value in config.values(settings).items()}
-            run = Run(folder, settings, metrics, metric, result, _best(metrics, metric, result), as_json)
+            run = Run(folder, settings, metrics, metric, highest_is_best, result, best, as_json)
             _row([run])  # raises where something is missing
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
@@ -116,6 +122,7 @@ def _result(file):
     return {
         "best_epoch": checked("best_epoch", size, result["best_epoch"]),
         "test": checked("test", finite, result["test"]),
+        **{key: check(result[key]) for key, check in (("metric", str), ("highest_is_best", bool)) if key in result},
         "samples": [checked("samples", size, samples[part]) for part in ("train", "dev", "test") if part in samples],
         "ties": checked("test_ties", size, result.get("test_ties", 0)),
         "on": str(result.get("on", "")),
@@ -123,10 +130,8 @@ def _result(file):
     }
 
 
-def _best(metrics, metric, result):
-    if result:
-        return next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
-    return (min if metric == "loss" else max)(metrics, key=lambda entry: entry[f"dev_{metric}"])
+def _best(metrics, metric, highest_is_best):
+    return (max if highest_is_best else min)(metrics, key=lambda entry: entry[f"dev_{metric}"])
 
 
 def _row(runs):
@@ -278,7 +283,9 @@ def main(argv=None):
             is_only = sum(other == name for other, _ in pictures) == 1  # else a run of another metric has this name
             title = name if is_only else f"{name}_{metric}"
             with reading(f"the learning curves of {name} can't be drawn: {{reason}}"):
-                shown = sorted(pictures[name, metric], key=lambda run: run.best_dev, reverse=metric != "loss")
+                of_metric = pictures[name, metric]
+                known = next((run for run in of_metric if run.result), of_metric[0])
+                shown = sorted(of_metric, key=lambda run: run.best_dev, reverse=known.highest_is_best)
                 figure = learning_curves(title, shown, metric, PUBLISHED.get(name), _labels(shown))
                 write_picture(out / f"{title}.png", figure)
     except (UserError, PermissionError) as error:

@@ -10,12 +10,14 @@ import subprocess
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 from scripts import ROOT
 
 from benchmarks import archive, direction, drift, first_steps, people, temporal
 from snn import config, report
 from snn.base.errors import UserError
+from snn.look import learning_curves
 from snn.run import cli
 
 RESULTS = ROOT / "results"
@@ -244,6 +246,17 @@ def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
         assert line["What differs"] or not run["Overrides"], name
         experiment = max((known for known in report.PUBLISHED if name.startswith(known)), key=len)
         assert line["Published dev / test"] == runs[experiment]["Published dev / test"], name
+
+
+def test_a_metric_of_ones_own_may_be_best_where_it_is_lowest(folder, monkeypatch):
+    own = {"metric": "acc", "highest_is_best": False, "best_epoch": 0, "test": 90.5}
+    write_run(folder / "runs/a", result=own)
+    write_run(folder / "runs/b", metrics=[(0, 80.0, 81.0, 0.4, 0.3)], result=own, seed=3)
+    shown = []
+    monkeypatch.setattr(learning_curves, "learning_curves", lambda _, runs, *rest: shown.extend(runs) or Figure())
+    report.main(["runs"])
+    assert [run.folder.name for run in shown] == ["b", "a"] and all(run.is_best_on_dev for run in shown)
+    assert report.read_run(folder / "runs/a").best_dev == 91
 
 
 TABLES = {

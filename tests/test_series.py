@@ -22,6 +22,7 @@ from snn.layers.encoders import Delta, Population
 from snn.layers.start import initialize
 from snn.look import class_plots
 from snn.run import folders
+from snn.run.passes import Result
 from snn.tasks import early
 from snn.tasks.classification import Classification
 from snn.tasks.series import SeriesClassification
@@ -184,7 +185,8 @@ def test_small_training_sets_come_several_times(folder):
     x, targets = train.batch(torch.arange(16), None)
     assert torch.equal(x[:, 8:], x[:, :8]) and torch.equal(x[:, :8], once.batch(torch.arange(8), None)[0])
     assert torch.equal(targets[:, 8:], targets[:, :8])
-    folders.write_result(folder, "toy", splits, torch.device("cpu"), 1, 0, 50.0, 0)
+    result = Result(0.7, 3, 6, {}, 0)
+    folders.write_result(folder, "toy", splits, torch.device("cpu"), 1, 0, SeriesClassification(), result)
     assert json.loads((folder / "result.json").read_text())["samples"]["train"] == 8
 
 

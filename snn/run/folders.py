@@ -81,8 +81,8 @@ def write_metrics(folder, history):
     write_csv(folder / "metrics.csv", rows)
 
 
-def write_result(folder, experiment, splits, device, ranks, best_epoch, test, ties):
-    """Write result.json: what `snn.report` needs besides the metrics; `test` is the task's metric on the test set."""
+def write_result(folder, experiment, splits, device, ranks, best_epoch, task, result):
+    """Write result.json: what `snn.report` needs besides the metrics; `result` is that of the task's test."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     shared = f", {ranks} ranks" if ranks > 1 else ""
@@ -90,8 +90,10 @@ def write_result(folder, experiment, splits, device, ranks, best_epoch, test, ti
     values = {
         "experiment": experiment,
         "best_epoch": best_epoch,
-        "test": test,
-        "test_ties": ties,
+        "metric": task.metric,
+        "highest_is_best": task.highest_is_best,
+        "test": task.value(result),
+        "test_ties": result.ties,
         "samples": {name: len(split) // split.repeats for name, split in splits.items()},
         "on": f"torch {torch.__version__}, {hardware}{shared}",
         "commit": _commit(),

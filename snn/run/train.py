@@ -180,8 +180,7 @@ class Experiment:
         if test:
             result, folder = self.test(inspect, folder)
             if ranks.rank() == 0 and not trainer.is_recorded:
-                value = self.task.value(result)
-                folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], value, result.ties)
+                folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], self.task, result)
         return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
 
     def test(self, inspect=None, run_folder=None):
