@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import snn_mlp_1  # noqa: E402
+from benchmarks.networks import random_images  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import process  # noqa: E402
 from snn.data import images  # noqa: E402
@@ -33,10 +34,7 @@ def measure(encoding):
     )
     split = images.load(settings, torch.device("cpu"), (784,))[0]["train"]
     batch_size = settings["hyperparameters"]["batch_size"]
-    split = images.ImageSplit(
-        torch.randint(256, (BATCHES * batch_size, 28, 28), dtype=torch.uint8),
-        torch.randint(10, (BATCHES * batch_size,)), split.encode, split.shape, split.augment,
-    )  # fmt: skip
+    split = random_images(split, BATCHES * batch_size)
     net = snn_mlp_1.network(settings)
     optimizer = make_optimizer(settings, net)
     generator = torch.Generator().manual_seed(0)

@@ -30,6 +30,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.networks import random_images  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import process, ranks  # noqa: E402
 from snn.data import images  # noqa: E402
@@ -51,10 +52,7 @@ def make_trainer(device, experiment, precision, batches):
     split = images.load(settings, torch.device(device), net.input_shape)[0]["train"]
     count = batches * settings["hyperparameters"]["batch_size"]
     torch.manual_seed(0)  # the same data for all ranks
-    split = images.ImageSplit(
-        torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device),
-        torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment,
-    )  # fmt: skip
+    split = random_images(split, count, device)
     return Trainer(net, {"train": split, "dev": split}, settings, Classification())
 
 

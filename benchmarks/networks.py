@@ -1,6 +1,7 @@
 """The networks that the benchmarks measure, each with an input and a loss like its experiment's."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ import torch.nn.functional as F
 
 import associative_memory
 import sequential_mnist
+import snn
 import snn_conv_1_gesture
 import snn_conv_1_mnist
 import snn_mlp_1
 from snn import config
+from snn.data.images import ImageSplit
 from snn.layers.start import initialize
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +42,20 @@ class Case(NamedTuple):
             return lambda y: F.mse_loss(y, target)
         labels = torch.randint(10, (self.batch,), device=device)
         return lambda y: F.cross_entropy(y.sum(0), labels)
+
+
+def mlp(*sizes):
+    """Return filters, a product and neurons for each two of these sizes in turn."""
+    layers = []
+    for of_input, size in pairwise(sizes):
+        layers += [snn.DualExpIIR(of_input, 4, 1), snn.Linear(of_input, size), snn.SpikingNeuron(4)]
+    return snn.Sequential(*layers)
+
+
+def random_images(split, count, device="cpu"):
+    """Return a split of this many random images and labels, with all else of another one."""
+    images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, device=device)
+    return ImageSplit(images, torch.randint(10, (count,), device=device), split.encode, split.shape, split.augment)
 
 
 def of_script(script):

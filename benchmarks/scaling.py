@@ -18,6 +18,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import snn  # noqa: E402
-from benchmarks.networks import Case  # noqa: E402
+from benchmarks.networks import Case, mlp  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
 from benchmarks.training_step import make_step, peak_memory  # noqa: E402
 from snn.base import process  # noqa: E402
@@ -41,14 +42,7 @@ CHUNK = 256
 
 
 def make_case(length, batch, width):
-    def make():
-        return snn.Sequential(
-            snn.DualExpIIR(width, 4, 1), snn.Linear(width, width), snn.SpikingNeuron(4),
-            snn.DualExpIIR(width, 4, 1), snn.Linear(width, width), snn.SpikingNeuron(4),
-            snn.DualExpIIR(width, 4, 1), snn.Linear(width, 10), snn.SpikingNeuron(4),
-        )  # fmt: skip
-
-    return Case(make, batch, length, (width,))
+    return Case(partial(mlp, width, width, width, 10), batch, length, (width,))
 
 
 def measure(sizes, device, repeat):
@@ -72,11 +66,7 @@ def ours(run):
     """Return a function of the length that returns the network and, from x, its output; `run` runs it on x."""
 
     def make(length):
-        net = snn.Sequential(
-            snn.DualExpIIR(1, 4, 1), snn.Linear(1, 256), snn.SpikingNeuron(4),
-            snn.DualExpIIR(256, 4, 1), snn.Linear(256, 256), snn.SpikingNeuron(4),
-            snn.DualExpIIR(256, 4, 1), snn.Linear(256, 10), snn.SpikingNeuron(4),
-        )  # fmt: skip
+        net = mlp(1, 256, 256, 10)
         for layer in list(net)[1::3]:
             layer.weight.data *= 4  # so that neurons spike
         return net, lambda x: run(net, x)[0]

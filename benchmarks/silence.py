@@ -23,7 +23,7 @@ import torch.nn.functional as F
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import snn  # noqa: E402
+from benchmarks.networks import mlp  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
 
 ACTIVE = 50  # steps
@@ -40,11 +40,7 @@ def seconds_of_epochs(words):
 
 
 def make_step(length, silent):
-    net = snn.Sequential(
-        snn.DualExpIIR(4, 4, 1), snn.Linear(4, 256), snn.SpikingNeuron(4),
-        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 256), snn.SpikingNeuron(4),
-        snn.DualExpIIR(256, 4, 1), snn.Linear(256, 5), snn.SpikingNeuron(4),
-    )  # fmt: skip
+    net = mlp(4, 256, 256, 5)
     optimizer = torch.optim.Adam(net.parameters(), fused=True)
     x = 3 * torch.randn(length, BATCH, 4)
     if silent:
