@@ -1,6 +1,7 @@
 """The compiled kernels against the reference: values and all gradients, any shape, layout, state and length."""
 
 import ctypes
+import gc
 import sys
 from unittest import mock
 
@@ -215,6 +216,30 @@ def test_gradients_of_what_is_not_a_number(fast, surrogate):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # in Triton's interpreter
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4)])
+def test_a_forward_without_a_backward_keeps_nothing(fast, shape):
+    """A graph that held the memory of its own output would never be freed."""
+
+    def nodes():
+        gc.collect()
+        return sum("Backward" in type(one).__name__ for one in gc.get_objects())
+
+    x = torch.rand(7, 3, *reversed(shape)).permute(0, 1, *range(len(shape) + 1, 1, -1))
+    a1, a2, b1 = (torch.rand(shape, requires_grad=True) for _ in range(3))
+    constants = 0.7, False, 1.0, GAUSSIAN
+
+    def forward():
+        psp = fast.dual_exp_iir(x, None, None, a1, a2, b1)[0]
+        fast.first_order_low_pass(psp, None, a1)
+        fast.spiking_neuron(psp, None, None, *constants)
+        fast.dual_exp_filter(psp, None, None, 0.9, 0.6, 1.7)
+        fast.neuron_and_iir(psp, (None, None), constants, 0, (None, None), (a1, a2, b1))
+
+    before = nodes()
+    forward()
+    assert nodes() == before
+
+
 @pytest.mark.parametrize("membrane_filter", [False, True])
 def test_what_is_not_finite_is_gone_a_step_later_unless_potentials_leak(fast, membrane_filter):
     x = torch.full((5, 2, 18), 3.0, device=fast.device)

@@ -19,14 +19,17 @@ class Layout:
         self.flat_shape = (*x.shape[:2], math.prod(x.shape[2:]))
 
     def new_sequence(self):
-        """Return an empty sequence in this layout, and the same memory as `[T, B, N]`."""
+        """Return an empty sequence in this layout, and the same memory as `[T, B, N]`.
+
+        Neither is a view of the other: the first may be changed in place, and who saves the second for a backward would
+        else hold the first, which holds the graph that saves it, for ever.
+        """
         if self.in_order:
             sequence = torch.empty(self.shape, dtype=self.dtype, device=self.device)
-            return sequence, sequence.view(self.flat_shape)
-        strides = self.unflatten(torch.empty(self.flat_shape, device="meta")).stride()
-        # Not a view: it may be changed in place.
-        sequence = torch.empty_strided(self.shape, strides, dtype=self.dtype, device=self.device)
-        return sequence, self._flat(sequence)
+        else:
+            strides = self.unflatten(torch.empty(self.flat_shape, device="meta")).stride()
+            sequence = torch.empty_strided(self.shape, strides, dtype=self.dtype, device=self.device)
+        return sequence, self._flat(sequence).detach()
 
     def new_gradient(self, dtype):
         """Return an empty `[T, B, N]` for the gradient of an input of this dtype."""
