@@ -1,5 +1,6 @@
 """Networks under torch.compile, torch.export and torch.func, and inputs that no network accepts."""
 
+import copy
 import re
 
 import pytest
@@ -112,6 +113,23 @@ def test_vmap_and_gradients_of_each_sample(net):
 
 
 LAYERS = [snn.DualExpIIR(3, 4, 1), snn.FirstOrderLowPass(3, 4), snn.SpikingNeuron(4), snn.DualExpFilter(4, 1)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_gradients_through_states(layer, dtype):
+    """Also of states that broadcast; float64 runs in the reference."""
+    layer, x = copy.deepcopy(layer).to(dtype), 3 * torch.rand(4, 2, 3, dtype=dtype)
+    count = 1 if isinstance(layer, snn.FirstOrderLowPass) else 2
+
+    def loss(states):
+        return layer(x, states[0] if count == 1 else tuple(states))[0].square().sum()
+
+    for shape in (2, 3), (3,):
+        states = torch.rand(count, *shape, dtype=dtype, requires_grad=True)
+        (expected,) = torch.autograd.grad(loss(states), states)
+        assert expected.abs().sum() > 0
+        torch.testing.assert_close(torch.func.grad(loss)(states.detach()), expected)
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, snn.Sequential(*LAYERS)], ids=lambda layer: type(layer).__name__)

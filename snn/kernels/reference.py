@@ -18,6 +18,7 @@ def _initial(x, *states):
     """Return the initial states of a layer with input `x` `[T, B, *features]`, each `[B, *features]`.
 
     A state may have any shape that broadcasts to that, such as `[*features]` or `[1, *features]`; None means zeros.
+    Each forward calls it: what happens to a state before `apply` is lost to autograd within an operator.
     """
     return [x.new_zeros(()).expand(x.shape[1:]) if s is None else s.expand(x.shape[1:]) for s in states]
 
@@ -27,6 +28,7 @@ class _DualExpIIR(Function):
 
     @staticmethod
     def forward(ctx, x, psp_1, psp_2, a1, a2, b1):
+        psp_1, psp_2 = _initial(x, psp_1, psp_2)
         last, before, psp = psp_1, psp_2, []
         for x_t in x.unbind(0):
             last, before = (b1 * x_t).addcmul_(a1, last).addcmul_(a2, before), last
@@ -39,7 +41,7 @@ class _DualExpIIR(Function):
     @once_differentiable
     def backward(ctx, grad_psp, grad_last, grad_before):
         x, psp_1, psp_2, a1, a2, b1, psp = ctx.saved_tensors
-        need_x, _, _, need_a1, need_a2, need_b1 = ctx.needs_input_grad
+        need_x, need_1, need_2, need_a1, need_a2, need_b1 = ctx.needs_input_grad
         grad_x = grad_psp.clone(memory_format=torch.contiguous_format)
         # Entries 0 and 1 are the two steps before the first, so the recursion needs no special case.
         psp = [psp_2, psp_1, *psp.unbind(0)]
@@ -58,8 +60,8 @@ class _DualExpIIR(Function):
                 sum_b1.addcmul_(grad[t], x[t - 2])
         return (
             grad_x.mul_(b1) if need_x else None,
-            grad[1],
-            grad[0],
+            grad[1] if need_1 else None,
+            grad[0] if need_2 else None,
             sum_a1.sum(0) if need_a1 else None,
             sum_a2.sum(0) if need_a2 else None,
             sum_b1.sum(0) if need_b1 else None,
@@ -71,6 +73,7 @@ class _FirstOrderLowPass(Function):
 
     @staticmethod
     def forward(ctx, x, psp_1, a1):
+        (psp_1,) = _initial(x, psp_1)
         last, psp = psp_1, []
         for x_t in x.unbind(0):
             last = torch.addcmul(x_t, a1, last)
@@ -83,7 +86,7 @@ class _FirstOrderLowPass(Function):
     @once_differentiable
     def backward(ctx, grad_psp, grad_last):
         psp_1, a1, psp = ctx.saved_tensors
-        need_a1 = ctx.needs_input_grad[2]
+        _, need_1, need_a1 = ctx.needs_input_grad
         grad_x = grad_psp.clone(memory_format=torch.contiguous_format)
         psp = [psp_1, *psp.unbind(0)]
         grad = [torch.zeros_like(psp_1), *grad_x.unbind(0)]
@@ -93,7 +96,7 @@ class _FirstOrderLowPass(Function):
             grad[t - 1].addcmul_(a1, grad[t])
             if need_a1:
                 sum_a1.addcmul_(grad[t], psp[t - 1])
-        return grad_x, grad[0], sum_a1.sum(0) if need_a1 else None
+        return grad_x, grad[0] if need_1 else None, sum_a1.sum(0) if need_a1 else None
 
 
 class _SpikingNeuron(Function):
@@ -101,7 +104,7 @@ class _SpikingNeuron(Function):
 
     @staticmethod
     def forward(ctx, current, v, r, decay, membrane_filter, threshold, surrogate):
-        potential, spikes = [], []
+        (v, r), potential, spikes = _initial(current, v, r), [], []
         for current_t in current.unbind(0):
             v = torch.add(current_t - r, v, alpha=decay) if membrane_filter else current_t - r
             potential.append(v)
@@ -126,7 +129,8 @@ class _SpikingNeuron(Function):
                 grad_t.add_(later)
             grad_r.mul_(decay).sub_(grad_t)
             later = decay * grad_t if membrane_filter else None
-        return grad_current, later, grad_r, None, None, None, None
+        _, need_v, need_r, *_ = ctx.needs_input_grad
+        return grad_current, later if need_v else None, grad_r if need_r else None, None, None, None, None
 
 
 class _DualExpFilter(Function):
@@ -135,7 +139,7 @@ class _DualExpFilter(Function):
     @staticmethod
     def forward(ctx, x, m, s, decay_m, decay_s, gain):
         ctx.constants = decay_m, decay_s, gain
-        y = []
+        (m, s), y = _initial(x, m, s), []
         for x_t in x.unbind(0):
             m, s = decay_m * m + x_t, decay_s * s + x_t
             y.append(gain * (m - s))
@@ -153,23 +157,24 @@ class _DualExpFilter(Function):
             torch.add(grad_m, grad_s, out=grad_x_t)
             grad_m.mul_(decay_m)
             grad_s.mul_(decay_s)
-        return grad_x, grad_m, grad_s, None, None, None
+        _, need_m, need_s, *_ = ctx.needs_input_grad
+        return grad_x, grad_m if need_m else None, grad_s if need_s else None, None, None, None
 
 
 def dual_exp_iir(x, psp_1, psp_2, a1, a2, b1):
-    return _DualExpIIR.apply(x, *_initial(x, psp_1, psp_2), a1, a2, b1)
+    return _DualExpIIR.apply(x, psp_1, psp_2, a1, a2, b1)
 
 
 def first_order_low_pass(x, psp_1, a1):
-    return _FirstOrderLowPass.apply(x, *_initial(x, psp_1), a1)
+    return _FirstOrderLowPass.apply(x, psp_1, a1)
 
 
 def spiking_neuron(current, v, r, decay, membrane_filter, threshold, surrogate):
-    return _SpikingNeuron.apply(current, *_initial(current, v, r), decay, membrane_filter, threshold, surrogate)
+    return _SpikingNeuron.apply(current, v, r, decay, membrane_filter, threshold, surrogate)
 
 
 def dual_exp_filter(x, m, s, decay_m, decay_s, gain):
-    return _DualExpFilter.apply(x, *_initial(x, m, s), decay_m, decay_s, gain)
+    return _DualExpFilter.apply(x, m, s, decay_m, decay_s, gain)
 
 
 dropout = torch.nn.functional.dropout
