@@ -41,6 +41,13 @@ def test_values_and_gradients(onednn, shape, bias):
 
 
 @ONEDNN
+@pytest.mark.parametrize("bias", [torch.rand(11, 4)[:, 1], torch.rand(1).expand(11)])
+def test_a_bias_that_is_no_memory_of_its_own(onednn, bias):
+    x, weight = torch.rand(7, 30), torch.randn(11, 30)
+    torch.testing.assert_close(products.linear(x, weight, bias), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+@ONEDNN
 def test_any_layout(onednn):
     """Transposed input, and a gradient that repeats one value."""
     weight = torch.randn(11, 30)

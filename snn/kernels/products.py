@@ -27,9 +27,11 @@ def linear(x, weight, bias=None):
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (float32 and _are_plain(x, weight) and _faster_on_onednn() and torch.backends.mkldnn.enabled):
         return F.linear(x, weight, bias)
-    fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
+    fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1]
+    if bias is not None:  # oneDNN reads it as if it were contiguous
+        fits = fits and bias.shape == weight.shape[:1] and bias.dtype == x.dtype and bias.is_contiguous()
     if not fits:
-        return F.linear(x, weight, bias)  # it says what is wrong
+        return F.linear(x, weight, bias)  # it says what is wrong, if anything is
     return _Linear.apply(x.reshape(-1, x.shape[-1]).contiguous(), weight, bias).view(*x.shape[:-1], -1)
 
 
