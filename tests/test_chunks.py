@@ -339,6 +339,15 @@ def test_other_chunks_are_refused(steps):
         snn.chunked(mlp(), spikes_of(6)[:0], 3)
 
 
+def test_outputs_of_another_type_after_the_first_chunk_are_refused():
+    class Doubles(snn.Layer):
+        def forward(self, x, state=None):
+            return (x if state is None else x.double()), ()
+
+    with pytest.raises(ValueError, match=r"the first gave \[\d+, \d+\] in torch.float32, .* in torch.float64"):
+        snn.chunked(Doubles(), spikes_of(6), 4)
+
+
 def test_a_layer_that_needs_the_whole_sequence_is_refused():
     class Mean(snn.Layer):
         def forward(self, x, state=None):

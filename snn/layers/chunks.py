@@ -65,6 +65,9 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
             check_goes_on(net, state)
         if len(y) != last - first:
             raise ValueError(f"chunks need an output for each step; {last - first} steps gave {len(y)}")
+        if whole is not None and (y.shape[1:], y.dtype) != (whole.shape[1:], whole.dtype):
+            of_first, of_this = (f"{list(part.shape[1:])} in {part.dtype}" for part in (whole, y))
+            raise ValueError(f"chunks need outputs alike; the first gave {of_first}, step {first} on {of_this}")
         if truncate:
             state = map_tensors(torch.Tensor.detach, state)
         if whole is None:
