@@ -245,6 +245,6 @@ def test_table_and_picture_of_the_benchmark():
     assert "| filters, trained | 1,700 | 80.00 ± 0.00 | 80.20 ± 0.14 (1 of 3 became infinite) | 60 |" in lines
     assert any(line.startswith("| recurrent BRF | 1,700 | 80.00 ± 0.00 (2 seeds) |") for line in lines)
     assert "filters, trained less delays, recurrent LIF: -11.00 points on test, standard error 0.00.  " in lines
-    figure = temporal.draw(rows, temporal.BENCHMARKS["ecg"].published)
+    figure = temporal.draw(rows, temporal.BENCHMARKS["ecg"])
     assert "BRF as published, best dev epoch" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(figure.legends[0].get_texts()) == 17

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from functools import partial
 
 import pytest
 import torch
@@ -261,7 +262,7 @@ def test_a_metric_of_ones_own_may_be_best_where_it_is_lowest(folder, monkeypatch
 
 TABLES = {
     "archive": lambda rows: archive.table(rows, list(dict.fromkeys(row["dataset"] for row in rows))),
-    "temporal_ecg": lambda rows: temporal.table(rows, "ecg"),
+    **{f"temporal_{name}": partial(temporal.table, name=name) for name in temporal.BENCHMARKS},
     **{module.__name__.rpartition(".")[2]: module.table for module in (direction, drift, first_steps, people)},
 }
 
