@@ -4,6 +4,7 @@ import math
 import types
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from small import make_split, make_trainer
@@ -438,6 +439,14 @@ def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
 def test_a_threshold_is_a_number(threshold):
     with pytest.raises(ValueError, match="needs a number as threshold"):
         snn.SpikingNeuron(4, threshold=threshold)
+
+
+def test_numbers_may_be_numpys():
+    neuron = snn.SpikingNeuron(np.int64(4), threshold=np.float32(0.5))
+    net = snn.Sequential(snn.DualExpIIR(np.prod((2, 3)), np.float32(4), 1), neuron)
+    like = snn.Sequential(snn.DualExpIIR(6, 4, 1), snn.SpikingNeuron(4, threshold=0.5))
+    x = torch.rand(9, 2, 6)
+    assert torch.equal(net(x)[0], like(x)[0]) and net(x)[0].any() and repr(net) == repr(like)
 
 
 def test_a_state_that_broadcasts_is_recorded():

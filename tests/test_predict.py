@@ -211,6 +211,8 @@ class TestPredictor:
             frame[of_bin[:, 3], of_bin[:, 1], of_bin[:, 2]] = 1
             last = stream(frame)
         assert last[0] == names[1] and torch.allclose(last[1], scores[1])
+        with pytest.raises(snn.UserError, match=r"frame has the shape \[34, 34, 2\]: \[2, 34, 34\] is needed"):
+            stream(frame.transpose(1, 2, 0))
 
     def test_a_run_of_another_name_needs_its_network_alone(self, folder):
         path = of_series(folder)

@@ -50,7 +50,9 @@ class Frames:
     def steps(self, device):
         def step(frame):
             frame = self.brightness("frame", frame)
-            if frame.size != math.prod(self.shape):
+            layouts = [[n for n in shape if n > 1] for shape in (frame.shape, self.shape)]
+            is_other = frame.ndim > 2 and len(self.shape) > 2 and layouts[0] != layouts[1]  # such as [H, W, C]
+            if frame.size != math.prod(self.shape) or is_other:
                 raise UserError(f"frame has the shape {list(frame.shape)}: {list(self.shape)} is needed")
             return torch.from_numpy(frame).reshape(1, 1, *self.shape).to(device), True
 

@@ -1,6 +1,7 @@
 """Threshold neurons whose reset is a filter of their own spikes (paper, section 3)."""
 
 import math
+from numbers import Real
 
 from torch import nn
 
@@ -37,8 +38,9 @@ class SpikingNeuron(Layer):
         super().__init__()
         if not tau_m > 0:
             raise ValueError(f"SpikingNeuron needs tau_m > 0, got {tau_m}")
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        if isinstance(threshold, bool) or not isinstance(threshold, Real):
             raise ValueError(f"SpikingNeuron needs a number as threshold, got {threshold!r}")
+        threshold = threshold if isinstance(threshold, int) else float(threshold)  # also of a NumPy number
         self.tau_m, self.membrane_filter, self.threshold = tau_m, membrane_filter, threshold
         self.surrogate = surrogates.checked(surrogate)
         self.multiply_adds += membrane_filter

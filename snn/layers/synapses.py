@@ -3,6 +3,7 @@
 import cmath
 import math
 import re
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ class Synapse(Layer):
 
     def __init__(self, shape):
         super().__init__()
-        self.shape = torch.Size([shape] if isinstance(shape, int) else shape)
+        self.shape = torch.Size(map(int, [shape] if isinstance(shape, Integral) else shape))
 
     def checked(self, x):
         x = super().checked(x)
