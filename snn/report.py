@@ -18,7 +18,7 @@ from typing import NamedTuple
 from snn import config, experiments
 from snn.base.errors import UserError, as_mistake, printable
 from snn.base.files import read_bytes, reading, user_path, write_picture, write_text
-from snn.base.keys import checked, file_name, finite, size
+from snn.base.keys import boolean, checked, file_name, finite, size
 from snn.base.output import lasting
 
 
@@ -122,7 +122,7 @@ def _result(file):
     return {
         "best_epoch": checked("best_epoch", size, result["best_epoch"]),
         "test": checked("test", finite, result["test"]),
-        **{key: check(result[key]) for key, check in (("metric", str), ("highest_is_best", bool)) if key in result},
+        **{key: check(result[key]) for key, check in (("metric", str), ("highest_is_best", boolean)) if key in result},
         "samples": [checked("samples", size, samples[part]) for part in ("train", "dev", "test") if part in samples],
         "ties": checked("test_ties", size, result.get("test_ties", 0)),
         "on": str(result.get("on", "")),

@@ -221,7 +221,8 @@ def test_a_forward_without_a_backward_keeps_nothing(fast, shape):
     """A graph that held the memory of its own output would never be freed."""
 
     def nodes():
-        gc.collect()
+        for _ in range(3):  # what other tests have left may need several
+            gc.collect()
         return sum("Backward" in type(one).__name__ for one in gc.get_objects())
 
     x = torch.rand(7, 3, *reversed(shape)).permute(0, 1, *range(len(shape) + 1, 1, -1))
@@ -237,7 +238,7 @@ def test_a_forward_without_a_backward_keeps_nothing(fast, shape):
 
     before = nodes()
     forward()
-    assert nodes() == before
+    assert nodes() <= before
 
 
 @pytest.mark.parametrize("membrane_filter", [False, True])

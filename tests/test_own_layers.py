@@ -441,6 +441,12 @@ def test_a_threshold_is_a_number(threshold):
         snn.SpikingNeuron(4, threshold=threshold)
 
 
+@pytest.mark.parametrize("shape", ["784", 2.7, (2.7, 3)])
+def test_a_shape_is_of_whole_numbers(shape):
+    with pytest.raises(TypeError):
+        snn.DualExpIIR(shape, 4, 1)
+
+
 def test_numbers_may_be_numpys():
     neuron = snn.SpikingNeuron(np.int64(4), threshold=np.float32(0.5))
     net = snn.Sequential(snn.DualExpIIR(np.prod((2, 3)), np.float32(4), 1), neuron)

@@ -182,7 +182,7 @@ class TestPredictor:
         path = saved(folder, "snn_mlp_1", **{"hyperparameters.length": 8})
         predictor = snn.Predictor(path, task=Weighted(), device="cpu")
         predictor(digits.read()[1][0][:2])
-        with pytest.raises(snn.UserError, match=r"a stream counts output spikes, and Weighted has its own counted\(\)"):
+        with pytest.raises(snn.UserError, match=r"as Classification does, and Weighted has another counted\(\)"):
             predictor.stream()
 
     def test_poisson_spikes_are_drawn_as_in_a_test(self, folder):

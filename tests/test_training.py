@@ -326,20 +326,25 @@ class TestTies:
             assert f"1.0,{float(potential[-1].split()[2])}" in table.read_text()
 
 
-@pytest.mark.parametrize("value", ["fine", float("nan")])
-def test_a_task_with_columns_that_are_no_numbers(run, value):
-    """With one that is not finite no epoch would be better than another, and the run would be no run to the report."""
+@pytest.mark.parametrize(
+    "column, message",
+    [
+        ({"note": "fine"}, "columns() of task Odd: note is 'fine', not a number"),
+        ({"dev_acc": float("nan")}, "epoch 0: dev_acc is not finite; there is no checkpoint of this run yet"),
+    ],
+)
+def test_a_task_with_columns_that_are_no_numbers(run, column, message):
+    """With an accuracy of nan no epoch would be better than the first."""
 
     class Odd(Classification):
         def columns(self, train, dev):
-            return super().columns(train, dev) | {"note": value}
+            return super().columns(train, dev) | column
 
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.folder)
         words = words_of(TINY | {"hyperparameters.epoch": 1})
         main("snn_mlp_1", network, Odd(), argv=["--train", *words])
-    message = f"error: epoch 0: columns() of task Odd: note is {value!r}, not a finite number"
-    assert message in run.capsys.readouterr().err
+    assert f"error: {message}" in run.capsys.readouterr().err
 
 
 class Noise(nn.Module):

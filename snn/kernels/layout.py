@@ -21,8 +21,8 @@ class Layout:
     def new_sequence(self):
         """Return an empty sequence in this layout, and the same memory as `[T, B, N]`.
 
-        Neither is a view of the other: the first may be changed in place, and who saves the second for a backward would
-        else hold the first, which holds the graph that saves it, for ever.
+        To autograd neither is a view of the other. Who saves the second for a backward would else hold the first, which
+        holds the graph that saves it, for ever.
         """
         if self.in_order:
             sequence = torch.empty(self.shape, dtype=self.dtype, device=self.device)

@@ -85,8 +85,8 @@ class Layer(nn.Module):
 
 
 def check_goes_on(layer, state, name=None):
-    """Raise ValueError if a layer over time, or one in a `Sequential`, returned None as its state."""
-    if is_stateful(layer) and state is None:
+    """Raise ValueError if a layer over time or a network, or a layer in a `Sequential`, returned None as its state."""
+    if state is None:
         raise ValueError(
             f"{name or type(layer).__name__} returns no state to go on from, so it needs the whole sequence at once (a "
             "layer that needs no state returns (), not None)"

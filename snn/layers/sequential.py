@@ -116,7 +116,8 @@ class Sequential(nn.Sequential):
     def check_goes_on(self, state):
         """Raise ValueError if one of the layers can't go on from its entry of a state."""
         for n, (layer, end) in enumerate(zip(self, state)):
-            check_goes_on(layer, end, named(n, layer))
+            if is_stateful(layer):
+                check_goes_on(layer, end, named(n, layer))
 
 
 def _channels_last(tensor):

@@ -4,6 +4,7 @@ import cmath
 import math
 import re
 from numbers import Integral
+from operator import index
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ class Synapse(Layer):
 
     def __init__(self, shape):
         super().__init__()
-        self.shape = torch.Size(map(int, [shape] if isinstance(shape, Integral) else shape))
+        self.shape = torch.Size(map(index, [shape] if isinstance(shape, Integral) else shape))
 
     def checked(self, x):
         x = super().checked(x)

@@ -120,10 +120,14 @@ def _result(samples, sums, spikes):
 
 @contextmanager
 def drawn_apart(device, seed=None):
-    """In the block, draw from torch's generators as after this seed; go on as if nothing had been drawn after it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    """In the block, draw from the generators of a device and the CPU as after this seed; they are then as before it."""
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_cuda else []):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            if on_cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
         yield
 
 

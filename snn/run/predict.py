@@ -74,8 +74,9 @@ class Predictor:
         It raises UserError for anything else, and ValueError if the network needs all steps at once.
         """
         for method in ("counted", "answers"):
-            if not getattr(getattr(type(self.task), method, None), "__module__", "").startswith("snn."):
-                raise UserError(f"a stream counts output spikes, and {type(self.task).__name__} has its own {method}()")
+            if not getattr(getattr(self.task, method, None), "__module__", "").startswith("snn."):
+                name = type(self.task).__name__
+                raise UserError(f"a stream counts as Classification does, and {name} has another {method}()")
         net, config, encode = self.net, self.config, self.samples.steps(self.device)
         kept = None, 0, 0, 0  # after the last complete step: the state, output spikes, what drove the neurons, steps
 

@@ -66,10 +66,11 @@ def forward(net, task, config, x, targets, state=None, keep=None):
 @torch.no_grad()
 def evaluate(net, split, config, task):
     """Return the Result of a whole split; the same network, config and number of ranks always give the same."""
-    generator = data_generator(next(net.parameters()).device, config)
+    device = next(net.parameters()).device
+    generator = data_generator(device, config)
     whole, found = Pass(split, task, config, generator, "test", preserved=preserved_state(config)), []
     net.eval()
-    with drawn_apart(split.device, ranks.own_seed(config["pytorch_seed"])):  # a network may draw in eval mode too
+    with drawn_apart(device, ranks.own_seed(config["pytorch_seed"])):  # a network may draw in eval mode too
         for batch in whole:
             whole.add(batch, *evaluate_step(net, task, config, batch.x, batch.targets, batch.state, found.append))
     return whole.result()._replace(answers=_of_all_ranks(found))

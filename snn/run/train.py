@@ -204,7 +204,7 @@ class Experiment:
             net = self.network(self.config).to(self.device)
         net = copy.deepcopy(net) if net is self.net else net  # of a function that always returns the same
         if self.start:
-            net.load_state_dict(self.start)
+            net.load_state_dict(self.start, strict=False)  # a buffer may be of its first forward
         elif self.config["init_from"]:
             try:
                 with quiet(notes=False):

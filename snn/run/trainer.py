@@ -205,9 +205,10 @@ class Trainer:
         unstable = unstable_filters(self.net)
         entry = {"epoch": epoch} | self.task.columns(train, dev)
         for name, value in entry.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                what = f"columns() of task {type(self.task).__name__}: {name} is {value!r}"
-                raise UserError(f"epoch {epoch}: {what}, not a finite number; {self._kept()}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
+        if math.isnan(entry[what := f"dev_{self.task.metric}"]):  # no epoch would be better, or worse
+            raise UserError(f"epoch {epoch}: {what} is not finite; {self._kept()}")
         entry |= {
             "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
