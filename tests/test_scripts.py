@@ -56,7 +56,7 @@ def test_associative_memory(run, monkeypatch, drawn):
     assert run.checkpoint("associative_memory", "best")["epoch"] == int(best["epoch"])
     (run_folder,) = run.folder.glob("runs/associative_memory/*")
     shown = EventAccumulator(str(run_folder)).Reload().Tags()["images"]
-    for name in ("recall", "recall_curves", "path"):
+    for name in ("recall", "recall_curves", "impulse_responses", "path"):
         assert Image.open(run_folder / f"{name}.png").size[0] > 600 and name in shown
     with open(run_folder / "recall.csv") as file:
         assert [row["corruption"] for row in csv.DictReader(file)] == ["noise", "noise", "rows", "rows"]

@@ -96,7 +96,7 @@ def inspect(seen, task, folder, origin=None):
     """
     result, of_task = task.inspect(seen)
     reported = task.report(seen, folder)
-    pictures = _of_filters(seen) | of_task | reported | _of_layers(seen, result, task)
+    pictures = of_filters(seen) | of_task | reported | _of_layers(seen, result, task)
     captions = save_pictures(pictures, folder)
     _add_to_board(folder, [name for name in reported if name in captions])
     facts = {"dataset": f"{seen.config['dataset']['name']}, {len(seen.split):,} test samples"}
@@ -105,7 +105,7 @@ def inspect(seen, task, folder, origin=None):
     return result
 
 
-def _of_filters(seen):
+def of_filters(seen):
     """Return the pictures of a network's synapse filters, as `Task.inspect` returns pictures."""
     from snn.look import filter_plots  # imports matplotlib, which takes a second
 

@@ -10,7 +10,7 @@ from snn.base.output import say
 from snn.data import patterns
 from snn.layers.chunks import as_configured
 from snn.layers.synapses import FirstOrderLowPass
-from snn.look import recall_plots
+from snn.look import inspection, recall_plots
 from snn.look.recorder import record
 
 WINDOW = 1  # steps by which a spike may be early or late
@@ -121,7 +121,9 @@ def _pictures(view, lines):
             "The path of one input train: its psp, then a neuron of each layer with potential, threshold and spikes.",
         )
     }
-    return {
+    filters = inspection.of_filters(view)
+    responses = {name: filters[name] for name in filters if name == "impulse_responses"}
+    pictures = {
         "recall": (
             lambda: recall_plots.recall(x, target, output_spikes(trace)),
             "Every pattern: a corrupted input, the target, and the network's output spikes.",
@@ -130,4 +132,5 @@ def _pictures(view, lines):
             lambda: recall_plots.recall_curves(lines),
             "Share of the spikes that are right within a step, over increasing corruption.",
         ),
-    } | (path if has_potentials else {})
+    }
+    return pictures | responses | (path if has_potentials else {})
