@@ -193,7 +193,7 @@ def test_any_number_of_threads(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for batch, features in ((21, 130), (70, 56), (2, 4001)):
+        for batch, features in ((21, 130), (70, 59), (2, 4001)):
             x = torch.randn(9, batch, features)
             states = [torch.randn(batch, features) for _ in range(2)]
             coefficients = [0.9 * torch.rand(features) - 0.45 for _ in range(3)]

@@ -88,7 +88,7 @@ class Loop:
             )
         kinds = "".join([_KINDS[tensor.dtype][0] for tensor in tensors])
         features = tensors[0].shape[-1]
-        together = self.function is _over_time and features <= NARROW and features % HALF == 0
+        together = self.function is _over_time and features <= NARROW
         compiled = self.compiled.get((kinds, together)) or self._compile(kinds, together)
         arrays, aligned = [], True
         for tensor in tensors:
