@@ -93,15 +93,21 @@ def test_an_npz_is_read_as_the_same_series(folder):
         assert series_files.read(folder / "a.npz", labels="exercise").classes == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    "header", ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", "class,0,1,2", '"label", "0","1","2"']
-)
+HEADERS = ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", "class,0,1,2", "class,1,2,3", '"label", "0","1","2"']
+
+
+@pytest.mark.parametrize("header", HEADERS)
 def test_a_csv_may_have_a_header(folder, header):
     (folder / "a.csv").write_text(f"{header}\nup,1,2,3\n10,4,5\n9,4,5")
     read = series_files.read(folder / "a.csv")
     assert read.classes == ["9", "10", "up"] and list(map(len, read.values)) == [3, 2, 2]
     (folder / "b.csv").write_text(f"\n \n{header}\nup,1,2,3\n\n10,4,5\n9,4,5")
     np.testing.assert_equal(series_files.read(folder / "b.csv").values, read.values)
+
+
+def test_a_first_series_that_counts_is_no_header(folder):
+    (folder / "a.csv").write_text("up,1,2,3\ndown,4,5\nup,1,2,4")
+    assert len(series_files.read(folder / "a.csv").values) == 3
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "arff", "ts"])
@@ -148,7 +154,7 @@ class TestTheDocuments:
 
     @pytest.mark.parametrize("suffix", ["ts", "tsv", "arff", "csv"])
     def test_the_files_shown_are_read(self, folder, suffix):
-        block = re.search(rf"- `\.{suffix}`.*?\n\n((?:      .*\n)+)", self.PART)[1]
+        block = re.search(rf"- `\.{suffix}`(?s:.*?)\n\n((?:      .*\n)+)", self.PART)[1]
         (folder / f"a.{suffix}").write_text(block.replace("      ", ""))
         read = series_files.read(folder / f"a.{suffix}")
         up = [[0.1, 5], [0.2, NAN], [0.3, 7]] if suffix == "ts" else [[0.1], [NAN], [0.3]]

@@ -89,8 +89,9 @@ def _csv(path, groups, labelled, grouped):
     top = next((place for place, line in enumerate(lines) if line.strip()), 0)
     header = [cell.strip() for cell in _cells(f"{path}, line {top + 1}", lines[top])]
     first = "".join(header[:1])
-    of_pandas = not is_number(first) and header[1:] == [*map(str, range(len(header) - 1))]
-    has_header = first.lower() == "label" or not any(map(is_number, header)) or of_pandas
+    counts = header[1:] in ([*map(str, range(start, start + len(header) - 1))] for start in (0, 1))  # as pandas and R do
+    is_label = any(line.startswith(lines[top].split(",")[0] + ",") for line in lines[top + 1 :])
+    has_header = first.lower() == "label" or not any(map(is_number, header)) or counts and not is_label
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and not column and (grouped or labelled and not has_header):  # whose column may be among the values
         where = f"{path}, line {top + 1}"
