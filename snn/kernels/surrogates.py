@@ -3,6 +3,7 @@
 A surrogate is a small dataclass whose formula is written once and runs in every kernel: plain torch, Numba and Triton.
 """
 
+import dis
 import math
 from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
@@ -12,6 +13,7 @@ import torch as m  # each compiled kernel replaces m with its own functions
 from snn.base.names import find_class
 
 ALLOWED = "its arguments and m.exp2, m.abs, m.sqrt, with + - * /"
+CONSTANTS = "LOAD_CONST", "RETURN_CONST", "LOAD_SMALL_INT"  # instructions of Python 3.10 to 3.14
 
 
 class Surrogate:
@@ -41,7 +43,8 @@ def formula(gradient, functions):
     others = {*code.co_names, *code.co_freevars} - {"m", "exp2", "abs", "sqrt"}
     if others:
         raise ValueError(f"{gradient.__qualname__} uses {', '.join(sorted(others))}{allowed}")
-    numbers = [constant for constant in code.co_consts if isinstance(constant, (int, float))]
+    loaded = [step.argval for step in dis.get_instructions(code) if step.opname in CONSTANTS]
+    numbers = [constant for constant in loaded if isinstance(constant, (int, float))]
     if numbers:
         raise ValueError(f"{gradient.__qualname__} uses the number {numbers[0]}{allowed}: return it from `constants`")
     return FunctionType(
