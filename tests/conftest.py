@@ -12,10 +12,11 @@ import sys
 
 import pytest
 import torch
-from scripts import ROOT, TINY, Run, words_of
 
-if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before it is imported
+if not torch.cuda.is_available():  # Triton interprets its kernels on the CPU; set before the next import takes it
     os.environ["TRITON_INTERPRET"] = "1"
+
+from scripts import ROOT, TINY, Run, words_of  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
