@@ -90,7 +90,7 @@ def read_run(folder):
             settings = config.read(folder / "config.yaml")
             lines = read_bytes(folder / "metrics.csv").decode().splitlines()
             metrics = [
-                {key: checked(f"metrics.csv: {key}", finite, value) for key, value in line.items() if value != ""}
+                {key: checked(f"metrics.csv: {key}", _cell, value) for key, value in line.items() if value != ""}
                 for line in csv.DictReader(lines)
             ]
             if not metrics:
@@ -99,6 +99,8 @@ def read_run(folder):
             names = [column.removeprefix("dev_") for column in metrics[0] if column.startswith("dev_")]
             metric = result.get("metric") or next((name for name in names if name != "loss"), "loss")
             highest_is_best = result.get("highest_is_best", metric != "loss")  # a guess until the run has ended
+            for entry in metrics:
+                checked(f"metrics.csv: dev_{metric}", finite, entry[f"dev_{metric}"])
             for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric):
                 checked(what, file_name, name)  # a picture is named so
             if result:
@@ -111,6 +113,11 @@ def read_run(folder):
     except UserError as error:
         raise UserError(f"{folder} holds no readable run ({error}): move it away, or name other folders") from None
     return run
+
+
+def _cell(value):
+    """Return a number of metrics.csv; what does not decide, such as the loss on dev, may be none."""
+    return float(value) if value in ("nan", "inf", "-inf") else finite(value)
 
 
 def _result(file):

@@ -85,6 +85,7 @@ def test_dev_is_drawn_with_the_seed(folder, capsys):
         ({"train_y": np.zeros((20, 31), np.int8)}, r"x is \[20, 30, 4\] and y \[20, 31\]"),
         ({"train_y": np.full((20, 30), 6)}, "it has classes other than 0 to 5"),
         ({"train_x": np.zeros((20, 30, 4))}, "it holds other numbers than small integers"),
+        ({"train_x": np.full((20, 30, 4), np.iinfo(np.int64).min)}, "it holds other numbers than small integers"),
         ({"train_x": np.full((20, 30, 4), 300)}, "it holds other numbers than small integers"),
         ({"test_y": np.array([None])}, "allow_pickle"),
         ({"test_x": np.zeros((0, 30, 4), np.int8), "test_y": np.zeros((0, 30), np.int8)}, r"x is \[0, 30, 4\]"),

@@ -168,7 +168,8 @@ class TestPredictor:
         names, scores = predictor(images)
         assert set(names) <= set("0123456789") and scores.shape == (70, 10) and scores.sum() > 100
         as_floats = (images.float() / 255).numpy()
-        for form in images.numpy().astype(np.int64), images.view(70, 1, 784), as_floats, list(as_floats):
+        other_layout = np.asfortranarray(as_floats)
+        for form in images.numpy().astype(np.int64), images.view(70, 1, 784), as_floats, list(as_floats), other_layout:
             assert torch.equal(predictor(form)[1], scores)
         stream = predictor.stream()
         *_, last = [stream(images[5]) for _ in range(8)]

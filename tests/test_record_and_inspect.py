@@ -243,8 +243,10 @@ def test_classes_are_called_by_their_names():
     gesture = datasets.class_names({"dataset": {"name": "gesture_simulated", "classes": 10}}, 11)
     assert gesture[0] == "hand clapping" and gesture[9:] == ["air guitar", "output 10"]
     assert datasets.class_names({"dataset": {"name": "mnist"}}, 3) == ["0", "1", "2"]
-    for names in (gesture, ["$a$", "\x1b[2J" + 50 * "b"]):
+    alike = ["Activity of the left upper arm A", "Activity of the left upper arm B", 28 * "x" + "$"]
+    for names in (gesture, ["$a$", "\x1b[2J" + 50 * "b"], alike):
         classes = class_plots.class_labels(names)
+        assert len(set(classes)) == len(names)
         figure = class_plots.confusion(torch.eye(len(classes), dtype=torch.long), classes)
         for side in figure.axes[0].xaxis, figure.axes[0].yaxis:
             assert [text.get_text() for text in side.get_ticklabels()] == classes

@@ -206,6 +206,7 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
             lambda run: (run / "metrics.csv").write_text("epoch,dev_loss\n"),
             "empty/a holds no readable run (metrics.csv",
         ),
+        (lambda run: (run / "metrics.csv").write_text("epoch,dev_loss\n0,nan"), "empty/a holds no readable run (met"),
         (lambda run: (run / "result.json").write_text("{"), "empty/a holds no readable run"),
         (lambda run: (run / "result.json").write_text('{"test": 97.5}'), "empty/a holds no readable run (no 'best_"),
         (lambda run: (run / "result.json").write_text('{"best_epoch": null, "test": 1}'), "empty/a holds no readable"),
@@ -222,6 +223,18 @@ def test_bad_runs(folder, capsys, break_it, message):
     assert end.value.code == 2
     assert f"error: {message}" in capsys.readouterr().err
     assert not (folder / "empty/table.md").exists()
+
+
+def test_all_that_a_picture_names_is_in_it(folder):
+    """The test below all of dev, though a loss on dev is none; losses without a logarithm."""
+    epochs = [(0, 60.0, 99.0, 0.4, "nan"), (1, 80.0, 99.5, 0.2, 0.1)]
+    write_run(folder / "a", "own", epochs, {"best_epoch": 1, "test": 81.0})
+    write_run(folder / "b", "own", [(0, 0.1, 0.2), (1, -0.9, -0.8)], {"best_epoch": 1, "test": -0.7})
+    accuracy, loss = (
+        learning_curves.learning_curves("own", [run], run.metric, None, [""]).axes[0]
+        for run in map(report.read_run, (folder / "a", folder / "b"))
+    )
+    assert accuracy.get_ylim()[0] < 81 and loss.get_yscale() == "linear"
 
 
 def cells_of(text, first):

@@ -93,7 +93,8 @@ def test_an_npz_is_read_as_the_same_series(folder):
         assert series_files.read(folder / "a.npz", labels="exercise").classes == ["a", "b"]
 
 
-HEADERS = ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", "class,0,1,2", "class,1,2,3", '"label", "0","1","2"']
+HEADERS = ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", "class,0,1,2", "class,1,2,3", "0,1,2,3", ",0,1,2",
+           '"label", "0","1","2"']  # fmt: skip
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -105,9 +106,15 @@ def test_a_csv_may_have_a_header(folder, header):
     np.testing.assert_equal(series_files.read(folder / "b.csv").values, read.values)
 
 
-def test_a_first_series_that_counts_is_no_header(folder):
+def test_a_first_series_is_no_header(folder, capsys):
     (folder / "a.csv").write_text("up,1,2,3\ndown,4,5\nup,1,2,4")
-    assert len(series_files.read(folder / "a.csv").values) == 3
+    assert len(series_files.read(folder / "a.csv").values) == 3 and not capsys.readouterr().err
+    (folder / "a.csv").write_text("kind,1,2,3\ndown,4,5\nup,1,2,4")
+    assert len(series_files.read(folder / "a.csv").values) == 2
+    assert "note: " in (said := capsys.readouterr().err) and "line 1 counts steps: it is taken for a header" in said
+    (folder / "a.csv").write_text("up,,,\ndown,4,5\nup,1,2,4")
+    with pytest.raises(UserError, match="line 1: a series of one step or none"):
+        series_files.read(folder / "a.csv")
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "arff", "ts"])
@@ -336,6 +343,7 @@ class TestArrays:
             ({"y": np.eye(4)}, "y: one for each series is needed"),
             ({"y": [0, 1, None, 1]}, "y: that of series 3 is None"),
             ({"y": ["", "a", "b", "a"]}, "y, series 1: its name is missing"),
+            ({"y": np.ma.array([0, 1, 1, 2], mask=[0, 0, 1, 1])}, "y holds masked values"),
             ({"y": [0, 0, 0, 0]}, "X: all series are of class 0"),
             ({"y_test": None}, "y_test: one for each series"),
             ({"X_test": None}, "X_test is NoneType"),

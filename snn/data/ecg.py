@@ -75,7 +75,7 @@ def _checked(x, y):
     """Return spikes `[N, T, LINES]` and classes `[N, T]` as int8 tensors; raise ValueError if they are others."""
     if x.ndim != 3 or x.shape[2] != LINES or y.shape != x.shape[:2] or not x.size:
         raise ValueError(f"x is {list(x.shape)} and y {list(y.shape)}, not [N, T, {LINES}] and [N, T]")
-    if x.dtype.kind not in "iu" or y.dtype.kind not in "iu" or abs(x).max() > 127:
+    if x.dtype.kind not in "iu" or y.dtype.kind not in "iu" or not -127 <= x.min() <= x.max() <= 127:
         raise ValueError("it holds other numbers than small integers")
     if not 0 <= y.min() <= y.max() < CLASSES:
         raise ValueError(f"it has classes other than 0 to {CLASSES - 1}")

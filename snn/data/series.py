@@ -287,10 +287,12 @@ def _scaling(file, places):
     known = np.concatenate([file.values[place] for place in places])
     there = ~np.isnan(known)
     lowest, highest = known.min(0, where=there, initial=np.inf), known.max(0, where=there, initial=-np.inf)
-    constant = lowest >= highest  # also where no value is known
+    with np.errstate(invalid="ignore"):
+        rounding = 4 * np.finfo(np.float64).eps * np.maximum(abs(lowest), abs(highest))
+        constant = ~(highest - lowest > rounding)  # also where no value is known
     number = there.sum(0).clip(1)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(lowest == highest, lowest, np.nansum(known, 0) / number)
+        mean = np.where(constant & there.any(0), lowest, np.nansum(known, 0) / number)
         std = np.sqrt(np.nansum((known - mean) ** 2, 0) / number)
     for channel in np.flatnonzero(~(np.maximum(abs(mean), std) <= LARGEST_NUMBER)):
         raise UserError(f"{file.path}: channel {channel + 1} has values too large to scale: divide them")

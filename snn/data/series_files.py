@@ -14,6 +14,7 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
+from snn.base.output import note
 from snn.data import ts_files
 from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
 
@@ -87,14 +88,11 @@ def _tsv(path, labelled):
 def _csv(path, groups, labelled, grouped):
     lines, whose = lines_of(path), []
     top = next((place for place, line in enumerate(lines) if line.strip()), 0)
-    header = [cell.strip() for cell in _cells(f"{path}, line {top + 1}", lines[top])]
-    first = "".join(header[:1])
-    counts = header[1:] in ([*map(str, range(start, start + len(header) - 1))] for start in (0, 1))  # as pandas and R do
-    is_label = any(line.startswith(lines[top].split(",")[0] + ",") for line in lines[top + 1 :])
-    has_header = first.lower() == "label" or not any(map(is_number, header)) or counts and not is_label
+    where = f"{path}, line {top + 1}"
+    header = [cell.strip() for cell in _cells(where, lines[top])]
+    has_header = _is_header(header, where, lines[top + 1 :])
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and not column and (grouped or labelled and not has_header):  # whose column may be among the values
-        where = f"{path}, line {top + 1}"
         raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")
 
     def parse(where, line):
@@ -109,6 +107,19 @@ def _csv(path, groups, labelled, grouped):
 
     file = in_lines(path, lines, parse, first=top + has_header, labelled=labelled)
     return file._replace(groups=np.array(whose) if column and grouped else None)
+
+
+def _is_header(cells, where, others):
+    """Whether the cells of a .csv file's first line are a header; `others` are the lines below it."""
+    first, *rest = cells or [""]
+    if first.lower() == "label" or not any(map(is_number, cells)) and any(rest):
+        return True
+    from_0, from_1 = ([*map(str, range(start, start + len(rest)))] for start in (0, 1))
+    is_label = is_number(first) or first and any(line.startswith(f"{first},") for line in others)
+    counts = rest and (rest in (from_0, from_1) and not is_label or cells == ["0", *from_1])
+    if counts:
+        note(f"{where} counts steps: it is taken for a header, not for a series")
+    return bool(counts)
 
 
 def _cells(where, line):
@@ -202,7 +213,7 @@ def listed(path, X, allowed):
     """Return samples in an array or a list as a list."""
     try:
         return X if isinstance(X, (list, tuple)) else list(np.asanyarray(X))
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # somebody else's conversion raises anything
         raise UserError(f"{path} is {type(X).__name__}: {allowed}") from None
 
 
@@ -218,7 +229,7 @@ def numbers(where, x):
     """Return an array of finite numbers, or NaN."""
     try:
         x = np.asanyarray(x)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # somebody else's conversion raises anything
         raise UserError(f"{where} is no array: {error}") from None
     if x.dtype.kind not in "fiub" or np.ma.is_masked(x):
         found = "masked values" if np.ma.is_masked(x) else x.dtype
@@ -231,9 +242,12 @@ def numbers(where, x):
 def _names(what, labels, number):
     """Return labels as names: whole numbers without a point, so that 1.0 is 1."""
     try:
+        masked = np.ma.is_masked(labels)
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # somebody else's conversion raises anything
         raise UserError(f"{what}: one for each series is needed, a string or a number") from None
+    if masked:
+        raise UserError(f"{what} holds masked values: one for each series is needed")
     if len(labels) != number:
         raise UserError(f"{what}: {len(labels)} for {number} series: one for each is needed")
     names = []

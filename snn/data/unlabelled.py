@@ -45,7 +45,7 @@ class Frames:
         white = self.white if x.dtype.kind in "iu" else 1
         if not x.size or not (x.min() >= 0 and x.max() <= white):
             raise UserError(f"{where} holds other values than integers from 0 to {self.white}, or numbers from 0 to 1")
-        return np.asarray(x.astype(np.float32) / np.float32(white))  # of a single number it is none
+        return np.asarray(x.astype(np.float32, "C") / np.float32(white))  # of a single number it is none
 
     def steps(self, device):
         def step(frame):

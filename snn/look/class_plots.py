@@ -10,12 +10,12 @@ from snn.look.plots import BLUE, ORANGE, WIDTH, busiest, color_legend, draw_inpu
 HIDDEN = 3  # layers drawn in an overview; more would be too small to see
 WINDOWS = 6  # time windows drawn of a recording
 MISTAKES_IN_A_ROW = 5
-LONGEST_NAME = 30  # letters of a class's name
+START, END = 20, 9  # letters that are drawn of a class's name, if it is longer: such names often begin alike
 
 
 def class_labels(names):
-    """Return what pictures call classes: their names, cut where long."""
-    return [literal(name)[:LONGEST_NAME] for name in names]
+    """Return what pictures call classes: their names, without the middle where long."""
+    return [literal(name if len(name) <= START + END else f"{name[:START]}…{name[-END:]}") for name in names]
 
 
 def overview(before, after, x, y, label, answer, spikes, classes):

@@ -62,7 +62,10 @@ def _scale(axis, runs, key, search):
     if key == "acc":
         axis.set_ylabel("dev accuracy (%)" if search else "accuracy (%)")
         floor = np.percentile([entry["dev_acc"] for run in runs for entry in run.metrics], 10)
-        axis.set_ylim(max(0, 2 * floor - 100 if floor > 50 else 0), 100.2)
+        points = [line.get_ydata()[0] for line in axis.lines if len(line.get_ydata()) == 1]  # test, published
+        lowest = min([2 * min(floor, 99) - 100, *(point - 1 for point in points)])
+        axis.set_ylim(max(0, lowest if floor > 50 else 0), 100.2)
     else:
         axis.set_ylabel(f"dev {key}" if search else key, parse_math=False)
-        axis.set_yscale("log" if key == "loss" else "linear")
+        has_no_logarithm = any(value <= 0 for line in axis.lines for value in line.get_ydata())
+        axis.set_yscale("log" if key == "loss" and not has_no_logarithm else "linear")
