@@ -348,6 +348,24 @@ def test_outputs_of_another_type_after_the_first_chunk_are_refused():
         snn.chunked(Doubles(), spikes_of(6), 4)
 
 
+def test_batchnorm_in_training_is_refused():
+    net, x = snn.Sequential(snn.DualExpIIR(3, 4, 1), nn.BatchNorm1d(3)), torch.rand(6, 2, 3)
+    with pytest.raises(snn.UserError, match="BatchNorm in training takes the mean of all steps"):
+        snn.chunked(net, x, 2)
+    assert snn.chunked(net, x, 6)[0].shape == snn.chunked(net, x, 2, truncate=True)[0].shape == x.shape
+    assert torch.equal(snn.chunked(net.eval(), x, 2)[0], net(x)[0])
+
+
+@pytest.mark.parametrize("state", [3, {"h": torch.zeros(2, 3)}])
+def test_a_state_of_something_else_is_refused(state):
+    class Counted(snn.Layer):
+        def forward(self, x, _=None):
+            return x, (torch.zeros(2, 3), state)
+
+    with pytest.raises(snn.UserError, match=f"a layer's state holds a {type(state).__name__}: it can be a tensor"):
+        snn.chunked(Counted(), torch.rand(6, 2, 3), 2)
+
+
 def test_a_layer_that_needs_the_whole_sequence_is_refused():
     class Mean(snn.Layer):
         def forward(self, x, state=None):

@@ -246,6 +246,13 @@ def test_overwriting_an_output_is_noticed():
         y.sum().backward()
 
 
+def test_an_output_filters_time_constant_may_be_changed():
+    x = torch.rand(9, 2, 3)
+    layer = snn.DualExpFilter(4, 1)
+    layer.tau_m = 8
+    assert torch.equal(layer(x)[0], snn.DualExpFilter(8, 1)(x)[0])
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="tau_m > tau_s"):
         snn.DualExpIIR(3, 1, 4)

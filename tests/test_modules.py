@@ -59,6 +59,12 @@ def test_a_script_with_lazy_modules_is_one_line(folder, capsys):
     assert "error: the network has lazy modules, whose sizes are not known yet" in capsys.readouterr().err
 
 
+def test_a_network_that_a_config_does_not_fit_is_one_line(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main("snn_mlp_1", lambda _: snn.DualExpIIR(784, 1, 4), argv=["--demo"])
+    assert "error: the network of this config can't be made: DualExpIIR needs tau_m > tau_s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("device, dtype", [("meta", torch.float32), ("cpu", torch.float16)])
 def test_layers_of_any_device_and_precision_can_be_put_in(device, dtype):
     convolution = nn.Conv2d(2, 3, 3, device=device, dtype=dtype)

@@ -114,6 +114,23 @@ def test_a_network_in_which_nothing_spikes_trains(folder, capsys, drawn):
     assert capsys.readouterr().err == ""
 
 
+class Sevens(snn.SpikingNeuron):
+    def step(self, x, state=None):
+        return torch.full_like(x, 7), ()
+
+
+class Doubled(snn.SpikingNeuron):
+    def step(self, x, state=None):
+        return super().step(2 * x, state)
+
+
+def test_a_step_of_ones_own_takes_the_place_of_a_bases_forward():
+    x = torch.rand(5, 2, 3)
+    assert Sevens(4)(x)[0].eq(7).all()
+    with pytest.raises(NotImplementedError, match=r"Doubled needs a forward, or a step; that may call a base's forward"):
+        Doubled(4)(x)
+
+
 def test_a_record_shows_the_states_of_any_layer():
     net, x = make_net(Named()), torch.rand(6, 5, 784)
     with snn.record(net, samples=slice(1, 4)) as trace:
@@ -197,6 +214,7 @@ def test_a_layer_and_a_config_may_ask_for_learning_rates_of_their_own():
     settings, _ = resolve("optimizer.optimizer_choice=AdamW", "optimizer.AdamW.lr=0.01")
     made = optimizers.make_optimizer(settings, net)
     assert groups(made) == [(0.01, 0.01, 5), (0.1, 0, 1)] and optimizers.learning_rate(made) == 0.01
+    net[2].optimizer_options = {"theta": {"lr_factor": "10", "weight_decay": 0}}  # as a YAML may have it
     settings["optimizer"]["coefficients_lr_factor"] = 0.5
     made = optimizers.make_optimizer(settings, net)
     assert groups(made) == [(0.005, 0.01, 1), (0.01, 0.01, 4), (0.1, 0, 1)]
@@ -235,6 +253,17 @@ def test_a_training_with_groups_resumes(folder):
     again.fit()
     for name, value in whole.net.state_dict().items():
         assert torch.equal(value, again.net.state_dict()[name]), name
+
+
+def test_a_run_whose_train_figure_is_no_number_resumes(folder):
+    """As a task's own may be in training, where spikes are not counted."""
+    trainer = make_trainer(folder)
+    trainer.fit()
+    saved = torch.load(trainer.folder / "last.pt", weights_only=True)
+    saved["history"][0]["train_acc"] = math.nan
+    again = make_trainer(folder, "hyperparameters.epoch=2", resume_from=saved)
+    again.fit()
+    assert len(again.history) == 2
 
 
 def test_a_checkpoint_from_before_there_were_groups_resumes(folder):
@@ -366,6 +395,10 @@ def test_the_sizes_of_a_dataset_that_ignores_them(monkeypatch, capsys):
     x, labels = map(torch.cat, zip(*((x[0, :, 0], y) for x, y in splits["train"].batches(8, None))))
     assert len(x.unique()) == 20 and torch.equal(x.long() // 10, labels) and len(labels.unique()) == 5
     assert len({split.fingerprint() for split in (splits["train"], again["train"], made["train"])}) == 2
+    monkeypatch.setattr(Sorted, "repeats", 5)
+    monkeypatch.setattr(Sorted, "__len__", lambda split: 250)
+    splits, _ = datasets.load(resolve()[0] | {"dataset": asked}, torch.device("cpu"), None)
+    assert len(splits["train"]) == 100 and splits["train"].repeats == 5
 
 
 @pytest.mark.parametrize(
@@ -498,6 +531,7 @@ def test_networks_that_do_not_begin_with_a_synapse():
     assert snn.Sequential().input_shape is None
     assert snn.Sequential(Copies(4), synapse(12, p)).input_shape == (3,)
     assert snn.Sequential(Copies(4), nn.Linear(12, 2)).input_shape is None
+    assert snn.Sequential(nn.Dropout(), synapse(12, p)).input_shape == (12,)
     assert snn.Sequential(snn.Sequential(nn.Linear(784, 10)), neuron(p)).input_shape == (784,)
     splits, _ = datasets.load(resolve("dataset.name=digits")[0], torch.device("cpu"), None)
     assert next(splits["test"].batches(3, torch.Generator()))[0].shape == (25, 3, 1, 28, 28)

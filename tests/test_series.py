@@ -258,6 +258,12 @@ def test_population_is_a_gain_and_a_bias_for_each_neuron():
     assert layer.gain.grad.abs().min() > 0 and layer.bias.grad.abs().min() > 0
 
 
+@pytest.mark.parametrize("layer", [Population(3, 5, 4), Delta(3, 0.1)])
+def test_encoders_take_their_channels_alone(layer):
+    with pytest.raises(ValueError, match=r"takes \[T, B, 3\], got \[4, 2, 1\]"):
+        layer(torch.rand(4, 2, 1))
+
+
 def test_delta_spikes_where_the_value_crosses_the_next_level():
     layer = Delta(1, threshold=0.5)
     x = torch.tensor([0, 0.6, 0.6, 1.2, 2.9, 2.9, 2.9, 0.0])[:, None, None].requires_grad_()

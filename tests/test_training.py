@@ -95,6 +95,10 @@ def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
     assert first.weight.norm(dim=1).square().mean().item() == pytest.approx(2, rel=0.1)  # as kaiming's
     assert 0 <= first.bias.min() < 0.1 and 3.9 < first.bias.max() <= 4
     assert (second.weight != 0).all() and second.bias.eq(1).all()
+    in_time, attention = nn.Conv1d(64, 8, 3), nn.MultiheadAttention(8, 2)
+    before = attention.out_proj.weight.clone()
+    initialize(nn.Sequential(in_time, attention), {"init": "kaiming", "threshold": 2.0})
+    assert in_time.bias.eq(1).all() and torch.equal(attention.out_proj.weight, before)
     small = nn.Conv2d(1, 6, 1)
     initialize(nn.Sequential(small), {"init": "diverse", "threshold": 1.0})
     assert (small.weight != 0).all()

@@ -1,4 +1,4 @@
-"""The one exception for a mistake that the user can fix."""
+"""The exception for a mistake that the user can fix."""
 
 LONGEST = 390  # letters of a message
 
@@ -13,6 +13,10 @@ class UserError(Exception):
     def __init__(self, message):
         line = printable(str(message))
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 150]} ... {line[-145:]}")
+
+
+class UserValueError(UserError, ValueError):
+    """One of a network's own code, whose callers in Python expect a ValueError."""
 
 
 def printable(text):

@@ -74,7 +74,8 @@ class Subset(Split):
     def __init__(self, split, size):
         samples = len(split) // split.repeats
         self.split, self.indices = split, same_order(samples)[:size].sort()[0].to(split.device)
-        self.device, self.length = split.device, split.length
+        self.device, self.length, self.repeats = split.device, split.length, split.repeats
+        self.indices = self.indices.repeat(split.repeats)
 
     def __len__(self):
         return len(self.indices)

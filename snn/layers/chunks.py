@@ -7,10 +7,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.autograd import Function
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from snn.base import process
+from snn.base.errors import UserValueError
 from snn.kernels.products import matrix_products
 from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass
 from snn.layers.state import map_tensors
@@ -35,13 +37,19 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         truncate: whether gradients stop where chunks end, which is another thing: truncated backpropagation through
             time (Williams and Peng 1990). What lies more than a chunk back is then not learned.
     Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none,
-    and for a network that does not return an output for each step, or needs the whole sequence at once.
+    and for a network that does not return an output for each step, or needs the whole sequence at once, as BatchNorm
+    in training does, but for `truncate`.
     """
     length = x.shape[0]
     if steps == "auto":
         steps = max(1, math.isqrt(length))
     if not (type(steps) is int and steps > 0 and length):
         raise ValueError(f"{length} steps in chunks of {steps!r}: give a whole number above 0, or 'auto'")
+    in_training = (layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer.training)
+    if length > steps and not truncate and any(in_training):
+        raise UserValueError(
+            "BatchNorm in training takes the mean of all steps, which a chunk does not have: freeze it, or run without"
+        )
     ends, parts, whole, places = [*range(0, length, steps), length], [], None, None
     on_device = torch.empty(0, device=x.device)  # tells `checkpoint` whose random numbers to keep
 

@@ -64,7 +64,7 @@ class Population(SpikingNeuron):
         self.bias = nn.Parameter(torch.linspace(-2, 2, neurons).repeat(channels, 1))
 
     def forward(self, x, state=None):
-        return super().forward((self.checked(x)[..., None] * self.gain + self.bias).flatten(2), state)
+        return super().forward((_of_channels(self, x)[..., None] * self.gain + self.bias).flatten(2), state)
 
 
 class Delta(Layer):
@@ -93,7 +93,7 @@ class Delta(Layer):
     def forward(self, x, state=None):
         followed = x.new_zeros(x.shape[1:]) if state is None else state
         spikes = []
-        for scaled in (self.gain * self.checked(x)).unbind(0):
+        for scaled in (self.gain * _of_channels(self, x)).unbind(0):
             up, down = (self._spike(sign * (scaled - followed)) for sign in (1, -1))
             followed = followed + (up - down).detach()
             spikes.append(torch.cat([up, down], -1))
@@ -102,6 +102,14 @@ class Delta(Layer):
     def _spike(self, v):
         slope = self.surrogate.gradient(v - 1, *self.surrogate.constants).detach()
         return (v > 1).to(v.dtype) + slope * (v - v.detach())
+
+
+def _of_channels(encoder, x):
+    """Return a checked input; raise ValueError if it is not `[T, B, C]`."""
+    x, channels = encoder.checked(x), len(encoder.gain)
+    if x.shape[2:] != (channels,):
+        raise ValueError(f"{type(encoder).__name__} takes [T, B, {channels}], got {list(x.shape)}")
+    return x
 
 
 ENCODERS = Population, Delta

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module
 
+from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
 
 PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -46,6 +47,11 @@ class Layer(nn.Module):
     optimizer_options = {}
     on_kernels = False  # whether this class's `forward` hands its input to a kernel as it is: then bfloat16 may stay so
 
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        if "step" in vars(cls) and "forward" not in vars(cls) and super(cls, cls).step is Layer.step:
+            cls.forward = Layer.forward  # a base's would not run it
+
     def forward(self, x, state=None):
         if type(self).step is Layer.step:
             raise NotImplementedError(f"{type(self).__name__} needs a forward, or a step")
@@ -62,6 +68,9 @@ class Layer(nn.Module):
 
         Raises ValueError if `forward` returns None as its state: it can't go on from there.
         """
+        if type(self).forward is Layer.forward:  # which would call the step that called this one
+            what = "a forward, or a step; that may call a base's forward(x[None]), not its step"
+            raise NotImplementedError(f"{type(self).__name__} needs {what}")
         y, state = self(x[None], state)
         check_goes_on(self, state)
         return y[0], state
@@ -87,7 +96,7 @@ class Layer(nn.Module):
 def check_goes_on(layer, state, name=None):
     """Raise ValueError if a layer over time or a network, or a layer in a `Sequential`, returned None as its state."""
     if state is None:
-        raise ValueError(
+        raise UserValueError(
             f"{name or type(layer).__name__} returns no state to go on from, so it needs the whole sequence at once (a "
             "layer that needs no state returns (), not None)"
         )

@@ -28,14 +28,17 @@ class DualExpFilter(Layer):
         if not tau_m > tau_s > 0:
             raise ValueError(f"DualExpFilter needs tau_m > tau_s > 0, got tau_m {tau_m}, tau_s {tau_s}")
         self.tau_m, self.tau_s = tau_m, tau_s
-        self.decay_m, self.decay_s = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
-        eta = tau_m / tau_s
-        self.gain = eta ** (eta / (eta - 1)) / (eta - 1)
+
+    @property
+    def constants(self):
+        """The two decays, and the gain."""
+        eta = self.tau_m / self.tau_s
+        return math.exp(-1 / self.tau_m), math.exp(-1 / self.tau_s), eta ** (eta / (eta - 1)) / (eta - 1)
 
     def forward(self, x, state=None):
         x = self.checked(x)
         m, s = state or (None, None)
-        y, *state = kernels_for(x).dual_exp_filter(x, m, s, self.decay_m, self.decay_s, self.gain)
+        y, *state = kernels_for(x).dual_exp_filter(x, m, s, *self.constants)
         return y, tuple(state)
 
     def extra_repr(self):

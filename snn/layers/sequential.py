@@ -62,8 +62,8 @@ class Sequential(nn.Sequential):
 
     @property
     def input_shape(self):
-        """Shape of the input at one step, if the first layer says it; else None."""
-        first, second = [*self, None, None][:2]
+        """Shape of the input at one step, if the first layer says it that isn't dropout; else None."""
+        first, second = [*(layer for layer in self if not isinstance(layer, nn.Dropout)), None, None][:2]
         if isinstance(first, Sequential):
             return first.input_shape
         if isinstance(first, nn.Linear) and first.in_features:  # 0 before the first input of a lazy one

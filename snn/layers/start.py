@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from snn.layers.layer import PRODUCTS
+
 TAKEN = 4  # inputs of each neuron of a diverse first layer
 
 
@@ -22,7 +24,9 @@ def initialize(net, hyperparameters):
     if hyperparameters["init"] == "published":
         return
     threshold = hyperparameters["threshold"]
-    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    attentions = [layer for layer in net.modules() if isinstance(layer, nn.MultiheadAttention)]  # no neurons behind it
+    parts = {part for attention in attentions for part in attention.modules()}
+    layers = [layer for layer in net.modules() if isinstance(layer, PRODUCTS) and layer not in parts]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight)
         if layer.bias is not None:

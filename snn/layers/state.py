@@ -2,6 +2,8 @@
 
 import torch
 
+from snn.base.errors import UserValueError
+
 
 def map_tensors(function, state, *others):
     """Apply `function` to every tensor of `state` and those at the same place in `others`; None stays None."""
@@ -9,6 +11,9 @@ def map_tensors(function, state, *others):
         return None
     if torch.is_tensor(state):
         return function(state, *others)
+    if not isinstance(state, (tuple, list)):
+        kind = type(state).__name__
+        raise UserValueError(f"a layer's state holds a {kind}: it can be a tensor, a tuple of such, or None")
     return tuple(map_tensors(function, *parts) for parts in zip(state, *others, strict=True))
 
 

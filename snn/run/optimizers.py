@@ -24,7 +24,7 @@ def make_optimizer(config, net):
         if parameter.requires_grad:
             layer, _, own_name = name.rpartition(".")
             asked = getattr(net.get_submodule(layer), "optimizer_options", {}).get(own_name, {})
-            options = {"lr_factor": 1} | asked
+            options = {"lr_factor": 1} | {option: OPTIONS[option](value) for option, value in asked.items()}
             if name in coefficients:
                 options["lr_factor"] *= settings["coefficients_lr_factor"]
                 if not settings["decay_coefficients"]:

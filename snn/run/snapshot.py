@@ -93,7 +93,7 @@ def _restore_history(trainer, saved):
         raise ValueError(f"its history has {len(trainer.history)} epochs, and it is of epoch {saved['epoch']}")
     columns = [f"{part}_{trainer.task.metric}" for part in ("train", "dev")]
     for epoch, row in enumerate(trainer.history):
-        if row.get("epoch") != epoch or not all(math.isfinite(row.get(column, math.nan)) for column in columns):
+        if row.get("epoch") != epoch or not {*columns} <= {*row} or not math.isfinite(row[columns[1]]):
             raise ValueError(f"its history has no epoch {epoch}, or no {' and '.join(columns)} of it")
     if trainer.history:
         check_tensors(trainer.best_model, trainer.net.state_dict(), _path(trainer))

@@ -139,7 +139,11 @@ class Experiment:
 
     def _made(self):
         """Return a new network, as it is before training."""
-        net, p = self.network(self.config), self.config["hyperparameters"]
+        p = self.config["hyperparameters"]
+        try:
+            net = self.network(self.config)
+        except ValueError as error:  # of a layer, which says what it needs
+            raise UserError(f"the network of this config can't be made: {error}") from error
         if not isinstance(net, torch.nn.Module):
             raise UserError(f"network(config) must return a torch.nn.Module, not {type(net).__name__}")
         if any(map(is_lazy, net.parameters())):
