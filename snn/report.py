@@ -9,6 +9,7 @@ python -m snn.report results/                    the runs that the README report
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def read_run(folder):
             settings = config.read(folder / "config.yaml")
             lines = read_bytes(folder / "metrics.csv").decode().splitlines()
             metrics = [
-                {key: checked(f"metrics.csv: {key}", _cell, value) for key, value in line.items() if value != ""}
+                {key: checked(f"metrics.csv: {key}", _cell(key), value) for key, value in line.items() if value != ""}
                 for line in csv.DictReader(lines)
             ]
             if not metrics:
@@ -115,9 +116,10 @@ def read_run(folder):
     return run
 
 
-def _cell(value):
-    """Return a number of metrics.csv; what does not decide, such as the loss on dev, may be none."""
-    return float(value) if value in ("nan", "inf", "-inf") else finite(value)
+def _cell(key):
+    """Return the check of a column of metrics.csv: what does not decide, such as the loss on dev, may be not finite."""
+    is_figure = key.startswith(("train_", "dev_"))
+    return lambda value: float(value) if is_figure and value in ("nan", "inf", "-inf") else finite(value)
 
 
 def _result(file):
@@ -197,7 +199,8 @@ def _figures(values, metric):
     known = [value for value in values if value is not None]
     if not known:
         return "not yet"
-    text = _figure(mean(known), metric) + (f" ± {_figure(stdev(known), metric)}" if known[1:] else "")
+    deviates = known[1:] and all(map(math.isfinite, known))
+    text = _figure(mean(known), metric) + (f" ± {_figure(stdev(known), metric)}" if deviates else "")
     return text + (f" (of {len(known)})" if len(known) < len(values) else "")
 
 

@@ -124,9 +124,21 @@ class Doubled(snn.SpikingNeuron):
         return super().step(2 * x, state)
 
 
+class Tenfold(snn.Layer):
+    def forward(self, x, state=None):
+        steps = [self.step(10 * of_step)[0] for of_step in x]
+        return torch.stack(steps), ()
+
+
+class PlusOne(Tenfold):
+    def step(self, x, state=None):
+        return x + 1, ()
+
+
 def test_a_step_of_ones_own_takes_the_place_of_a_bases_forward():
     x = torch.rand(5, 2, 3)
     assert Sevens(4)(x)[0].eq(7).all()
+    assert torch.equal(PlusOne()(x)[0], 10 * x + 1)  # a forward of one's own calls it
     with pytest.raises(NotImplementedError, match=r"Doubled needs a forward, or a step; that may call"):
         Doubled(4)(x)
 

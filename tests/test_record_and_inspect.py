@@ -221,7 +221,7 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     assert titles == ["label a,\nanswer a", "label b,\nanswer c"]  # counts are equal: the task says the answer
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (40,), (5,)])  # of targets; five samples at once
+@pytest.mark.parametrize("shape", [(), (1,), (40,)])
 def test_samples_of_pictures_have_their_own_targets(shape):
     class Numbered(Split):
         device = torch.device("cpu")
@@ -231,7 +231,7 @@ def test_samples_of_pictures_have_their_own_targets(shape):
 
         def batch(self, indices, generator):
             targets = indices.view(-1, *[1] * len(shape)).expand(-1, *shape)
-            return indices.float().view(1, -1, 1).expand(6, -1, 3), targets
+            return indices.float().view(1, -1, 1).expand(5, -1, 3), targets
 
     x, targets = inspection._samples(Numbered(), 5, None, [1, 7, 11])
     assert x[0, :, 0].tolist() == [1, 7, 11] and targets.shape == (3, *shape)

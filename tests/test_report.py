@@ -234,6 +234,7 @@ def test_all_that_a_picture_names_is_in_it(folder):
         learning_curves.learning_curves("own", [run], run.metric, None, [""]).axes[0]
         for run in map(report.read_run, (folder / "a", folder / "b"))
     )
+    assert report._figures([float("nan"), 1.0], "loss").startswith("nan")  # of two seeds
     assert accuracy.get_ylim()[0] < 81 and loss.get_yscale() == "linear"
 
 

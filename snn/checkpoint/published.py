@@ -72,7 +72,7 @@ def _names_and_constants(net):
             for mine, _ in layer.named_parameters():
                 names[f"{place}.{mine}"] = f"axon{block}.{CELLS[kind]}.{COEFFICIENTS[mine]}"
             if kind is DualExpIIR:
-                gain = DualExpFilter(layer.tau_m, layer.tau_s).gain
+                *_, gain = DualExpFilter(layer.tau_m, layer.tau_s).constants
                 constants[f"axon{block}.{CELLS[kind]}.v_0"] = gain, "hyperparameters.tau_m and tau_s", ()
         elif isinstance(layer, (nn.Conv2d, nn.Linear)):
             of_product = f"conv{block}.conv2d_cell" if isinstance(layer, nn.Conv2d) else f"{dense}{block}.neuron_cell"
@@ -87,7 +87,8 @@ def _names_and_constants(net):
                 constants[f"{of_product}.{name}"] = layer.decay, "hyperparameters.tau_m", shape
         elif kind is DualExpFilter:
             key = "hyperparameters.filter_tau_m and filter_tau_s"
-            for name, value in (("v0", layer.gain), ("decay_m", layer.decay_m), ("decay_s", layer.decay_s)):
+            *decays, gain = layer.constants
+            for name, value in zip(("v0", "decay_m", "decay_s"), (gain, *decays)):
                 constants[f"output_filter.filter_{name}"] = value, key, ()
         elif is_stateful(layer) or layer.state_dict():
             raise _unknown(place, layer)

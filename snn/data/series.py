@@ -283,11 +283,14 @@ def _note_what_is_not_read(files, name):
 
 
 def _scaling(file, places):
-    """Return `[C, 2]`: the mean and the standard deviation of each channel's known values, 1 where it is constant."""
+    """Return `[C, 2]`: the mean and the standard deviation of each channel's known values.
+
+    Of a constant channel it is 1, or what rounding leaves of values that large.
+    """
     known = np.concatenate([file.values[place] for place in places])
     there = ~np.isnan(known)
     lowest, highest = known.min(0, where=there, initial=np.inf), known.max(0, where=there, initial=-np.inf)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         rounding = 4 * np.finfo(np.float64).eps * np.maximum(abs(lowest), abs(highest))
         constant = ~(highest - lowest > rounding)  # also where no value is known
     number = there.sum(0).clip(1)
@@ -299,7 +302,8 @@ def _scaling(file, places):
     if constant.any():
         which = ", ".join(str(channel + 1) for channel in np.flatnonzero(constant))
         note(f"{file.path}: constant in train, so no help: channels {which}")
-    return np.stack([mean, np.where(constant | (std == 0), 1, std)], 1)
+    of_constant = np.where(there.any(0), np.maximum(1, rounding), 1)
+    return np.stack([mean, np.where(constant | (std == 0), of_constant, std)], 1)
 
 
 def scaled(file, place, mean, std):

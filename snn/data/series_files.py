@@ -14,12 +14,12 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
-from snn.base.output import note
 from snn.data import ts_files
 from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
+BY_CHANCE = 3  # values of a series that may count, 1, 2, 3
 SUFFIXES = (".ts", ".tsv", ".arff", ".csv", ".npz")  # the first that is there is read
 
 
@@ -90,7 +90,8 @@ def _csv(path, groups, labelled, grouped):
     top = next((place for place, line in enumerate(lines) if line.strip()), 0)
     where = f"{path}, line {top + 1}"
     header = [cell.strip() for cell in _cells(where, lines[top])]
-    has_header = _is_header(header, where, lines[top + 1 :])
+    below = ((f"{path}, line {place}", line) for place, line in enumerate(lines[top + 1 :], top + 2) if line.strip())
+    has_header = _is_header(header, (_cells(*of_line)[0].strip() for of_line in below))
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and not column and (grouped or labelled and not has_header):  # whose column may be among the values
         raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")
@@ -109,17 +110,17 @@ def _csv(path, groups, labelled, grouped):
     return file._replace(groups=np.array(whose) if column and grouped else None)
 
 
-def _is_header(cells, where, others):
-    """Whether the cells of a .csv file's first line are a header; `others` are the lines below it."""
+def _is_header(cells, labels):
+    """Whether the cells of a .csv file's first line are a header; `labels` are the first cells of those below it."""
     first, *rest = cells or [""]
     if first.lower() == "label" or not any(map(is_number, cells)) and any(rest):
         return True
-    from_0, from_1 = ([*map(str, range(start, start + len(rest)))] for start in (0, 1))
-    is_label = is_number(first) or first and any(line.startswith(f"{first},") for line in others)
-    counts = rest and (rest in (from_0, from_1) and not is_label or cells == ["0", *from_1])
-    if counts:
-        note(f"{where} counts steps: it is taken for a header, not for a series")
-    return bool(counts)
+    from_0, from_1 = ([*map(str, range(start, start + len(rest)))] for start in (0, 1))  # as pandas and R count
+    if cells == ["0", *from_1]:
+        return len(rest) > BY_CHANCE
+    if is_number(first) or rest not in ((from_0, from_1) if first else (from_0,)):
+        return False
+    return not first or first not in labels
 
 
 def _cells(where, line):

@@ -37,18 +37,17 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         truncate: whether gradients stop where chunks end, which is another thing: truncated backpropagation through
             time (Williams and Peng 1990). What lies more than a chunk back is then not learned.
     Returns (y `[T, B, *]`, the last state), as `net` does. Raises ValueError for other `steps`, and where x has none,
-    and for a network that does not return an output for each step, or needs the whole sequence at once, as BatchNorm
-    in training does, but for `truncate`.
+    and for a network that does not return an output for each step, needs the whole sequence at once, or has BatchNorm
+    in training.
     """
     length = x.shape[0]
     if steps == "auto":
         steps = max(1, math.isqrt(length))
     if not (type(steps) is int and steps > 0 and length):
         raise ValueError(f"{length} steps in chunks of {steps!r}: give a whole number above 0, or 'auto'")
-    in_training = (layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer.training)
-    if length > steps and not truncate and any(in_training):
+    if length > steps and any(map(_takes_means, net.modules())):
         raise UserValueError(
-            "BatchNorm in training takes the mean of all steps, which a chunk does not have: freeze it, or run without"
+            "BatchNorm in training takes the mean of all steps, and a chunk has another: freeze it, or use no chunks"
         )
     ends, parts, whole, places = [*range(0, length, steps), length], [], None, None
     on_device = torch.empty(0, device=x.device)  # tells `checkpoint` whose random numbers to keep
@@ -84,6 +83,10 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         parts.append(_kept(y, whole[first:last].detach()))
         state = _kept(state, places.pop())
     return _Joined.apply(whole, *parts), state
+
+
+def _takes_means(layer):
+    return isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None)
 
 
 def _kept(value, place):

@@ -49,8 +49,10 @@ class Layer(nn.Module):
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
-        if "step" in vars(cls) and "forward" not in vars(cls) and super(cls, cls).step is Layer.step:
-            cls.forward = Layer.forward  # a base's would not run it
+        base, own = super(cls, cls), vars(cls)
+        is_ours = base.forward.__module__.startswith("snn.") and base.step is Layer.step
+        if "step" in own and "forward" not in own and is_ours:  # which runs no step
+            cls.forward = Layer.forward
 
     def forward(self, x, state=None):
         if type(self).step is Layer.step:

@@ -222,7 +222,7 @@ def _samples(split, batch_size, generator, wanted):
 
 def _axis_of_samples(x, targets):
     """Return which axis of targets is that of samples: `[T, B, *]` such as x, or `[B, *]`."""
-    return int(targets.dim() > 1 and targets.shape[:2] == x.shape[:2])
+    return int(targets.dim() > 1 and targets.shape[1] == x.shape[1])
 
 
 def _write_page(folder, title, facts, captions, computed):

@@ -93,7 +93,8 @@ def _restore_history(trainer, saved):
         raise ValueError(f"its history has {len(trainer.history)} epochs, and it is of epoch {saved['epoch']}")
     columns = [f"{part}_{trainer.task.metric}" for part in ("train", "dev")]
     for epoch, row in enumerate(trainer.history):
-        if row.get("epoch") != epoch or not {*columns} <= {*row} or not math.isfinite(row[columns[1]]):
+        figures = [row.get(column) for column in columns]  # that of train may be nan
+        if row.get("epoch") != epoch or {*map(type, figures)} - {int, float} or not math.isfinite(figures[1]):
             raise ValueError(f"its history has no epoch {epoch}, or no {' and '.join(columns)} of it")
     if trainer.history:
         check_tensors(trainer.best_model, trainer.net.state_dict(), _path(trainer))

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, experiments
 from snn.base import process, ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, UserValueError
 from snn.base.output import note, quiet, say
 from snn.checkpoint import transfer
 from snn.config import check, resolve, shared
@@ -143,7 +143,7 @@ class Experiment:
         try:
             net = self.network(self.config)
         except ValueError as error:  # of a layer, which says what it needs
-            raise UserError(f"the network of this config can't be made: {error}") from error
+            raise UserValueError(f"the network of this config can't be made: {error}") from error
         if not isinstance(net, torch.nn.Module):
             raise UserError(f"network(config) must return a torch.nn.Module, not {type(net).__name__}")
         if any(map(is_lazy, net.parameters())):

@@ -207,7 +207,7 @@ class Trainer:
         for name, value in entry.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
-        if not math.isfinite(entry.get(what := f"dev_{self.task.metric}", 0)):  # no epoch would be better, or worse
+        if not math.isfinite(entry.get(what := f"dev_{self.task.metric}", 0)):  # a run can't go on from that
             raise UserError(f"epoch {epoch}: {what} is not finite; {self._kept()}")
         entry |= {
             "lr": self.lr, "seconds": time.monotonic() - self.began,
