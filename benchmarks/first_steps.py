@@ -39,6 +39,7 @@ from snn.tasks.classification import Classification  # noqa: E402
 
 MNIST = {"hyperparameters.batch_size": 16, "dataset.dev_size": 1000}
 NMNIST = {"hyperparameters.batch_size": 16, "hyperparameters.length": 15, "dataset.dev_size": 100}
+NMNIST |= {"dataset.train_size": 900}
 NETWORKS = {  # by name: script, what differs from its config (None: the demo), steps
     "MNIST CNN, lr 1e-3": ("snn_conv_1_mnist", MNIST | {"optimizer.Adam.lr": 1e-3}, 110),
     "MNIST CNN, lr 1e-4": ("snn_conv_1_mnist", MNIST, 110),

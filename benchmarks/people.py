@@ -6,7 +6,7 @@ The file is an .npz as docs/data.md has it. Folds leave people out in turn, with
 of configs/time_series.yaml; a network is trained on all the other people (`dataset.refit`). Whole recordings are one
 answer each. Windows are of four seconds at 50 Hz, half overlapping; a recording's answer is then that of all its
 windows' output spikes. Writes people.csv, a row for each run, to results/tables/, and from it people.md. Runs that are
-in the CSV are not repeated, so it can be stopped.
+in the CSV are not repeated, so it can be stopped; another file needs another --out.
 """
 
 import statistics
@@ -48,6 +48,7 @@ def train(kind, fold, seed, file, labels, groups):
     (x, y, whose), (x_test, y_test, whose_test) = parts
     data = series.from_arrays(x, y[whose], x_test, y_test[whose_test])
     settings = {"experiment_name": "people", "pytorch_seed": seed, "save_checkpoint": False, "dataset": {"refit": True}}
+    settings["device"] = "cpu"
     with in_temporary_folder():
         run = snn.train("time_series", settings, dataset=data)
     classes = [int(name) for name in run.config["measured"]["classes"]]

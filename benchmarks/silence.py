@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.networks import mlp  # noqa: E402
 from benchmarks.timing import time_in_turn  # noqa: E402
+from snn.base import process  # noqa: E402
 
 ACTIVE = 50  # steps
 BATCH = 16
@@ -61,8 +62,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=9, help="steps of each kind (default 9)")
     args = parser.parse_args()
+    process.tune()  # as runs do
     data = ["--train", "--set", f"dataset.root={Path(args.mnist).resolve()}"] if args.mnist else ["--demo"]
-    seconds = seconds_of_epochs([*data, "--set", f"hyperparameters.epoch={args.epochs}"])
+    seconds = seconds_of_epochs([*data, "--device", "cpu", "--set", f"hyperparameters.epoch={args.epochs}"])
     print("seconds of each epoch: " + ", ".join(f"{value:.2f}" for value in seconds))
     if few := min(3, len(seconds) // 2):
         print(f"the last against the first: {min(seconds[-few:]) / min(seconds[:few]):.2f}")

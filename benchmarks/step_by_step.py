@@ -90,7 +90,7 @@ class StepByStep(nn.Module):
             of_neuron = layer.decay, layer.membrane_filter, layer.threshold, lambda v: gradient(v, *constants)
             return neuron_step(x, state or _zeros(x, 2), *of_neuron)
         if kind is DualExpFilter:
-            return dual_exp_filter_step(x, state or _zeros(x, 2), layer.decay_m, layer.decay_s, layer.gain)
+            return dual_exp_filter_step(x, state or _zeros(x, 2), *layer.constants)
         if is_stateful(layer):
             y, state = layer(x[None], state)
             return y[0], state

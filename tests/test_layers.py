@@ -217,6 +217,8 @@ def test_network_equals_step_by_step_and_can_be_cut_in_time():
     whole, end = net(x)
     assert 0 < whole.mean() < 1
     assert torch.equal(whole.movedim(0, -1), steps.StepByStep(net)(x.movedim(0, -1)))
+    filtered = snn.Sequential(*net, snn.DualExpFilter(4, 1))
+    assert torch.equal(filtered(x)[0].movedim(0, -1), steps.StepByStep(filtered)(x.movedim(0, -1)))
     first, state = net(x[:5])
     second, state = net(x[5:], state)
     assert torch.equal(whole, torch.cat([first, second]))
@@ -236,6 +238,16 @@ def test_non_contiguous_input_gives_the_same():
     x = torch.rand(5, 3, 8).transpose(0, 1)[..., ::2]
     for layer in (snn.DualExpIIR(4, 4, 1), snn.FirstOrderLowPass(4, 4), snn.SpikingNeuron(4), snn.DualExpFilter(4, 1)):
         assert torch.equal(layer(x)[0], layer(x.contiguous())[0])
+
+
+@pytest.mark.parametrize("layer", [snn.DualExpIIR((), 4, 1), snn.FirstOrderLowPass((), 4)])
+def test_one_filter_alone(layer):
+    """Its coefficients and steps have no features."""
+    x, found = torch.rand(5, 3), []
+    for precision in (torch.float32, torch.float64):
+        layer = layer.to(precision)
+        found.append(torch.autograd.grad(layer(x.to(precision))[0].sum(), layer.a1)[0])
+    torch.testing.assert_close(found[0].double(), found[1])
 
 
 def test_overwriting_an_output_is_noticed():

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -48,6 +49,15 @@ def test_compile_dense_layers():
     net, x = snn.Sequential(snn.DualExpIIR(6, 4, 1), snn.Linear(6, 20), snn.SpikingNeuron(4)), 9 * torch.rand(5, 3, 6)
     y, _ = torch.compile(net, backend="eager", fullgraph=True)(x)
     assert y.any() and torch.equal(y, net(x)[0])
+
+
+def test_a_compiled_loop_over_steps_runs_again():
+    """In a thread of its own, where no layer has run yet."""
+    net, x = snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR(6, 4, 1)), 3 * torch.rand(4, 2, 6)
+    compiled = torch.compile(net, backend="eager")
+    with ThreadPoolExecutor(1) as thread:
+        first, again = (thread.submit(compiled, x).result()[0] for _ in range(2))
+    assert first.any() and torch.equal(first, again) and torch.equal(first, net(x)[0])
 
 
 def test_under_autocast_tracing_and_running_agree(net):

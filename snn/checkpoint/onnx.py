@@ -43,9 +43,9 @@ def export_onnx(net, path, shape=None):
     try:
         with torch.no_grad(), torch.random.fork_rng([]):
             model = _model(copy.deepcopy(net).cpu().float().eval(), [shape] if isinstance(shape, int) else shape)
-    except UserError:
-        raise
     except Exception as error:  # torch's exporter raises anything
+        if type(error) is UserError:  # of `_model`, not of a layer
+            raise
         while error.__cause__:  # what it says itself is where in the exporter that was
             error = error.__cause__
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -72,7 +72,7 @@ class Layout:
         """Return a tensor `[*leading dimensions, N]` as `[*leading dimensions, *features]`, a view."""
         leading = flat.shape[:-1]
         if self.in_order:
-            return flat.view(*leading, *self.shape[2:])
+            return flat.view((*leading, *self.shape[2:]))  # () of one coefficient
         places = [len(leading) + self.order.index(dim) for dim in range(2, len(self.shape))]
         return flat.view(*leading, *(self.shape[dim] for dim in self.order)).permute(*range(len(leading)), *places)
 

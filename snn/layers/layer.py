@@ -16,7 +16,10 @@ PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
 class _Now(threading.local):
-    part, watched = "", ()  # see `part_of_a_pass`
+    """What `part_of_a_pass` sets. On the instance: torch.compile guards what is in its dict."""
+
+    def __init__(self):
+        self.part, self.watched = "", ()
 
 
 _now = _Now()
