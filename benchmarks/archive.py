@@ -171,9 +171,9 @@ def main():
     for models in (FILTERS, OTHERS):  # apart: ours take three times as long in a process that has run MiniRocket
         wanted, columns = wanted_runs(datasets, models), ("dataset", "model", "seed")
         rows = complete(out / "archive.csv", columns, wanted, partial(train, root=root), order, args.jobs)
-    found = {(row["dataset"], row["model"]) for row in rows}  # of a run that was stopped not all
+    found = {(row["dataset"], row["model"], int(row["seed"])) for row in rows}
     datasets = dict.fromkeys(row["dataset"] for row in rows)
-    datasets = [name for name in datasets if found >= {(name, model) for model in COLORS}]
+    datasets = [name for name in datasets if found >= set(wanted_runs([name], COLORS))]  # else it was stopped
     write_text(out / "archive.md", table(rows, datasets))
     for name, draw in (("archive", draw_accuracies), ("early", draw_early)):
         write_picture(out / f"{name}.png", draw(rows, datasets))

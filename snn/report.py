@@ -117,9 +117,9 @@ def read_run(folder):
 
 
 def _cell(key):
-    """Return the check of a column of metrics.csv: what does not decide, such as the loss on dev, may be not finite."""
-    is_figure = key.startswith(("train_", "dev_"))
-    return lambda value: float(value) if is_figure and value in ("nan", "inf", "-inf") else finite(value)
+    """Return the check of a column of metrics.csv: a task's own, such as the loss on dev, may be not finite."""
+    is_ours = key in ("epoch", "lr", "seconds", "unstable_filters", "silent_layers")
+    return lambda value: float(value) if not is_ours and value in ("nan", "inf", "-inf") else finite(value)
 
 
 def _result(file):

@@ -53,8 +53,8 @@ class Layer(nn.Module):
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
         base, own = super(cls, cls), vars(cls)
-        is_ours = base.forward.__module__.startswith("snn.") and base.step is Layer.step
-        if "step" in own and "forward" not in own and is_ours:  # which runs no step
+        is_ours = base.forward.__module__.startswith("snn.") and base.step is Layer.step  # which runs no step
+        if "step" in own and "forward" not in own and is_ours:
             cls.forward = Layer.forward
 
     def forward(self, x, state=None):
