@@ -265,6 +265,15 @@ def test_an_output_filters_time_constant_may_be_changed():
     assert torch.equal(layer(x)[0], snn.DualExpFilter(8, 1)(x)[0])
 
 
+@pytest.mark.parametrize("make", [
+    snn.SpikingNeuron, lambda tau: snn.DualExpIIR(3, tau, 1), lambda tau: snn.FirstOrderLowPass(3, tau),
+    lambda tau: snn.DualExpFilter(tau, 1)(torch.rand(2, 1, 3)),
+])  # fmt: skip
+def test_a_time_constant_that_nothing_would_train_is_refused(make):
+    with pytest.raises(TypeError, match="to train it, write a layer of your own"):
+        make(nn.Parameter(torch.tensor(4.0)))
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="tau_m > tau_s"):
         snn.DualExpIIR(3, 1, 4)

@@ -1,5 +1,6 @@
 """The base of layers over time, and what they declare about themselves."""
 
+import math
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,16 @@ from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
 
 PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
+
+
+def decay(tau):
+    """Return what a time constant leaves of a value after a step, e^(-1/tau).
+
+    Raises TypeError if the time constant is to be trained: the number that is returned passes no gradient.
+    """
+    if torch.is_tensor(tau) and tau.requires_grad:
+        raise TypeError("a time constant here is a number: to train it, write a layer of your own")
+    return math.exp(-1 / tau)
 
 
 class _Now(threading.local):

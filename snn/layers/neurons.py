@@ -1,12 +1,11 @@
 """Threshold neurons whose reset is a filter of their own spikes (paper, section 3)."""
 
-import math
 from numbers import Real
 
 from torch import nn
 
 from snn.kernels import kernels_for, surrogates
-from snn.layers.layer import Layer
+from snn.layers.layer import Layer, decay
 
 
 class SpikingNeuron(Layer):
@@ -46,9 +45,10 @@ class SpikingNeuron(Layer):
         self.multiply_adds += membrane_filter
 
     def __setattr__(self, name, value):
+        in_own_forward = isinstance(value, nn.Parameter) and type(self).forward is not SpikingNeuron.forward
+        if name == "tau_m" and not in_own_forward:  # also when it is changed later
+            self.decay = decay(value)
         super().__setattr__(name, value)
-        if name == "tau_m" and not isinstance(value, nn.Parameter):  # also when it is changed later
-            self.decay = math.exp(-1 / value)
 
     @classmethod
     def from_config(cls, hyperparameters):

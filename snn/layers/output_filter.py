@@ -1,9 +1,7 @@
 """The filter of the associative memory's output: what its loss sees."""
 
-import math
-
 from snn.kernels import kernels_for
-from snn.layers.layer import Layer
+from snn.layers.layer import Layer, decay
 
 
 class DualExpFilter(Layer):
@@ -33,7 +31,7 @@ class DualExpFilter(Layer):
     def constants(self):
         """The two decays, and the gain."""
         eta = self.tau_m / self.tau_s
-        return math.exp(-1 / self.tau_m), math.exp(-1 / self.tau_s), eta ** (eta / (eta - 1)) / (eta - 1)
+        return decay(self.tau_m), decay(self.tau_s), eta ** (eta / (eta - 1)) / (eta - 1)
 
     def forward(self, x, state=None):
         x = self.checked(x)

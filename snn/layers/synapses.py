@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from snn.base.errors import UserError
 from snn.kernels import kernels_for
-from snn.layers.layer import Layer
+from snn.layers.layer import Layer, decay
 
 MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
 RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
@@ -94,7 +94,7 @@ class DualExpIIR(Synapse):
         if not tau_m > tau_s > 0:
             raise ValueError(f"DualExpIIR needs tau_m > tau_s > 0, got tau_m {tau_m}, tau_s {tau_s}")
         self.tau_m, self.tau_s = tau_m, tau_s
-        decay_m, decay_s = math.exp(-1 / tau_m), math.exp(-1 / tau_s)
+        decay_m, decay_s = decay(tau_m), decay(tau_s)
         self.a1 = _coefficient(self.shape, decay_m + decay_s, trainable)
         self.a2 = _coefficient(self.shape, -decay_m * decay_s, trainable)
         self.b1 = _coefficient(self.shape, decay_m - decay_s, trainable)
@@ -127,7 +127,7 @@ class DualExpIIR(Synapse):
             rotating: from 0 to 1.
         """
         longest, number = max(longest, SHORTEST), round(rotating * self.a1.numel())
-        decay_m, decay_s = (-1 / _between(2, longest, self.a1.numel() - number)).exp(), math.exp(-1 / self.tau_s)
+        decay_m, decay_s = (-1 / _between(2, longest, self.a1.numel() - number)).exp(), decay(self.tau_s)
         period = _between(4, longest, number)
         radius = (-1 / period).exp()
         a1 = torch.cat([decay_m + decay_s, 2 * radius * torch.cos(2 * math.pi / period)])
@@ -183,9 +183,9 @@ class FirstOrderLowPass(Synapse):
         if not tau > 0:
             raise ValueError(f"FirstOrderLowPass needs tau > 0, got {tau}")
         self.tau = tau
-        self.a1 = _coefficient(self.shape, math.exp(-1 / tau), trainable)
+        self.a1 = _coefficient(self.shape, decay(tau), trainable)
         self.register_buffer("gain", None)
-        self.margin = _margin(math.exp(-1 / tau))
+        self.margin = _margin(decay(tau))
 
     @classmethod
     def from_config(cls, shape, hyperparameters):
