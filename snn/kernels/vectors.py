@@ -16,7 +16,7 @@ from numba import njit
 from numba import types as numba_types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 # For what loops are made of: without the ways in for Python, which never calls it, a loop compiles in 0.8 of the time.
 inner = partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -72,25 +72,25 @@ def _splat(builder, value, lanes):
 
 
 def _arithmetic(operation, name):
-    @intrinsic
-    def emit(typing_context, a, b):
-        vector = a if isinstance(a, Vector) else b
+    @type_callable(operation)
+    def _(context):
+        def typed(a, b):
+            vectors = [kind for kind in (a, b) if isinstance(kind, Vector)]
+            if vectors and all(kind == vectors[0] or isinstance(kind, _NUMBERS) for kind in (a, b)):
+                return vectors[0]
 
-        def generate(context, builder, signature, values):
-            vectors = [
-                value if kind == vector
-                else _splat(builder, context.cast(builder, value, kind, numba_types.float32), vector.lanes)
-                for value, kind in zip(values, signature.args)
-            ]  # fmt: skip
-            return getattr(builder, name)(*vectors, flags=("contract",))  # may become a fused multiply-add
+        return typed
 
-        return vector(a, b), generate
+    def emit(context, builder, signature, values):
+        vectors = [
+            value if isinstance(kind, Vector)
+            else _splat(builder, context.cast(builder, value, kind, numba_types.float32), signature.return_type.lanes)
+            for value, kind in zip(values, signature.args)
+        ]  # fmt: skip
+        return getattr(builder, name)(*vectors, flags=("contract",))  # may become a fused multiply-add
 
-    @overload(operation, inline="always")
-    def _(a, b):
-        vectors = [kind for kind in (a, b) if isinstance(kind, Vector)]
-        if vectors and all(kind == vectors[0] or isinstance(kind, _NUMBERS) for kind in (a, b)):
-            return lambda a, b: emit(a, b)
+    for kinds in ((Vector, Vector), (Vector, numba_types.Any), (numba_types.Any, Vector)):
+        lower_builtin(operation, *kinds)(emit)
 
 
 for _operation, _name in (
@@ -100,10 +100,14 @@ for _operation, _name in (
     _arithmetic(_operation, _name)
 
 
-@overload(operator.neg, inline="always")
-def _(a):
-    if isinstance(a, Vector):
-        return lambda a: a * -1.0
+@type_callable(operator.neg)
+def _(context):
+    return lambda a: a if isinstance(a, Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _(context, builder, signature, values):
+    return builder.fneg(values[0])
 
 
 def _elementwise(emit):
