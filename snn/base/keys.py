@@ -69,6 +69,7 @@ def file_name(value):
 def plain(value, depth=10, left=None):
     """What YAML holds: strings, booleans, null, numbers of 64 bits, and lists and mappings of them, not too deep.
 
+    NumPy's numbers and strings that are Python's too become Python's, as a checkpoint holds no others.
     `left` counts down how many more values there may be: a file can hold one list in many places.
     """
     left = [MOST_VALUES] if left is None else left
@@ -81,7 +82,7 @@ def plain(value, depth=10, left=None):
         return [plain(item, depth - 1, left) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63 or not isinstance(value, (str, int, float, type(None))):
         raise ValueError("strings, numbers, and lists and mappings of them")
-    return value
+    return next((kind(value) for kind in (str, float) if isinstance(value, kind)), value)
 
 
 def choice(*names):
@@ -112,7 +113,7 @@ def number(allowed, test):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not abs(value) <= LARGEST_NUMBER or not test(value):
             raise ValueError(allowed)
-        return value
+        return value if abs(value) < 2**63 else float(value)  # as `plain` takes it
 
     return check
 

@@ -36,6 +36,22 @@ def save(path, checkpoint, keep=None):
         file.write(content.getbuffer())
 
 
+def check_readable(checkpoint, names):
+    """Raise UserError unless `load` would take a checkpoint back, into a new network with tensors of these names."""
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    content.seek(0)
+    made = [name for name in checkpoint["model"] if name not in names]
+    try:
+        if made:
+            raise ValueError(f"{made[0]} is made in the first forward: make it, of its shape, in __init__")
+        _plain(content)
+        config.of_checkpoint(checkpoint["config"])
+    except (UserError, ValueError) as error:
+        advice = "mend that, or set save_checkpoint=false"
+        raise UserError(f"a checkpoint of this run could not be read back ({error}): {advice}") from None
+
+
 def load(path, experiment=None):
     """Read a checkpoint onto the CPU: one of ours, or one of the public code, also in its .zip.
 

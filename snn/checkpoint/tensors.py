@@ -8,8 +8,9 @@ from snn.base.errors import UserError
 def check_tensors(found, own, path):
     """Check that tensors from the checkpoint `path` can take the place of one's own; both are dicts by name.
 
-    Each must be an ordinary tensor (dense, on the CPU), of its own's shape and data type, with finite values. float16
-    and bfloat16 may stand for float32, since that cast keeps every value. Raises UserError for the first that differs.
+    Each must be an ordinary tensor (dense, on the CPU), of its own's shape and data type, with finite values or, like an
+    attention's mask, with its own's; one's own on the meta device has none. float16 and bfloat16 may stand for float32,
+    since that cast keeps every value. Raises UserError for the first that differs.
     """
     unknown = [name for name in found if name not in own]
     for name in (*unknown, *own):
@@ -37,4 +38,5 @@ def _problem(name, found, own):
     exact = (torch.float32, torch.float16, torch.bfloat16) if like.dtype == torch.float32 else (like.dtype,)
     if value.dtype not in exact:
         return f"it has {name} in {value.dtype}, not {like.dtype}"
-    return None if value.isfinite().all() else f"{name} has values that are not finite"
+    as_made = like.is_meta or value.isfinite().all() or torch.equal(value, like.cpu())
+    return None if as_made else f"{name} has values that are not finite"

@@ -1,6 +1,9 @@
 """The datasets, by the names that `dataset.name` may have."""
 
+from contextlib import suppress
+
 from snn.base.errors import UserError
+from snn.base.keys import plain
 from snn.base.output import note
 from snn.data import ecg, gesture, images, nmnist, patterns, series
 from snn.data.base import Split, Subset
@@ -47,6 +50,8 @@ def measured(config, dataset=None):
     """
     measure = getattr(dataset or module_of(config["dataset"]["name"]), "measure", None)
     found = {} if "measured" in config or not measure else measure(config)
+    with suppress(ValueError):  # then `check` says which key is wrong
+        found = plain(found)
     return config | {"measured": found} if found else config
 
 

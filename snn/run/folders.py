@@ -55,7 +55,7 @@ def move_aside(folder):
     """Keep an older run's checkpoints: append the time of the last one to their folder's name."""
     files = list(folder.glob("*.pt"))
     if files:
-        newest = max(file.stat().st_mtime for file in files)
+        newest = max(file.lstat().st_mtime for file in files)
         when = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(newest))
         names = (f"{folder.name}_{when}{suffix}" for suffix in SUFFIXES)
         aside = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))

@@ -14,11 +14,13 @@ from snn import checkpoint
 from snn.base import ranks, yamls
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
+from snn.base.keys import plain
 from snn.base.output import note, say
 from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
 from snn.layers.layer import hidden_layers
+from snn.layers.state import preserved_state
 from snn.layers.synapses import check_stabilizes, not_kept, unstable_filters
 from snn.look import inspection
 from snn.look.board import Board
@@ -27,7 +29,7 @@ from snn.run import folders, signals, snapshot
 from snn.run.finite import FiniteWatch, NotFinite, where_not_finite
 from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
-from snn.run.passes import Pass, data_generator, drawn_apart, preserved_state
+from snn.run.passes import Pass, data_generator, drawn_apart
 from snn.run.step import evaluate_step, loss_of_silence, train_step
 
 PATIENCE = 3  # epochs without learning until a note says so
@@ -72,6 +74,7 @@ class Trainer:
         self.best_model = None
         self.warned = False  # that the network does not learn
         self.is_recorded = False
+        self.names = [*net.state_dict()]  # what a new network has: a layer may make a buffer in its first forward
         # Of the current epoch: its passes, by split; the generator's state when the last one started; the learning rate
         # and the time when the epoch started.
         self.passes, self.at_pass_start, self.lr, self.began = {}, None, None, None
@@ -116,7 +119,10 @@ class Trainer:
         Raises Stopped after SIGINT, SIGTERM or SIGHUP, and UserError if a loss or gradient is not finite or
         a file can't be written. The last checkpoint, if the config has some saved, is complete in all these cases.
         """
+        if self.config["save_checkpoint"] and not self.owns_folder:
+            checkpoint.check_readable(snapshot.capture(self), self.names)
         with signals.noted(repeated=ranks.ranks() > 1) as self.noted, self._owned(), self._run_files() as board:
+            self._complete()
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
                 self._epoch(epoch, board)
                 if on_epoch and ranks.largest(int(bool(on_epoch(dict(self.history[-1]))))):  # all ranks go on, or none
@@ -207,6 +213,7 @@ class Trainer:
         for name, value in entry.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
+        entry = plain(entry)
         if not math.isfinite(entry.get(what := f"dev_{self.task.metric}", 0)):  # a run can't go on from that
             raise UserError(f"epoch {epoch}: {what} is not finite; {self._kept()}")
         entry |= {
@@ -304,12 +311,22 @@ class Trainer:
         with Board(self.run_folder, len(self.history)) as board:
             yield board
 
+    def _complete(self):
+        """Write best.pt if it is missing where a run resumes: last.pt alone may have been moved."""
+        best = self.folder / "best.pt"
+        if self.history and self.config["save_checkpoint"] and ranks.rank() == 0 and not best.exists():
+            state = {"config": self.config, "epoch": self.best["epoch"], "model": self.best_model}
+            checkpoint.save(best, state)
+            note(f"{best} was missing, and is made from last.pt")
+
     def _save(self, is_best=False):
         """Save the run as it is now; every rank takes part, rank 0 writes."""
         if not self.config["save_checkpoint"]:
             return
         self.watch.check()
         state = snapshot.capture(self)
+        if not self.owns_folder:
+            checkpoint.check_readable(state, self.names)
         if ranks.rank() == 0:
             if not self.owns_folder:
                 folders.move_aside(self.folder)
