@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import dataclass
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from scripts import ROOT
 
 from snn import config
 from snn.base.errors import UserError
+from snn.kernels.surrogates import Surrogate, m
 
 CONFIGS = ROOT / "configs"
 DEFAULT = CONFIGS / "snn_mlp_1.yaml"
@@ -95,6 +97,36 @@ def test_published_settings_of_event_data(name, length, batch_size, encoding):
     assert {key: mine[key] for key in own} == own
     shared = [key for key in mine if not key.startswith(("dataset.", "experiment_name")) and key not in own]
     assert {key: mine[key] for key in shared} == {key: other[key] for key in shared}
+
+
+@pytest.mark.parametrize("name, message", [("", "experiment_name is missing"), ("experiment_name: 5\n", "folder name")])
+def test_a_demo_needs_a_name_too(tmp_path, name, message):
+    file = tmp_path / "own.yaml"
+    file.write_text(f"{name}dataset: {{name: digits}}\ndemo: {{hyperparameters: {{epoch: 1}}}}\n")
+    with pytest.raises(UserError, match=message):
+        config.resolve(file, demo=True)
+
+
+@dataclass(frozen=True)
+class Two(Surrogate):
+    a: float = 1.0
+    b: float = 2.0
+
+    @property
+    def constants(self):
+        return self.a, self.b, 0.0
+
+    @staticmethod
+    def gradient(x, a, b, c):
+        return a / (b + m.abs(x))
+
+
+@pytest.mark.parametrize("own, expected", [(["a=5", "b=7"], {"a": 5, "b": 7}), (["a=5", "={b: 7}"], {"b": 7})])
+def test_one_of_several_arguments_leaves_the_others(own, expected):
+    key = "hyperparameters.surrogate_arguments"
+    words = [f"{key}{text}" if text.startswith("=") else f"{key}.{text}" for text in own]
+    settings, _ = resolve("hyperparameters.surrogate=test_config.Two", *words)
+    assert settings["hyperparameters"]["surrogate_arguments"] == expected
 
 
 def test_set_beats_demo_beats_file(laid_over):

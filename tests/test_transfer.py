@@ -17,6 +17,7 @@ from snn.checkpoint.transfer import freeze, start_from
 from snn.config import resolve
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import Unfiltered
+from snn.look import inspection
 from snn.run.train import Experiment
 
 LOWER = ["0.a1", "0.a2", "0.b1", "1.weight", "1.bias", "4.a1", "4.a2", "4.b1", "5.weight", "5.bias"]
@@ -60,6 +61,15 @@ def test_frozen_layers_are_those_of_the_checkpoint_after_a_training(run, source)
     assert (moved["0.a1"][:5] < 2).all() and (kept["0.a1"][:5] == 2.5).all()
     run("snn_mlp_1", "--test", settings=settings | {"init_from": "nothing.pt"})
     assert run.status == 0 and not run.err  # the weights are its own: nothing starts from elsewhere
+
+
+def test_a_tests_pictures_are_from_before_training_too(run, source, monkeypatch):
+    run("snn_mlp_1", "--train", "--init_from", "source.pt", settings={"hyperparameters.epoch": 1})
+    untrained, made = Experiment._untrained, []
+    monkeypatch.setattr(Experiment, "_untrained", lambda one: made.append(untrained(one)) or made[-1])
+    monkeypatch.setattr(inspection, "save_pictures", lambda *_: {})
+    run("snn_mlp_1", "--inspect")
+    assert run.status == 0 and made[0][0].a1.equal(source["0.a1"])
 
 
 def test_it_resumes_bit_for_bit_without_the_checkpoint_that_it_started_from(run, source, drawn):

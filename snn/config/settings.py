@@ -93,9 +93,10 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         if demo_settings is None:
             raise UserError(f"--demo: {default_file} has no section demo, which says what to change for it")
         lay_over(demo_settings, "--demo")
-        lay_over({"experiment_name": f"{config['experiment_name']}-demo", "test_checkpoint_path": ""}, "--demo")
+        if isinstance(name := config.get("experiment_name"), str):  # else `check` says what is wrong
+            lay_over({"experiment_name": f"{name}-demo", "test_checkpoint_path": ""}, "--demo")
     for override in overrides:
-        lay_over(_typed(override, schema), "--set")
+        lay_over(_typed(override, schema, config), "--set")
     config = check(config, schema, sources)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
         if get(config, key) not in (published, None):
@@ -118,8 +119,8 @@ def note_unread(config, sources, warn):
             warn(f"--set: {key} has no effect here: {others[0]} is {value}")
 
 
-def _typed(override, schema):
-    """Return the settings, nested, in a string `a.b=value`."""
+def _typed(override, schema, config):
+    """Return the settings, nested, in a string `a.b=value`; beside one of a mapping's values, its others."""
     key, equals, value = override.partition("=")
     if not equals:
         raise UserError(f"--set {override}: write key=value, such as --set hyperparameters.epoch=1")
@@ -130,8 +131,11 @@ def _typed(override, schema):
     as_it_is = has_hash or getattr(entry, "check", None) is typed_path
     if not as_it_is or value.lstrip().startswith(("'", '"')):
         value = yamls.load(value, f"--set {override[:100]}")
-    for name in reversed(key.split(".")):
-        value = {name: value}
+    names = key.split(".")
+    for n in reversed(range(len(names))):
+        value, above = {names[n]: value}, ".".join(names[:n])
+        if above and isinstance(get(schema, above), Key) and isinstance(others := get(config, above), dict):
+            value = others | value
     return value
 
 
