@@ -20,7 +20,7 @@ from snn import config, experiments
 from snn.base.errors import UserError, as_mistake, printable
 from snn.base.files import read_bytes, reading, user_path, write_picture, write_text
 from snn.base.keys import boolean, checked, file_name, finite, size
-from snn.base.output import lasting
+from snn.base.output import lasting, note
 
 
 class Published(NamedTuple):
@@ -214,11 +214,19 @@ def _published(name):
 
 
 def _by_seed(runs):
-    """Return lists of runs that differ in nothing but their seed."""
+    """Return lists of runs that differ in nothing but their seed, one of each seed: the last that has ended."""
     groups = {}
     for run in runs:
-        groups.setdefault((run.name, run.metric, frozenset(run.settings.items())), []).append(run)
-    return list(groups.values())
+        group = groups.setdefault((run.name, run.metric, frozenset(run.settings.items())), {})
+        seed = run.config["pytorch_seed"]
+        if seed in group:
+            pair = group[seed], run
+            kept = max(pair, key=lambda one: (bool(one.result), one.folder.name))
+            left_out = pair[pair[0] is kept]
+            note(f"{left_out.folder} is left out: {kept.folder} has the same settings and seed")
+            run = kept
+        group[seed] = run
+    return [list(group.values()) for group in groups.values()]
 
 
 def table(runs, by_seed=False, everything=False):
