@@ -57,6 +57,12 @@ class TestSplits:
         splits, _ = self.load("dataset.train_size=10", "dataset.test_size=3")
         assert [len(split) for split in splits.values()] == [10, 180, 3]
 
+    def test_a_part_of_the_test_set_is_from_all_of_it_in_its_order(self):
+        whole, part = (self.load(f"dataset.test_size={size}")[0]["test"] for size in (0, 9))
+        places = [(whole.images == image).all((1, 2)).nonzero().item() for image in part.images]
+        assert places == sorted(set(places)) and places[-1] > 100
+        assert torch.equal(part.labels, whole.labels[places])
+
     def test_train_and_dev_are_augmented_and_test_is_not(self):
         splits, _ = self.load("transform.RandomApply.probability=1", "hyperparameters.length=1")
         for name, split in splits.items():

@@ -107,6 +107,12 @@ def test_what_lacks_an_array_or_holds_a_bomb_is_one_line_too(folder):
         load("dataset.file=bad.npz")
 
 
+def test_a_part_of_the_test_set_is_from_all_of_it(folder):
+    whole, part = (load(f"dataset.test_size={size}")[0]["test"] for size in (0, 9))
+    places = [(whole.x == x).all((1, 2)).nonzero().item() for x in part.x]
+    assert places == sorted(set(places)) and places[-1] > 40
+
+
 def test_a_missing_file_and_one_of_another_kind_are_one_line_too(folder):
     (folder / "text.npz").write_text("text")
     for name, message in (("absent.npz", "No such file"), ("text.npz", "")):
@@ -160,4 +166,26 @@ def test_poles_before_and_after_are_drawn():
     assert len(old) == len(new) == 2 * 16
     assert new[0].tolist() == pytest.approx([0.9 * np.cos(0.3), 0.9 * np.sin(0.3)]) and old[0][1] == 0
     assert "before: time constants up to 400 steps, 50% of the filters ring" in disc.get_title()
-    assert "56% of the filters ring" in disc.get_title().splitlines()[2]
+    assert disc.get_title().endswith("56% of the filters ring")
+    assert disc.get_xlim() == pytest.approx((-1.1, 1.1), abs=0.01)
+
+
+def test_unstable_filters_are_drawn_and_counted():
+    before, after = (ecg.network(resolved()) for _ in range(2))
+    with torch.no_grad():
+        after[1].a1[0], after[1].a2[0] = 1.5, 0.0  # a pole at 1.5
+        after[1].a1[1], after[1].a2[1] = 9.0, 0.0
+    disc = filter_plots.poles(before, after).axes[0]
+    assert disc.get_title().endswith("2 unstable") and disc.get_xlim() == (-2, 2)
+    low, high = filter_plots.impulse_responses(before, after).axes[0].get_ylim()
+    assert -2 < low < high < 2
+
+
+def test_histograms_before_and_after_have_one_scale():
+    before, after = (ecg.network(resolved()) for _ in range(2))
+    with torch.no_grad():
+        after[1].a1.mul_(0.5)
+        after[1].a2.mul_(0.25)  # poles at half the distance
+    for axis in filter_plots.coefficients(before, after).axes[:4]:
+        blue, orange = axis.patches[:-1], axis.patches[-1].get_xy()[:, 0]
+        assert (blue[0].get_x(), blue[-1].get_x() + blue[-1].get_width()) == pytest.approx((orange.min(), orange.max()))

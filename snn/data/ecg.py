@@ -10,7 +10,7 @@ from snn.base.files import read_entry, reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, typed_path
 from snn.base.output import note
 from snn.data import series
-from snn.data.base import Split, dataset_keys
+from snn.data.base import Split, dataset_keys, some
 
 SHIPPED = shipped("datasets") / "ecg" / "qtdb.npz"
 LINES, CLASSES = 4, 6
@@ -65,10 +65,12 @@ def load(config, device, shape):
     n_dev = dataset["dev_size"] or round(DEV_SHARE * len(x))
     x, y = parts["train"]
     parts |= {"dev": (x[order[:n_dev]], y[order[:n_dev]]), "train": (x[order[n_dev:]], y[order[n_dev:]])}
-    return {
-        name: StepSplit(*(values[: dataset[f"{name}_size"] or None].to(device) for values in part))
-        for name, part in parts.items()
-    }, Path(path).name if dataset["file"] else dataset["name"]
+    splits = {}
+    for name, part in parts.items():
+        size = dataset[f"{name}_size"]
+        chosen = some(len(part[0]), size) if name == "test" else slice(size or None)  # train and dev are drawn already
+        splits[name] = StepSplit(*(values[chosen].to(device) for values in part))
+    return splits, Path(path).name if dataset["file"] else dataset["name"]
 
 
 def _checked(x, y):

@@ -17,7 +17,7 @@ from snn.base.files import made_beside, read_bytes, remove_unfinished
 from snn.base.keys import Key, boolean, integer
 from snn.base.output import is_quiet, note, say
 from snn.data import event_cache
-from snn.data.base import Split, dataset_keys, root_key, same_order
+from snn.data.base import Split, dataset_keys, root_key, same_order, some
 from snn.data.frames import bin_max, bin_or
 
 STAMP = "simulated.txt"  # in a folder of simulated recordings: the number of files and their bytes
@@ -170,10 +170,10 @@ def _splits_of(part, file, dataset, config, device):
     _print_count(part, len(recordings), dataset, settings)
     make = binned(cached.columns, offsets, cached.labels, widths, config, dataset, device)
     if part == "test":
-        return {"test": make(indices=_some(recordings, settings["test_size"]))}
+        return {"test": make(indices=_chosen(recordings, settings["test_size"]))}
     train, dev = _train_and_dev(recordings, cached.subjects, settings, dataset.dev_share)
     return {
-        "train": make(indices=_some(train, settings["train_size"]), shift=settings["shift"]),
+        "train": make(indices=_chosen(train, settings["train_size"]), shift=settings["shift"]),
         "dev": make(indices=dev),
     }
 
@@ -227,6 +227,6 @@ def _train_and_dev(recordings, subjects, settings, dev_share):
     return train, dev
 
 
-def _some(recordings, size):
-    """Return `size` recordings, always the same ones, in their order; all of them if `size` is 0."""
-    return [recordings[n] for n in sorted(same_order(len(recordings))[: size or None].tolist())]
+def _chosen(recordings, size):
+    """Return `size` recordings, as `some` chooses them."""
+    return [recordings[n] for n in some(len(recordings), size).tolist()]
