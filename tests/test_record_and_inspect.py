@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import csv
 import html
 import math
 import os
@@ -150,13 +151,20 @@ def check_page(folder, names):
         assert pixels.shape[1] == 1200 and (pixels < 100).sum() > 200, name
 
 
-def test_inspect(run, trained):
+def test_inspect(run, trained, monkeypatch):
+    """The counts that are drawn are those of the test, also where its batches do not start from zero."""
+    samples, drawn = class_plots.samples, []
+    monkeypatch.setattr(class_plots, "samples", lambda *of: drawn.append(of[2]) or samples(*of))
     shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
-    tested = run("snn_mlp_1", "--test")[-1]
-    assert run("snn_mlp_1", "--inspect")[-1] == tested
+    words = "--set", "states=preserved", "hyperparameters.batch_size=5"
+    tested = run("snn_mlp_1", "--test", *words)[-1]
+    assert run("snn_mlp_1", "--inspect", *words)[-1] == tested
     assert run.status == 0, run.err
     (page,) = run.folder.glob("runs/snn_mlp_1/*/index.html")
     check_page(page.parent, [*COMMON, "mistakes"])
+    with open(page.parent / "predictions.csv") as file:
+        scores = [[float(row[f"score {n}"]) for n in range(10)] for row in csv.DictReader(file)]
+    assert drawn[0].tolist() == scores[::6]
 
 
 def test_inspect_events(run, few_recordings, drawn):
@@ -212,7 +220,7 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     encoded = classification.Classification().encoded(SimpleNamespace(x=x))
     assert encoded is (None if copied else x)
     labels, answers = torch.tensor([[0, 1], [0, 2]])
-    figure = class_plots.samples(x, encoded, torch.ones(7, 2, 3), labels, answers, ["a", "b", "c"])
+    figure = class_plots.samples(x, encoded, torch.ones(2, 3), labels, answers, ["a", "b", "c"])
     assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
     assert len(figure.axes) == (4 if copied else 6)
     titles = [axis.get_title() for axis in figure.axes[2 - copied :: 3 - copied]]
@@ -256,7 +264,7 @@ def test_classes_are_called_by_their_names():
 def test_unusual_outputs_and_inputs_are_drawn():
     """Potentials below 0, fewer steps than windows, more classes than colours, and two lines of spikes to a state."""
     figure = class_plots.samples(
-        torch.rand(7, 1, 784), None, torch.tensor([[[-2.0, -5.0]]]), [0], [0], ["a", "b"]
+        torch.rand(7, 1, 784), None, torch.tensor([[-2.0, -5.0]]), [0], [0], ["a", "b"]
     )  # fmt: skip
     axis = figure.axes[-1]
     assert axis.get_xlabel() == "output, summed" and axis.get_xlim()[0] < -5 and "answer a" in axis.get_title()
@@ -278,7 +286,9 @@ def test_unusual_outputs_and_inputs_are_drawn():
         for what in ("spikes", "followed", "v", "reset")
     }
     assert traced["spikes"]["0"][:, :3].sum() == 0 < traced["spikes"]["0"][:, 3:].sum()  # falls alone
-    assert "neuron" in layer_plots.neurons(net, traced).axes[0].get_title()
+    figure = layer_plots.neurons(net, traced)
+    assert "neuron" in figure.axes[0].get_title()
+    assert {text.get_text() for text in figure.legends[0].texts} >= {"followed", "reset", "threshold"}
 
 
 def test_filters_that_start_unlike_are_drawn_as_they_start():

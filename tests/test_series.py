@@ -311,9 +311,17 @@ def test_early_answers(folder, capsys):
             return x, None
 
     hyperparameters = {"batch_size": 1, "chunk": 0, "truncate": 0}
-    settings = {"hyperparameters": hyperparameters, "precision": "float32", "ties": "first"}
+    settings = {"hyperparameters": hyperparameters, "precision": "float32", "ties": "first", "states": "zero"}
     right = early.right_by_share(Same(), Split(), settings, SeriesClassification())
     assert right[:, 1].all() and right[:, 0].tolist() == [False] * 12 + [True] * 8
+
+    class Carrying(torch.nn.Module):
+        def forward(self, x, state=None):
+            return (x if state is None else x + state), x.sum(0)
+
+    for states, all_right in (("zero", True), ("preserved", False)):  # the first series' class is carried on
+        again = early.right_by_share(Carrying(), Split(), settings | {"states": states}, SeriesClassification())
+        assert again[-1, 1] == all_right
     early.report(right, folder)
     assert "right after 10% of each series: 50.0 %" in capsys.readouterr().out
     with open("early.csv") as file:

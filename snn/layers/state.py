@@ -43,3 +43,8 @@ class Preserved:
             self.state = state
         else:
             self.state = map_tensors(lambda new, kept: torch.cat([new, kept[len(new) :]]), state, self.state)
+
+
+def preserved_state(config):
+    """Return what carries the state from batch to batch; None if every batch starts from zero."""
+    return Preserved() if config["states"] == "preserved" else None

@@ -18,13 +18,13 @@ def class_labels(names):
     return [literal(name if len(name) <= START + END else f"{name[:START]}…{name[-END:]}") for name in names]
 
 
-def overview(before, after, x, y, label, answer, spikes, classes):
+def overview(before, after, x, counts, label, answer, spikes, classes):
     """Draw a sample's path: input, the filters of its busiest lines, spikes of each layer, output counts.
 
     Args:
         before, after: the network before and after training.
         x: input `[T, *shape]`.
-        y: output spikes `[T, classes]`.
+        counts: of output spikes, `[classes]`.
         label, answer: integers.
         spikes: of the sample, `[T, *features]`, by layer.
         classes: what to call them, a list.
@@ -41,17 +41,17 @@ def overview(before, after, x, y, label, answer, spikes, classes):
     filters.set_title("its synapses' response\nto a single spike (psp)", fontsize=10)
     for axis, (name, of_layer) in zip(rasters, hidden):
         draw_raster(axis, labels[name], of_layer)
-    _draw_counts(output, y, label, answer, classes)
+    _draw_counts(output, counts, label, answer, classes)
     return figure
 
 
-def samples(x, encoded, y, labels, answers, classes):
+def samples(x, encoded, counts, labels, answers, classes):
     """Draw a row for each sample: its input, the busiest lines that encode it, and the output spike counts.
 
     Args:
         x: input `[T, B, *shape]`.
         encoded: spikes or values that it is encoded in, `[T, B, *features]`; None draws none.
-        y: output spikes `[T, B, classes]`.
+        counts: of output spikes, `[B, classes]`.
         labels, answers: `[B]`.
         classes: what to call them, a list.
     """
@@ -62,7 +62,7 @@ def samples(x, encoded, y, labels, answers, classes):
         draw_input(image, x[:, n].cpu())
         for axis in lines:
             _draw_lines(axis, encoded[:, n].flatten(1).cpu())
-        _draw_counts(output, y[:, n], int(labels[n]), int(answers[n]), classes)
+        _draw_counts(output, counts[n], int(labels[n]), int(answers[n]), classes)
     for axis, title in zip(axes[0, :-1], ("input", "encoded")):
         axis.set_title(title, fontsize=10)
     return figure
@@ -75,9 +75,9 @@ def _draw_lines(axis, values):
     axis.set(xlabel="time step", ylabel=f"input line ({len(shown)} busiest)")
 
 
-def _draw_counts(axis, spikes, label, answer, classes):
-    """Draw how often each output neuron spikes `[T, classes]`; the answer is blue if it is the label, else orange."""
-    counts = spikes.sum(0).cpu().numpy()
+def _draw_counts(axis, counts, label, answer, classes):
+    """Draw how often each output neuron spikes, `[classes]`; the answer is blue if it is the label, else orange."""
+    counts = counts.cpu().numpy()
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.barh(range(len(counts)), counts, color=colors)

@@ -13,6 +13,7 @@ from snn.look.plots import BLUE, ORANGE, WIDTH, color_legend, panels
 STEPS, MOST_STEPS = 40, 500  # of an impulse response: as it takes to decay
 WIDE = 100  # steps from which on their axis is logarithmic
 LINES = 60  # filters drawn per layer
+FARTHEST = 2  # distance of a pole from 0 that is drawn
 POLES = ("slower pole", "faster pole", *(f"pole {n}" for n in range(3, 9)))
 
 
@@ -50,6 +51,9 @@ def draw_responses(axis, untrained, trained, lines=None):
     axis.plot(range(steps), responses[:, lines], color=BLUE, lw=0.6, alpha=0.5)
     axis.plot([], [], color=BLUE, lw=1, label=f"trained, {len(lines)} of {responses.shape[1]}")
     axis.plot(*((range(steps), before[:, 0]) if alike else ([], [])), color=ORANGE, lw=2, label="before")
+    calm = np.concatenate([responses[:, _are_stable(trained)], before[:, _are_stable(untrained)]], 1)
+    if calm.shape[1] < responses.shape[1] + before.shape[1] and calm.size:  # the others grow out of the picture
+        axis.set_ylim(min(1.1 * calm.min(), 0), 1.1 * calm.max())
     if steps > WIDE:
         axis.set_xscale("symlog", linthresh=2)
         axis.set_xlim(0, steps)
@@ -81,10 +85,11 @@ def poles(before, after):
     figure, axes = panels(2 * len(pairs), 2, 3.6)
     for disc, times, (name, untrained, trained) in zip(axes[::2], axes[1::2], pairs):
         old, new = (_roots(layer).flatten().numpy() for layer in (untrained, trained))
+        limit = min(1.05 * max(1.05, *abs(old), *abs(new)), FARTHEST)
         half = np.exp(1j * np.linspace(0, math.pi, 200))
         disc.plot(half.real, half.imag, color="gray", lw=0.8)
         _draw_moves(disc, *((of.real, abs(of.imag)) for of in (old, new)))
-        disc.set(aspect="equal", xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-0.05, 1.1))
+        disc.set(aspect="equal", xlabel="real part", ylabel="imaginary part", xlim=(-limit, limit), ylim=(-0.05, limit))
         before_after = f"before: {_in_words(untrained)}\nafter: {_in_words(trained)}"
         disc.set_title(f"{labels[name]}\n{before_after}", fontsize=10)
         _draw_moves(times, *((_time_constant(of), abs(np.angle(of)) / (2 * math.pi)) for of in (old, new)))
@@ -112,11 +117,17 @@ def _time_constant(roots):
 
 
 def _in_words(synapse):
-    """Return the longest time constant of a synapse layer's stable filters, and the share of filters that ring."""
+    """Return a synapse layer's longest time constant, the share of filters that ring, and how many are unstable."""
     roots = _roots(synapse)
     longest = np.nanmax(_time_constant(roots.flatten().numpy()), initial=0)
     ring = (roots.imag != 0).any(0).double().mean()
-    return f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring"
+    unstable = f", {synapse.unstable():,} unstable" if synapse.unstable() else ""
+    return f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring{unstable}"
+
+
+def _are_stable(synapse):
+    """Return whether a synapse layer's filters decay, bool `[N]`."""
+    return (abs(_roots(synapse)) < 1).all(0).numpy()
 
 
 def _roots(synapse):
@@ -136,12 +147,14 @@ def coefficients(before, after):
             if not len(values):
                 axis.set(xlabel=f"{quantity}: none is stable", yticks=[], xticks=[])
                 continue
-            low, high = np.percentile(values, [0.5, 99.5])
-            axis.hist(np.clip(values, low, high), bins=50, color=BLUE)
+            both = np.concatenate([start, values])
+            low, high = np.percentile(both, [0.5, 99.5])
+            bins = np.histogram_bin_edges(both, 50, (low, high))
+            axis.hist(np.clip(values, low, high), bins, color=BLUE)
             if (start == start[0]).all():
                 axis.axvline(start[0], color=ORANGE, lw=2)
             else:
-                axis.hist(np.clip(start, low, high), bins=50, color=ORANGE, histtype="step", lw=1.5)
+                axis.hist(np.clip(start, low, high), bins, color=ORANGE, histtype="step", lw=1.5)
             axis.set(xlabel=quantity, yticks=[])
             axis.tick_params("x", labelsize=7)
             axis.locator_params("x", nbins=5)

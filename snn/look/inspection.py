@@ -100,6 +100,8 @@ def inspect(seen, task, folder, origin=None):
     captions = save_pictures(pictures, folder)
     _add_to_board(folder, [name for name in reported if name in captions])
     facts = {"dataset": f"{seen.config['dataset']['name']}, {len(seen.split):,} test samples"}
+    if seen.config["states"] == "preserved":
+        facts["states"] = "preserved in the test; pictures of layers at work start from zero"
     facts = (origin or {}) | facts | {"on the test set": task.summary(result)}
     _write_page(folder, seen.config["experiment_name"], facts, captions, cost(seen.net, seen.x))
     return result
@@ -114,12 +116,13 @@ def of_filters(seen):
     pictures = {
         "impulse_responses": (
             lambda: filter_plots.impulse_responses(seen.untrained, seen.net),
-            "Each synapse layer's response to a single spike, before and after training.",
+            "Each synapse layer's response to a single spike, before and after training. Unstable filters grow out of "
+            "the picture.",
         ),
         "coefficients": (
             lambda: filter_plots.coefficients(seen.untrained, seen.net),
-            "The learned coefficients of each synapse layer, and their time constants -1 / ln |pole|; orange is "
-            "before training. The outermost half percent at either end is drawn at the edge.",
+            "The learned coefficients of each synapse layer, and the time constants -1 / ln |pole| of its stable "
+            "filters; orange is before training. The outermost half percent at either end is drawn at the edge.",
         ),
     }
     if filter_plots.with_poles(seen.net, seen.net):
@@ -127,7 +130,8 @@ def of_filters(seen):
             lambda: filter_plots.poles(seen.untrained, seen.net),
             "Where training moved the poles of each synapse layer's filters: in the upper half of the unit circle, in "
             "which filters are stable, and by time constant and frequency. Lines join the places of some poles before "
-            "and after. Filters with complex poles ring, once in as many steps as one turn takes.",
+            "and after. Filters with complex poles ring, once in as many steps as one turn takes. Poles outside the "
+            "circle have no time constant.",
         )
     return pictures
 

@@ -37,7 +37,8 @@ def neurons(net, trace):
         title = f"{labels[name]}, neuron {neuron}: {int(spikes[:, neuron].sum())} spikes (orange)"
         axis.set_title(title, fontsize=10, pad=13)
         axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=3, frameon=False)
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(entries.values(), entries, fontsize=8, loc="outside lower right", ncols=3, frameon=False)
     axes[-1].set_xlabel("time step")
     return figure
 

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from snn.base import ranks
 from snn.base.output import is_quiet, say
-from snn.layers.state import Preserved
 from snn.tasks.answers import Answers
 
 SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
@@ -134,8 +133,3 @@ def drawn_apart(device, seed=None):
 def data_generator(device, config):
     """Return the generator of all random numbers in the data: order, augmentation, Poisson spikes."""
     return torch.Generator(device).manual_seed(ranks.own_seed(config["pytorch_seed"]))
-
-
-def preserved_state(config):
-    """Return what carries the state from batch to batch; None if every batch starts from zero."""
-    return Preserved() if config["states"] == "preserved" else None

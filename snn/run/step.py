@@ -7,9 +7,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from snn.base import ranks
 from snn.layers.chunks import as_configured
+from snn.layers.state import preserved_state
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
-from snn.run.passes import Pass, data_generator, drawn_apart, preserved_state
+from snn.run.passes import Pass, data_generator, drawn_apart
 from snn.tasks.answers import Answers
 
 

@@ -103,14 +103,13 @@ class Classification(Task):
         result = view.test(self)
         scores, answers, labels = result.answers
         x, encoded = self.shown(view.x, view.targets), self.encoded(view)
-        y, of_samples = self.counted(view.y, view.targets)
-        classes = class_plots.class_labels(datasets.class_names(view.config, y.shape[2]))
-        answered = answers[view.places]
+        counts, answered, of_samples = (of[view.places] for of in (scores, answers, labels))
+        classes = class_plots.class_labels(datasets.class_names(view.config, scores.shape[1]))
         spikes = {name: of_layer[:, 0] for name, of_layer in view.trace.spikes.items()}
-        path = x[:, 0], y[:, 0], int(of_samples[0]), int(answered[0]), spikes, classes
+        path = x[:, 0], counts[0], int(of_samples[0]), int(answered[0]), spikes, classes
         pictures = {
             "samples": (
-                lambda: class_plots.samples(x, encoded, y, of_samples, answered, classes),
+                lambda: class_plots.samples(x, encoded, counts, of_samples, answered, classes),
                 "Test samples: the input over all steps; its busiest lines, where it is encoded in spikes or other "
                 "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
                 "if right, orange if wrong).",

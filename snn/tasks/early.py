@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from snn.base.files import write_csv
 from snn.base.output import say
+from snn.layers.state import preserved_state
 from snn.look import drive
 from snn.look.plots import BLUE, WIDTH
 
@@ -21,10 +22,12 @@ def right_by_share(net, split, config, task):
 
     The answer is the class with the most output spikes so far; ties are decided as the config says.
     """
-    found, everything = [], torch.arange(len(split), device=split.device)
+    found, everything, preserved = [], torch.arange(len(split), device=split.device), preserved_state(config)
     generator = torch.Generator(split.device)  # series have nothing random in them
     for x, targets in split.batches_of(everything.split(config["hyperparameters"]["batch_size"]), generator):
-        y, _, of_output = drive.run(net.eval(), config, x)
+        y, end, of_output = drive.run(net.eval(), config, x, preserved and preserved.take(x.shape[1]))
+        if preserved:
+            preserved.keep(end)
         y, labels = task.counted(y, targets)
         parts = torch.arange(1, PARTS + 1, device=y.device)[:, None]
         last = (parts * targets[1] + PARTS - 1) // PARTS - 1  # last step of each share, rounded up, [shares, B]
