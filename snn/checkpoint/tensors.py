@@ -8,9 +8,9 @@ from snn.base.errors import UserError
 def check_tensors(found, own, path):
     """Check that tensors from the checkpoint `path` can take the place of one's own; both are dicts by name.
 
-    Each must be an ordinary tensor (dense, on the CPU), of its own's shape and data type, with finite values or, like an
-    attention's mask, with its own's; one's own on the meta device has none. float16 and bfloat16 may stand for float32,
-    since that cast keeps every value. Raises UserError for the first that differs.
+    Each must be an ordinary tensor (dense, on the CPU), of its own's shape and data type, with finite values or, like
+    an attention's mask, with its own's; one's own on the meta device has none. float16 and bfloat16 may stand for
+    float32, since that cast keeps every value. Raises UserError for the first that differs.
     """
     unknown = [name for name in found if name not in own]
     for name in (*unknown, *own):

@@ -147,11 +147,12 @@ def coefficients(before, after):
             if not len(values):
                 axis.set(xlabel=f"{quantity}: none is stable", yticks=[], xticks=[])
                 continue
-            both = np.concatenate([start, values])
-            low, high = np.percentile(both, [0.5, 99.5])
-            bins = np.histogram_bin_edges(both, 50, (low, high))
+            alike = (start == start[0]).all()
+            shown = values if alike else np.concatenate([start, values])
+            low, high = np.percentile(shown, [0.5, 99.5])
+            bins = np.histogram_bin_edges(shown, 50, (low, high))
             axis.hist(np.clip(values, low, high), bins, color=BLUE)
-            if (start == start[0]).all():
+            if alike:
                 axis.axvline(start[0], color=ORANGE, lw=2)
             else:
                 axis.hist(np.clip(start, low, high), bins, color=ORANGE, histtype="step", lw=1.5)
