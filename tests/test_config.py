@@ -346,6 +346,17 @@ def test_the_checkpoint_says_what_the_network_is():
     ]["membrane_filter"]
 
 
+def test_the_batch_size_is_the_checkpoints_where_states_are_carried_in_its_rows():
+    now, saved = (resolve("states=preserved", f"hyperparameters.batch_size={size}")[0] for size in (8, 7))
+    notes = []
+    assert config.follow_checkpoint(now, saved, warn=notes.append)["hyperparameters"]["batch_size"] == 7
+    assert [note.split(":")[0] for note in notes] == ["hyperparameters.batch_size"]
+    by_hand = config.follow_checkpoint(now, saved, ["hyperparameters.batch_size=8"], notes.append)
+    assert by_hand["hyperparameters"]["batch_size"] == 8 and len(notes) == 1
+    from_zero = now | {"states": "zero"}
+    assert config.follow_checkpoint(from_zero, saved, ["states=zero"])["hyperparameters"]["batch_size"] == 8
+
+
 def test_ten_gestures_stay_ten_when_tested():
     """A checkpoint from before the key has eleven."""
     now = config.resolve(CONFIGS / "snn_conv_1_gesture.yaml")

@@ -10,7 +10,10 @@ import pytest
 import torch
 import two_ranks
 from scripts import ROOT, TINY, files_in, same, words_of
+from small import make_trainer
+from torch import nn
 
+import snn
 from snn.base import ranks
 
 # Only the order of samples is random.
@@ -154,6 +157,15 @@ def test_a_batch_smaller_than_the_number_of_ranks(run, monkeypatch):
     assert run.status == 2
     assert "error: hyperparameters.batch_size: 1 samples can't be shared by 2 ranks" in run.err
     assert not list(run.folder.iterdir())
+
+
+@pytest.mark.parametrize("layers, count", [([nn.BatchNorm1d(784)], 1), ([nn.LayerNorm(784)], 0)])
+def test_that_batchnorm_is_another_on_several_ranks_is_said(folder, monkeypatch, capsys, layers, count):
+    for name, stand_in in (("ranks", lambda: 2), ("check_same", lambda _: None), ("parallel", lambda net: net)):
+        monkeypatch.setattr(ranks, name, stand_in)
+    net = snn.Sequential(snn.DualExpIIR(784, 4, 1), *layers, nn.Linear(784, 10), snn.SpikingNeuron(4))
+    make_trainer(folder, net=net)
+    assert capsys.readouterr().err.count("BatchNorm takes the mean of each rank's own share") == count
 
 
 @pytest.mark.slow

@@ -258,6 +258,14 @@ def test_overwriting_an_output_is_noticed():
         y.sum().backward()
 
 
+def test_a_rank_without_a_sample_runs_modules_that_take_no_empty_batch():
+    net = snn.Sequential(snn.Linear(6, 20), nn.AvgPool1d(10), snn.SpikingNeuron(4))
+    y, _ = net(torch.rand(5, 0, 6))
+    assert y.shape == (5, 0, 2)
+    y.sum().backward()
+    assert not net[0].weight.grad.any()
+
+
 def test_an_output_filters_time_constant_may_be_changed():
     x = torch.rand(9, 2, 3)
     layer = snn.DualExpFilter(4, 1)

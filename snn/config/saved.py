@@ -8,6 +8,7 @@ from snn.base.keys import LENGTH, NETWORK, PLACE, Key, plain
 from snn.config.settings import as_spelt, check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
+BATCH_SIZE = "hyperparameters.batch_size"
 TIES = "ties"  # how answers are read off a network: it trains the same
 SAMPLES = "dataset.name", "dataset.file", "dataset.patterns"  # keys that choose them
 NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
@@ -74,6 +75,7 @@ def _with_measured(config, saved):
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
 
+    So is the batch size if states are preserved.
     What its run measured of its dataset, such as classes and scaling, comes from it too. The dataset does not, but for
     its keys that define the network.
     """
@@ -85,7 +87,9 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     set_by_hand = [f"{as_spelt(override.partition('=')[0])}." for override in overrides]
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
-        if entry.of != NETWORK or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):
+        # With states preserved, answers depend on which samples follow each other in a batch's rows.
+        follows = entry.of == NETWORK or key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
+        if not follows or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):
             continue
         warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
         group, _, name = key.rpartition(".")

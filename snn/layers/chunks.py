@@ -7,14 +7,13 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.autograd import Function
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from snn.base import process
 from snn.base.errors import UserValueError
 from snn.kernels.products import matrix_products
-from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass
+from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass, takes_means
 from snn.layers.state import map_tensors
 
 AT_ONCE = 32  # chunks whose freed memory is handed back at once
@@ -45,7 +44,7 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         steps = max(1, math.isqrt(length))
     if not (type(steps) is int and steps > 0 and length):
         raise ValueError(f"{length} steps in chunks of {steps!r}: give a whole number above 0, or 'auto'")
-    if length > steps and any(map(_takes_means, net.modules())):
+    if length > steps and any(map(takes_means, net.modules())):
         raise UserValueError(
             "BatchNorm in training takes the mean of all steps, and a chunk has another: freeze it, or use no chunks"
         )
@@ -83,10 +82,6 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
         parts.append(_kept(y, whole[first:last].detach()))
         state = _kept(state, places.pop())
     return _Joined.apply(whole, *parts), state
-
-
-def _takes_means(layer):
-    return isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None)
 
 
 def _kept(value, place):

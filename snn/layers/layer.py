@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 from torch.nn.modules import module
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
@@ -24,6 +25,11 @@ def decay(tau):
     if torch.is_tensor(tau) and tau.requires_grad:
         raise TypeError("a time constant here is a number: to train it, write a layer of your own")
     return math.exp(-1 / tau)
+
+
+def takes_means(layer):
+    """Whether a module normalises by the mean of the batch that it gets, as BatchNorm does in training."""
+    return isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None)
 
 
 class _Now(threading.local):

@@ -10,7 +10,7 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.encoders import Copies
-from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half
+from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half, takes_means
 from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
@@ -147,7 +147,11 @@ def _all_steps(n, layer, x, state):
                 f"{named(n, layer)} gets all steps of all samples as rows of one batch, in which "
                 f"{type(part).__name__} can't tell them apart: {TO_LAYER}"
             )
-    y = layer(x.flatten(0, 1))
+    rows = x.flatten(0, 1)
+    if x.shape[1] or any(map(takes_means, layer.modules())):
+        y = layer(rows)
+    else:  # of several ranks one may have no sample; modules such as AvgPool1d take no rows for a single one
+        y = layer(torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])]))[:0]  # so that gradients reach all layers
     if not torch.is_tensor(y):
         raise TypeError(f"{named(n, layer)} returns {type(y).__name__}, not a tensor: {TO_LAYER}")
     return y.unflatten(0, x.shape[:2]), () if torch.jit.is_tracing() else None  # a traced result can't hold None

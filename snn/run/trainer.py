@@ -19,7 +19,7 @@ from snn.base.output import note, say
 from snn.checkpoint import transfer
 from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
-from snn.layers.layer import hidden_layers
+from snn.layers.layer import hidden_layers, takes_means
 from snn.layers.state import preserved_state
 from snn.layers.synapses import check_stabilizes, not_kept, unstable_filters
 from snn.look import inspection
@@ -83,6 +83,8 @@ class Trainer:
         if resume_from:
             with reading(f"{self.folder / 'last.pt'} can't be resumed ({{reason}}): --test may still evaluate it"):
                 snapshot.restore(self, resume_from)
+        if ranks.ranks() > 1 and any(map(takes_means, net.modules())):
+            note("BatchNorm takes the mean of each rank's own share of a batch, not of the batch: it trains otherwise")
         self.parallel = ranks.parallel(in_chunks(net, config["hyperparameters"]))
         step = partial(train_step, self.parallel, self.optimizer, self.watch, task, config)
         self.train_step = with_graph(step, self.parallel, self.optimizer, config, task)
