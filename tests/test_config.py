@@ -52,11 +52,7 @@ VARIANTS = {
         "sequential_mnist",
         {
             "encoding": "permuted",
-            "hyperparameters.dropout": 0.1,
             "hyperparameters.epoch": 30,
-            "hyperparameters.filters.rotating": 1,
-            "optimizer.decay_coefficients": False,
-            "optimizer.coefficients_lr_factor": 0.03,
             "scheduler.CosineAnnealingWarmRestarts.T_0": 30,
         },
     ),
