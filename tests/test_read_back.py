@@ -89,10 +89,11 @@ def test_numbers_of_numpy(folder, monkeypatch):
     snn.train(network(), config, task=Task())
     net = snn.load("checkpoint/own/best.pt", network=network())
     assert net.config["measured"] == {"classes": ["a", "b"], "scale": 2.5}
-    mine.KEYS["dataset"]["where"] = Key("x", Path, "a place")
     config = SMALL | {"experiment_name": "later", "dataset": {"name": "mine"}}
-    with pytest.raises(snn.UserError, match="could not be read back"):
-        snn.train(network(), config)
+    for check in Path, lambda value: lambda: value:
+        mine.KEYS["dataset"]["where"] = Key("x", check, "a place")
+        with pytest.raises(snn.UserError, match="could not be read back"):
+            snn.train(network(), config)
 
 
 def test_a_lost_best_checkpoint_is_made_from_the_last(folder, run):

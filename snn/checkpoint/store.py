@@ -38,16 +38,15 @@ def save(path, checkpoint, keep=None):
 
 def check_readable(checkpoint, names):
     """Raise UserError unless `load` would take a checkpoint back, into a new network with tensors of these names."""
-    content = io.BytesIO()
-    torch.save(checkpoint, content)
-    content.seek(0)
-    made = [name for name in checkpoint["model"] if name not in names]
+    content, made = io.BytesIO(), [name for name in checkpoint["model"] if name not in names]
     try:
         if made:
             raise ValueError(f"{made[0]} is made in the first forward: make it, of its shape, in __init__")
+        torch.save(checkpoint, content)
+        content.seek(0)
         _plain(content)
         config.of_checkpoint(checkpoint["config"])
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, TypeError, AttributeError, pickle.PicklingError) as error:  # pickle raises these
         advice = "mend that, or set save_checkpoint=false"
         raise UserError(f"a checkpoint of this run could not be read back ({error}): {advice}") from None
 

@@ -75,9 +75,8 @@ def _with_measured(config, saved):
 def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
 
-    So is the batch size if states are preserved.
-    What its run measured of its dataset, such as classes and scaling, comes from it too. The dataset does not, but for
-    its keys that define the network.
+    The batch size is too, if states are preserved, and what its run measured of its dataset, such as classes and
+    scaling. The dataset is not, but for its keys that define the network.
     """
     config, saved = copy.deepcopy(config), completed(saved)
     for key in SAMPLES:
