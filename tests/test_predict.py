@@ -12,6 +12,7 @@ import snn
 from snn import checkpoint, config, experiments
 from snn.base import ranks
 from snn.data import datasets, digits
+from snn.data.base import some
 from snn.layers.start import initialize
 from snn.run import step
 from snn.run.step import evaluate
@@ -65,7 +66,7 @@ class TestTest:
         assert [row["sample"] for row in rows] == [str(n) for n in range(24)]
         assert sum(row["true"] == row["answer"] for row in rows) == right
         _, (_, labels) = digits.read()
-        assert [int(row["true"]) for row in rows] == labels[:24].tolist()
+        assert [int(row["true"]) for row in rows] == labels[some(len(labels), 24)].tolist()
         for row in rows:
             scores = sorted((float(row[f"score {n}"]) for n in range(10)), reverse=True)
             assert float(row[f"score {row['answer']}"]) == scores[0]

@@ -89,6 +89,9 @@ def test_numbers_of_numpy(folder, monkeypatch):
     snn.train(network(), config, task=Task())
     net = snn.load("checkpoint/own/best.pt", network=network())
     assert net.config["measured"] == {"classes": ["a", "b"], "scale": 2.5}
+    Task.columns = lambda *_: {"dev_acc": 10**30}
+    with pytest.raises(snn.UserError, match=r"columns\(\) of task Task: .* are not strings, numbers"):
+        snn.train(network(), config | {"experiment_name": "large"}, task=Task())
     config = SMALL | {"experiment_name": "later", "dataset": {"name": "mine"}}
     for check in Path, lambda value: lambda: value:
         mine.KEYS["dataset"]["where"] = Key("x", check, "a place")

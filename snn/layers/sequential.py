@@ -148,7 +148,7 @@ def _all_steps(n, layer, x, state):
                 f"{type(part).__name__} can't tell them apart: {TO_LAYER}"
             )
     rows = x.flatten(0, 1)
-    if x.shape[1] or any(map(takes_means, layer.modules())):
+    if torch.jit.is_tracing() or x.shape[1] or any(map(takes_means, layer.modules())):
         y = layer(rows)
     else:  # of several ranks one may have no sample; modules such as AvgPool1d take no rows for a single one
         y = layer(torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])]))[:0]  # so that gradients reach all layers

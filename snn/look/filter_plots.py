@@ -53,7 +53,7 @@ def draw_responses(axis, untrained, trained, lines=None):
     axis.plot(*((range(steps), before[:, 0]) if alike else ([], [])), color=ORANGE, lw=2, label="before")
     calm = np.concatenate([responses[:, _are_stable(trained)], before[:, _are_stable(untrained)]], 1)
     if calm.shape[1] < responses.shape[1] + before.shape[1] and calm.size:  # the others grow out of the picture
-        axis.set_ylim(min(1.1 * calm.min(), 0), 1.1 * calm.max())
+        axis.set_ylim(min(1.1 * calm.min(), 0), 1.1 * calm.max() or 1)
     if steps > WIDE:
         axis.set_xscale("symlog", linthresh=2)
         axis.set_xlim(0, steps)
@@ -127,7 +127,7 @@ def _in_words(synapse):
 
 def _are_stable(synapse):
     """Return whether a synapse layer's filters decay, bool `[N]`."""
-    return (abs(_roots(synapse)) < 1).all(0).numpy()
+    return (synapse.poles().flatten(1) < 1).all(0).cpu().numpy()
 
 
 def _roots(synapse):

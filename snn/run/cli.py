@@ -171,7 +171,8 @@ def _settings(own_config, args):
         if "config" in saved:
             saved["config"] = _measured_as_then(saved["config"], settings)
             settings = config.follow_checkpoint(settings, saved["config"], args.set, note, sources)
-            settings["init_from"] = saved["config"].get("init_from", "")  # pictures show filters before training too
+            if sources.get("init_from") != "--set":  # pictures show filters before training too
+                settings["init_from"] = saved["config"].get("init_from", "")
     config.note_unread(settings, sources, note)
     return settings, sources, saved, source
 

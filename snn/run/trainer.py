@@ -215,7 +215,10 @@ class Trainer:
         for name, value in entry.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise UserError(f"columns() of task {type(self.task).__name__}: {name} is {value!r}, not a number")
-        entry = plain(entry)
+        try:
+            entry = plain(entry)
+        except ValueError as error:
+            raise UserError(f"columns() of task {type(self.task).__name__}: {entry} are not {error}") from None
         if not math.isfinite(entry.get(what := f"dev_{self.task.metric}", 0)):  # a run can't go on from that
             raise UserError(f"epoch {epoch}: {what} is not finite; {self._kept()}")
         entry |= {
