@@ -220,11 +220,8 @@ def _by_seed(runs):
         group = groups.setdefault((run.name, run.metric, frozenset(run.settings.items())), {})
         seed = run.config["pytorch_seed"]
         if seed in group:
-            pair = group[seed], run
-            kept = max(pair, key=lambda one: (bool(one.result), one.folder.name))
-            left_out = pair[pair[0] is kept]
-            note(f"{left_out.folder} is left out: {kept.folder} has the same settings and seed")
-            run = kept
+            left_out, run = sorted((group[seed], run), key=lambda one: (bool(one.result), one.folder.name))
+            note(f"{left_out.folder} is left out: {run.folder} has the same settings and seed")
         group[seed] = run
     return [list(group.values()) for group in groups.values()]
 

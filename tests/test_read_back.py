@@ -58,7 +58,7 @@ def network(*kinds):
 def test_a_buffer_that_is_not_finite_by_design(folder):
     trained = snn.train(network(Causal), SMALL)
     assert snn.load("checkpoint/own/best.pt", network=network(Causal))[0].a1.equal(trained.net[0].a1)
-    saved = torch.load("checkpoint/own/best.pt")
+    saved = torch.load("checkpoint/own/best.pt", weights_only=True)
     saved["model"]["1.mask"][0, 0] = torch.nan
     torch.save(saved, "bad.pt")
     with pytest.raises(snn.UserError, match="1.mask has values that are not finite"):
@@ -104,12 +104,12 @@ def test_a_lost_best_checkpoint_is_made_from_the_last(folder, run):
     run("snn_mlp_1", "--train", settings=settings)
     tested = run("snn_mlp_1", "--test", settings=settings)[-1]
     best = run.folder / "checkpoint/snn_mlp_1/best.pt"
-    before = torch.load(best)
+    before = torch.load(best, weights_only=True)
     best.unlink()
     (best.parent / "other.pt").symlink_to("nowhere")
     run("snn_mlp_1", "--train", "--resume", settings=settings)
     assert run.status == 0 and "best.pt was missing" in run.err
-    after = torch.load(best)
+    after = torch.load(best, weights_only=True)
     assert all(after["model"][name].equal(value) for name, value in before["model"].items())
     assert run("snn_mlp_1", "--test", settings=settings)[-1] == tested
     run("snn_mlp_1", "--train", settings=settings)  # older checkpoints move aside, also links that lead nowhere

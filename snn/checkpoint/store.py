@@ -47,7 +47,7 @@ def check_readable(checkpoint, names):
         _plain(content)
         config.of_checkpoint(checkpoint["config"])
     except (UserError, ValueError, TypeError, AttributeError, pickle.PicklingError) as error:  # pickle raises these
-        advice = "mend that, or set save_checkpoint=false"
+        advice = "fix that, or set save_checkpoint=false"
         raise UserError(f"a checkpoint of this run could not be read back ({error}): {advice}") from None
 
 

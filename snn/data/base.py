@@ -100,6 +100,14 @@ def some(count, size):
     return same_order(count)[: size or None].sort()[0]
 
 
+def used(part, count, size):
+    """Return the index of the `size` samples that are used of a part's `count`; 0 means all.
+
+    Those of train and dev, which are drawn already, are the first.
+    """
+    return some(count, size) if part == "test" and size else slice(size or None)
+
+
 def fingerprint(number, *tensors):
     """Return a hash of a number and of tensors, of floating-point ones the shape alone."""
     seen = hashlib.sha256(str(number).encode())

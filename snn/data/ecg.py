@@ -10,7 +10,7 @@ from snn.base.files import read_entry, reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, typed_path
 from snn.base.output import note
 from snn.data import series
-from snn.data.base import Split, dataset_keys, some
+from snn.data.base import Split, dataset_keys, used
 
 SHIPPED = shipped("datasets") / "ecg" / "qtdb.npz"
 LINES, CLASSES = 4, 6
@@ -67,8 +67,7 @@ def load(config, device, shape):
     parts |= {"dev": (x[order[:n_dev]], y[order[:n_dev]]), "train": (x[order[n_dev:]], y[order[n_dev:]])}
     splits = {}
     for name, part in parts.items():
-        size = dataset[f"{name}_size"]
-        chosen = some(len(part[0]), size) if name == "test" else slice(size or None)  # train and dev are drawn already
+        chosen = used(name, len(part[0]), dataset[f"{name}_size"])
         splits[name] = StepSplit(*(values[chosen].to(device) for values in part))
     return splits, Path(path).name if dataset["file"] else dataset["name"]
 

@@ -9,7 +9,7 @@ from snn.base.errors import UserError
 from snn.base.keys import NETWORK, PLACE, REQUIRED, Key, boolean, choice, fraction, list_of, number, size
 from snn.data import augment, digits, mnist
 from snn.data.augment import RandomAugment
-from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key, same_order, some
+from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key, same_order, used
 
 BATCHES_AT_ONCE = 16  # augmented together: small tensors cost more in calls than in arithmetic
 
@@ -115,8 +115,7 @@ def load(config, device, shape):
     augment = RandomAugment(config["transform"]) if config["mnist_config"]["use_transform"] else None
     splits, encode = {}, encoder(config, device)
     for name, (images, labels) in parts.items():
-        size = dataset[f"{name}_size"]
-        chosen = some(len(images), size) if name == "test" else slice(size or None)  # train and dev are drawn already
+        chosen = used(name, len(images), dataset[f"{name}_size"])
         images, labels = images[chosen].to(device), labels[chosen].to(device)
         augmented = None if name == "test" else augment
         splits[name] = ImageSplit(images, labels, encode, image_shape(config, shape), augmented)

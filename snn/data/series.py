@@ -24,7 +24,7 @@ from snn.base.keys import (
 )  # fmt: skip
 from snn.base.output import note
 from snn.data import series_files, series_parts
-from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key, some
+from snn.data.base import RATE_SCALE, Split, dataset_keys, root_key, used
 
 NAMES = ("JapaneseVowels",)  # that which ships; `is_name` accepts the others
 
@@ -168,9 +168,7 @@ def load(config, device, shape, read=series_files.read_part):
     p, longest = config["hyperparameters"], max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
-        chosen = dataset[f"{name}_size"]
-        # Train and dev are drawn already.
-        places = places[some(len(places), chosen).numpy()] if name == "test" else places[: chosen or None]
+        places = places[used(name, len(places), dataset[f"{name}_size"])]
         repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
         splits[name] = split_of(file, places, labels, p, measured, device, longest, repeats)
     return splits, dataset["name"]

@@ -85,7 +85,7 @@ def poles(before, after):
     figure, axes = panels(2 * len(pairs), 2, 3.6)
     for disc, times, (name, untrained, trained) in zip(axes[::2], axes[1::2], pairs):
         old, new = (_roots(layer).flatten().numpy() for layer in (untrained, trained))
-        limit = min(1.05 * max(1.05, *abs(old), *abs(new)), FARTHEST)
+        limit = min(1.05 * max(1.05, abs(old).max(), abs(new).max()), FARTHEST)
         half = np.exp(1j * np.linspace(0, math.pi, 200))
         disc.plot(half.real, half.imag, color="gray", lw=0.8)
         _draw_moves(disc, *((of.real, abs(of.imag)) for of in (old, new)))
@@ -121,8 +121,8 @@ def _in_words(synapse):
     roots = _roots(synapse)
     longest = np.nanmax(_time_constant(roots.flatten().numpy()), initial=0)
     ring = (roots.imag != 0).any(0).double().mean()
-    unstable = f", {synapse.unstable():,} unstable" if synapse.unstable() else ""
-    return f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring{unstable}"
+    words = f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring"
+    return f"{words}, {unstable:,} unstable" if (unstable := synapse.unstable()) else words
 
 
 def _are_stable(synapse):
