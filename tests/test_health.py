@@ -173,20 +173,21 @@ def test_stable_filters_is_a_choice(folder):
 
 
 class Poison(nn.Module):
-    """Passes its input on; from a given call on, its output, or the gradient of its input, is infinite."""
+    """Passes its input on; from a given call on, its output, or the gradient of its input, is infinite or large."""
 
-    def __init__(self, call, backward=False):
+    def __init__(self, call, backward=False, factor=torch.inf):
         super().__init__()
-        self.calls, self.call, self.backward = 0, call, backward
+        self.calls, self.call, self.backward, self.factor = 0, call, backward, factor
 
     def forward(self, x):
         self.calls += self.training
         if self.calls <= self.call:
             return x
         if self.backward:
-            x.register_hook(lambda gradient: gradient * torch.inf)
+            if x.requires_grad:
+                x.register_hook(lambda gradient: gradient * self.factor)
             return x
-        return x * torch.inf
+        return x * self.factor
 
 
 class Listed(nn.Module):
@@ -234,6 +235,19 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
     kept = torch.load(trainer.folder / "last.pt", weights_only=True)
     assert kept["running"]["counts"]["train"]["batches"] == 2
     assert torch.equal(kept["model"]["1.weight"], steps[2]["1.weight"])
+
+
+@pytest.mark.parametrize("choice", ["Adam", "AdamW"])
+def test_a_gradient_whose_square_is_infinite_stops_the_training_unless_it_is_clipped(folder, choice):
+    def trainer(*settings):
+        net = snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10), Poison(3, True, 1e25))
+        return make_trainer(folder, f"optimizer.optimizer_choice={choice}", *settings, net=net)
+
+    with pytest.raises(UserError, match=r"the gradient of layer 1 \(Linear\): \d.\de\+2\d is too large for a step"):
+        trainer("hyperparameters.epoch=1").fit()
+    clipped = trainer("optimizer.clip=1", "hyperparameters.epoch=1")
+    clipped.fit()
+    assert all(value.isfinite().all() for state in clipped.optimizer.state.values() for value in state.values())
 
 
 def test_with_a_cyclic_learning_rate_its_own_key_is_named(folder):

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: a run stops before they reach its weights, and says where they began."""
+"""Losses and gradients that no step can take: a run stops before they reach its weights, and says where they began."""
 
 import math
 
@@ -7,16 +7,18 @@ from torch.nn.utils import get_total_norm
 
 from snn.layers.layer import hooked
 
+LARGEST = 1e19  # a gradient's element: Adam's average of squares is finite below, and would stay infinite for ever
+
 
 class NotFinite(Exception):
-    """A batch's loss or gradient is not finite; `batch` is what was passed to `note`."""
+    """A batch's loss is not finite, or its gradient not below LARGEST; `batch` is what was passed to `note`."""
 
     def __init__(self, batch):
         self.batch = batch
 
 
 class FiniteWatch:
-    """Makes a fused optimizer skip a batch whose loss or gradient is not finite, and all after it, until it stops.
+    """Makes a fused optimizer skip a batch that raises NotFinite, and all after it, until the run stops.
 
     It stops a batch later, since checking at once would make the CPU wait for the GPU.
 
@@ -29,13 +31,13 @@ class FiniteWatch:
         self.failed = self.arrived = self.on_host = self.batch = None
 
     def guard(self, loss):
-        """Let the optimizer change nothing from now on if the loss or a gradient is not finite.
+        """Let the optimizer change nothing from now on if the loss is not finite or a gradient not below LARGEST.
 
-        Gradients must exist. All of it runs on the device. Returns 1 if this or an earlier batch failed, else 0.
+        Gradients must exist, clipped if they will be: what is clipped is used, however large it was. All of it runs on
+        the device. Returns 1 if this or an earlier batch failed, else 0.
         """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        largest = get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
-        failed = ~torch.isfinite(largest)
+        failed = ~(_largest_gradient(parameters) < LARGEST)  # also nan
         if not self.shared:
             failed |= ~torch.isfinite(loss.detach())
         if self.failed is None:
@@ -53,15 +55,19 @@ class FiniteWatch:
             self.arrived.record()
 
     def check(self):
-        """Raise NotFinite if the loss or gradient of the batch noted last is not finite."""
+        """Raise NotFinite if the batch noted last failed."""
         if self.arrived:
             self.arrived.synchronize()
         if self.on_host:
             raise NotFinite(self.batch)
 
 
+def _largest_gradient(parameters):
+    return get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
+
+
 def where_not_finite(net, loss, x, targets, state, run=None):
-    """Return what became non-finite first in a failed batch, in the order of computation.
+    """Return what became non-finite, or a gradient too large, first in a failed batch, in the order of computation.
 
     Args:
         loss: from the network's output and the targets to the loss.
@@ -89,6 +95,8 @@ def where_not_finite(net, loss, x, targets, state, run=None):
         return "the loss"
     value.backward()
     for name, layer in reversed(list(net.named_children())):
-        if not all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None):
-            return f"the gradient of layer {name} ({type(layer).__name__})"
+        largest = _largest_gradient(layer.parameters()).item()
+        if not largest < LARGEST:
+            size = f": {largest:.1e} is too large for a step" if math.isfinite(largest) else ""
+            return f"the gradient of layer {name} ({type(layer).__name__}){size}"
     return "an unknown place, since a second pass over the batch is finite"
