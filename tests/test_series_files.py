@@ -94,7 +94,7 @@ def test_an_npz_is_read_as_the_same_series(folder):
 
 
 HEADERS = ["Label,1,2,3", "label,a,b,c", "Kind,a,b,c", "label,0,1,2", '"label", "0","1","2"']
-HEADERS += ["class,0,1,2", "class,1,2,3", "0,1,2,3,4", ",0,1,2"]
+HEADERS += ["class,0,1,2", "class,1,2,3", "0,1,2,3,4", ",0,1,2", "class,0.0,0.1,0.2", "Target,10,20,40"]
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -109,7 +109,7 @@ def test_a_csv_may_have_a_header(folder, header):
 def test_a_first_series_is_no_header(folder):
     for text in (
         "up,1,2,3\ndown,4,5\nup,1,2,4", '"up","1","2","3"\n"down","4","5"\n"up","1","2"', "up ,1,2\ndown,4,5\nup ,1,2",
-        "0,1,2\n1,4,5\n0,7,8",
+        "0,1,2\n1,4,5\n0,7,8", "class,0.0,0.1\ndown,4,5\nclass,7,8", "kind,0.0,0.1\ndown,4,5\nup,7,8",
     ):  # fmt: skip
         (folder / "a.csv").write_text(text)
         assert len(series_files.read(folder / "a.csv").values) == 3

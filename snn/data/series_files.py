@@ -19,6 +19,7 @@ from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, wit
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
+LABELS = ("class", "target")  # what a header calls the column of labels, unless it is a label itself
 BY_CHANCE = 3  # values of a series that may count, 1, 2, 3
 SUFFIXES = (".ts", ".tsv", ".arff", ".csv", ".npz")  # the first that is there is read
 
@@ -118,7 +119,8 @@ def _is_header(cells, labels):
     from_0, from_1 = ([*map(str, range(start, start + len(rest)))] for start in (0, 1))  # as pandas and R count
     if cells == ["0", *from_1]:
         return len(rest) > BY_CHANCE
-    if is_number(first) or rest not in ((from_0, from_1) if first else (from_0,)):
+    counted = rest in ((from_0, from_1) if first else (from_0,))
+    if is_number(first) or not counted and first.lower() not in LABELS:
         return False
     return not first or first not in labels
 

@@ -18,6 +18,8 @@ from snn.data import datasets, event_cache, events, gesture, images, nmnist, ser
 from snn.data.series_files import numbers
 from snn.data.ts_files import Series
 
+LATE = 0.01  # of the events: some N-MNIST recordings are a bit longer than the bins
+
 
 def of(config, shape):
     """Return samples as a checkpoint's network takes them. Raises UserError if its dataset knows only labelled ones."""
@@ -99,6 +101,9 @@ class Recordings(Frames):
         widths = self.format.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
         if not widths.all():
             raise UserError(f"{where}: recording {widths.argmin() + 1} is too short for {length} bins")
+        late = (columns["time"] >= (widths * length).repeat(np.diff(offsets))).mean()
+        if late > LATE:
+            note(f"{where}: {late:.0%} of the events are after {length} bins of {widths[0] / 1000:g} ms, and left out")
         make = events.binned(columns, offsets, labels, widths, self.config, self.format, device)
         return make(indices=range(len(X)))
 
