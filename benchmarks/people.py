@@ -2,7 +2,8 @@
 
     python benchmarks/people.py watch.npz --labels exercise --groups subject
 
-The file is an .npz as docs/data.md has it. Folds leave people out in turn, with three seeds each. Settings are those
+The file is an .npz as docs/data.md has it; results/ has the seven exercises that seglearn.load_watch() returns, X in
+values and ends, y in exercise, and subject. Folds leave people out in turn, with three seeds each. Settings are those
 of configs/time_series.yaml; a network is trained on all the other people (`dataset.refit`). Whole recordings are one
 answer each. Windows are of four seconds at 50 Hz, half overlapping; a recording's answer is then that of all its
 windows' output spikes. Writes people.csv, a row for each run, to results/tables/, and from it people.md. Runs that are
@@ -75,7 +76,7 @@ def table(rows):
     """Return the results as a Markdown table: mean over folds and seeds, and the deviation of the folds' means."""
     lines = [
         f"People who are not in training: {FOLDS} folds, {len(SEEDS)} seeds; accuracy in percent, mean ± standard",
-        "deviation of the folds. Made by `python benchmarks/people.py`.", "",
+        "deviation of the folds. Made by `python benchmarks/people.py F`.", "",
         "| Trained on | One answer each | By recording |", "|---|---|---|",
     ]  # fmt: skip
     for kind in ("recordings", "windows"):

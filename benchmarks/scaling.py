@@ -190,7 +190,7 @@ def main():
     parser.add_argument("--out", metavar="F", help="draw a picture")
     parser.add_argument("--long", action="store_true", help="long sequences, as a whole and in chunks")
     parser.add_argument("--lengths", nargs="+", type=int, default=LONG, metavar="T", help="for --long: other lengths")
-    parser.add_argument("--peers", action="store_true", help="for --long: SpikingJelly too, if it is installed")
+    parser.add_argument("--peers", action="store_true", help="for --long: SpikingJelly too (pip install spikingjelly)")
     parser.add_argument("--one-way", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -11,9 +11,10 @@ of three to seven trials of each, for pixels of three to five with four epochs. 
 
 Of ours, `fixed` keeps filters' coefficients as they start, `first order` has one exponential in each, `real poles only`
 starts without filters that ring and `rotating start` with these alone, `published start` has tau_m and tau_s for all,
-and `none` has no filter; `leaky neurons` has none either, but neurons whose potential leaks with tau_m. Writes
-temporal_<task>.csv, a row for each run, to results/tables/, and from it temporal_<task>.md and .png. Runs that are in
-the CSV are not repeated, so it can be stopped.
+and `none` has no filter (on QTDB its gradients are cut after 50 steps, as they become infinite otherwise); `leaky
+neurons` has none either, but neurons whose potential leaks with tau_m. Writes temporal_<task>.csv, a row for each run,
+to results/tables/, and from it temporal_<task>.md and .png. Runs that are in the CSV are not repeated, so it can be
+stopped.
 """
 
 import os

@@ -47,7 +47,7 @@ keep snn_conv_1_mnist_12
 python -m snn.report results
 
 # Time series datasets with one config, five seeds, beside other classifiers: half an hour. data/time_series held the eight
-# datasets, data/watch.npz the recordings of people.
+# datasets, data/watch.npz the recordings of people. The other classifiers: pip install sktime tslearn
 rm -f results/tables/archive.csv results/tables/people.csv
 python benchmarks/archive.py
 python benchmarks/people.py data/watch.npz --labels exercise --groups subject
@@ -57,6 +57,12 @@ rm -f results/tables/temporal_ecg.csv
 python benchmarks/temporal.py ecg
 python ecg.py --inspect --checkpoint weights/ecg.pt
 cp "$(ls -d runs/ecg/* | tail -n 1)/poles.png" results/tables/ecg_poles.png
+
+# Pixels in a random order: the same, five seeds, eight minutes to half an hour each; where training moved the poles.
+rm -f results/tables/temporal_permuted.csv
+python benchmarks/temporal.py permuted
+python sequential_mnist_permuted.py --inspect --checkpoint weights/sequential_mnist_permuted.pt
+cp "$(ls -d runs/sequential_mnist_permuted/* | tail -n 1)/poles.png" results/tables/permuted_poles.png
 
 # Filters that drift, three seeds: five to eight hours on one core.
 rm -f results/tables/drift.csv

@@ -76,7 +76,8 @@ def load(path, experiment=None):
         )
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
-        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint")
+        hint = f"name another with --checkpoint, or its run with --set experiment_name={name}"
+        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: {hint}")
     if not _is_history(checkpoint.get("history", [])):
         raise UserError(f"checkpoint {path}: its history is no list of epochs: name another")
     try:

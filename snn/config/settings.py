@@ -99,7 +99,8 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
         lay_over(_typed(override, schema, config), "--set")
     config = check(config, schema, sources)
     for key, published in FIXED_IN_PUBLISHED_CODE.items():
-        if get(config, key) not in (published, None):
+        # Experiments that are not of the published code start otherwise.
+        if config["hyperparameters"]["init"] == "published" and get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")
     return config
 

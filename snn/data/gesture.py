@@ -1,6 +1,6 @@
 """DVS128 Gesture (Amir et al. 2017): 11 hand and arm gestures of 29 subjects, filmed by a 128x128 event camera.
 
-Format as published, https://research.ibm.com/interactive/dvsgesture/: DvsGesture.tar.gz or its unpacked folder.
+Format as published, https://research.ibm.com/interactive/dvsgesture/: DvsGesture.tar.gz, or its files, unpacked.
 trials_to_train.txt and trials_to_test.txt list recordings userNN_LIGHT.aedat (AEDAT 3.1), each with a
 userNN_LIGHT_labels.csv that has 12 rows `class,startTime_usec,endTime_usec`; class 8 occurs twice. A row is a clip.
 """
@@ -33,7 +33,7 @@ KEYS = {
     ),
 }  # fmt: skip
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"
-ARCHIVE = "DvsGesture.tar.gz"
+ARCHIVE, UNPACKED = "DvsGesture.tar.gz", "DvsGesture"
 SHAPE = (2, 128, 128)  # polarity, x, y
 CLASS_NAMES = (
     "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",
@@ -53,11 +53,12 @@ BOM = b"\xef\xbb\xbf"  # a byte-order mark
 def sources(root):
     """Return the files that the dataset in the folder `root` is read from; raise UserError if it is missing."""
     root = Path(root)
-    if (root / LISTS["train"]).is_file():
-        lists = LISTS.values()
-        return sorted(file for file in root.iterdir() if file.suffix in (".aedat", ".csv") or file.name in lists)
-    if (root / ARCHIVE).is_file():
+    unpacked = [folder for folder in (root, root / UNPACKED) if (folder / LISTS["train"]).is_file()]
+    if (root / ARCHIVE).is_file() and root not in unpacked:
         return [root / ARCHIVE]
+    if unpacked:
+        lists = LISTS.values()
+        return sorted(f for f in unpacked[0].iterdir() if f.suffix in (".aedat", ".csv") or f.name in lists)
     raise UserError(
         f"DVS128 Gesture is not in {root}, which lacks {ARCHIVE} or {LISTS['train']}: get it from {PAGE} and put it "
         "there, or set dataset.root to its folder; --demo needs no data"

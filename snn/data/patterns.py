@@ -19,7 +19,7 @@ TRAINS = 300  # spike trains per pattern
 DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; for training it is pytorch_seed
 
 NAMES = ("patterns",)
-_FOLDER = "a folder of 300x300 .png drawings, or a .npy file [P, 300, T]; empty: those shipped"
+_FOLDER = "a folder of .png drawings, `length` wide and 300 high, or a .npy file [P, 300, T]; empty: those shipped"
 KEYS = {
     "encoding": Key("original", choice("original"), "the patterns are already spikes", NETWORK),
     "dataset": dataset_keys(

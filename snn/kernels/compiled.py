@@ -122,7 +122,7 @@ class Loop:
         names["LANES"] = WIDEST if "b" in kinds else LANES
         names |= {"HALF": names["LANES"] // 2, "TOGETHER": together}
         loop = FunctionType(self.function.__code__, names, self.function.__name__)
-        names = globals() | {"loop": inner(inline="always")(loop)}
+        names = globals() | {"loop": inner(inline="always")(loop)}  # else it would be compiled by itself too
         task = FunctionType(_flushed.__code__, names, self.function.__name__)
         for function in (loop, task):  # a symbol of a cached loop must not be one of another loop
             function.__qualname__ = f"{function.__name__}_{fingerprint}"

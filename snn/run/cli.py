@@ -226,7 +226,7 @@ def _parse(experiment, own_config, argv):
     add("--inspect", action="store_true", help="evaluate as --test does, and save pictures of the network at work")
     add("--predict", metavar="F", help="write a checkpoint's answers to the samples in a file to --out")
     add("--out", metavar="F", help="the CSV file for --predict; a file that is there is replaced")
-    add("--demo", action="store_true", help="embedded data, a few epochs; trains, unless --test evaluates an old demo")
+    add("--demo", action="store_true", help="data that ships or is simulated, few epochs; with --test: an old demo")
     add("--show", action="store_true", help="print every config key with its value, help and source")
     add("--config_file", metavar="F", help=f"a YAML overlay: its keys override those of {own_config.name}")
     add(
