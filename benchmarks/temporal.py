@@ -173,7 +173,7 @@ def table(rows, name):
         dev, test, seconds, parameters = (figures(rows, model, of) for of in ("dev", "test", "seconds", "parameters"))
         cells = [mean_and_deviation(values, 2) if values else "none" for values in (dev, test)]
         if len(parameters) < seeds:
-            cells[0] += f" ({len(parameters)} seeds)"
+            cells[0] += f" ({len(parameters)} seed{'s' * (len(parameters) > 1)})"
         if failed := len(parameters) - len(test):
             cells[1] += f" ({failed} of {len(parameters)} became infinite)"
         cells.append(f"{statistics.median(seconds):.0f}" if seconds else "")
