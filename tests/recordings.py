@@ -52,7 +52,7 @@ def polarity_packet(rows, overflow=0, valid=1):
 
 SPECIAL = struct.pack("<hhiiiiii", 0, 1, 8, 4, 0, 1, 1, 1) + struct.pack("<II", 1, 7)
 HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
-LABELS = "class,startTime_usec,endTime_usec\n1,1000,2000\n11,2000,9000\n"
+LABELS = "class,startTime_usec,endTime_usec\n1,1000,2000\n11,2000,2150\n"
 
 
 def write_gesture(root, subjects=(1, 2, 3), test=(41, 42), aedat=None, labels=LABELS):

@@ -65,7 +65,16 @@ BAD_GESTURE = {
     ),
     "broken packet": ("aedat", HEADER + b"\xff" * 50, rf"the packet at byte {len(HEADER)} is broken"),
     "outside": ("aedat", HEADER + polarity_packet([(128, 4, 1, t) for t in range(1000, 2100)]), r"event 0 is at x 128"),
-    "no events in a clip": ("aedat", HEADER + polarity_packet([(1, 1, 1, 5)]), r"user02_led.aedat 02: no events"),
+    "no events in a clip": (
+        "aedat",
+        HEADER + polarity_packet([(1, 1, 1, t) for t in (*range(1000, 1100), 3000)]),
+        r"user02_led.aedat 03: no events",
+    ),
+    "cut in a clip": (
+        "aedat",
+        HEADER + polarity_packet([(1, 1, 1, t) for t in range(1000, 2050)]),
+        r"user02_led_labels.csv, line 3: it ends at 2150 us, the recording at 2049",
+    ),
     "bad class": (
         "csv",
         LABELS + "12,1,2\n",
@@ -88,8 +97,9 @@ def test_bad_gesture_recordings(folder, bad, capsys):
     with pytest.raises(UserError, match=message + ".*dataset.skip_bad=true"):
         load("snn_conv_1_gesture", ".")
     splits = load("snn_conv_1_gesture", ".", "dataset.skip_bad=true")
-    assert 4 <= len(splits["train"]) + len(splits["dev"]) <= 6
-    assert "bad train recordings are left out" in capsys.readouterr().out
+    good = {"bad class": 6, "no numbers": 6, "no events in a clip": 5, "cut in a clip": 5}.get(bad, 4)
+    assert len(splits["train"]) + len(splits["dev"]) == good
+    assert f"{2 if bad == 'outside' else 1} bad train recordings are left out" in capsys.readouterr().out
 
 
 class TestArchives:

@@ -146,6 +146,7 @@ def test_keys_of_the_published_configs(laid_over):
     assert settings["hyperparameters"]["membrane_filter"] is True
     assert settings["transform"]["RandomResizedCrop"]["interpolation"] == "nearest"
     text = "\n".join(notes)
+    assert not laid_over("hyperparameters: {dropout: 0.2, init: kaiming}")[1]  # then it is no copy of that code's
     for expected in (
         "hyperparameters.droupout is read as hyperparameters.dropout", "membrane_filer is read as", "acc_file_name",
         "checkpoint_base_name", "hyperparameters.dropout: 0.2 here; the published code read no such key",
@@ -186,6 +187,9 @@ def test_keys_of_the_published_configs(laid_over):
         ("mnist_config.max_rate=2", ["mnist_config.max_rate", "0 to 1"]),
         ("transform.RandomResizedCrop.size=[32,32]", ["RandomResizedCrop.size", "[28, 28]"]),
         ("transform.RandomResizedCrop.scale=[0.5,2]", ["RandomResizedCrop.scale", "at most 1"]),
+        ("transform.RandomResizedCrop.ratio=[1.0e-300,1]", ["RandomResizedCrop.ratio", "0.01 to 100"]),
+        ("dataset.root=", ["--set: dataset.root: ''", "a folder; . is the current one"]),
+        ("checkpoint_base_path=''", ["--set: checkpoint_base_path: ''", "a folder"]),
         ("transform.RandomRotation.angle=200", ["RandomRotation.angle", "0 to 180"]),
         ("experiment_name=a/b", ["experiment_name", "'a/b'"]),
         ("pytorch_seed=-1", ["pytorch_seed", "at least 0"]),
@@ -375,7 +379,7 @@ def test_keys_of_other_experiments(tmp_path):
     assert settings["hyperparameters"]["length"] == 20 and "mnist_config" not in settings
     assert notes == [f"{file}: mnist_config has no effect in this experiment"]
     for key in ("dataset.dev_split=subject", "encoding=or", "dataset.name=gesture"):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=key.partition("=")[0]):
             resolve(key)
 
 

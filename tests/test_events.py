@@ -5,6 +5,7 @@ import shutil
 import struct
 import tarfile
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -254,6 +255,26 @@ class TestBins:
         none, counts = torch.zeros(0, dtype=torch.int32), torch.zeros(0, dtype=torch.int64)
         for bins in bin_or, bin_max:
             assert bins(none, none.short(), counts, 3, (2, 4, 4)).shape == (3, 0, 2, 4, 4)
+
+    @pytest.mark.parametrize("bins", [bin_or, bin_max])
+    def test_frames_on_cuda_are_the_same_with_channels_last(self, bins):
+        generator = torch.Generator().manual_seed(0)
+        counts = torch.tensor([40, 1, 19])
+        step = torch.randint(5, (60,), generator=generator, dtype=torch.int32)
+        place = torch.randint(24, (60,), generator=generator).short()
+        expected = bins(step, place, counts, 5, (2, 3, 4))
+        with mock.patch.object(torch.Tensor, "is_cuda", True):
+            found = bins(step, place, counts, 5, (2, 3, 4))
+        assert torch.equal(found, expected) and found.stride()[2] == 1
+
+    def test_shifts_on_cuda_are_the_same_with_channels_last(self, folder):
+        write_nmnist(folder, some_nmnist())
+        split = load("snn_conv_1_nmnist", ".", "dataset.shift=2")["train"]
+        expected, found = [], []
+        for batches in expected, found:
+            with mock.patch.object(torch.Tensor, "is_cuda", batches is found):
+                batches += [x for x, _ in split.batches(2, torch.Generator().manual_seed(1))]
+        assert all(map(torch.equal, found, expected)) and all(x.stride()[2] == 1 for x in found)
 
     def test_a_bin_without_events_stays_zero(self):
         got = bin_max(*self.columns([[(0, 1), (0, 1), (9, 2)]], [5], 3), 3, (4,))

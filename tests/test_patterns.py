@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,14 @@ def test_rule_of_the_thinning_is_that_of_the_papers_patterns():
     spikes = patterns.read(Path(root) / "associative_target.npy", 300)
     _, time, train = spikes.nonzero(as_tuple=True)
     assert (time % 5 == 0).all() and (train % 3 == time // 5 % 3).all()
+
+
+def test_every_drawing_of_a_folder_is_read_or_named(folder, capsys):
+    drawing = next(patterns.SHIPPED.glob("*.png"))
+    for name in ("a.png", "b.PNG", "c.jpg", "notes.txt"):
+        shutil.copy(drawing, folder / name)
+    assert len(patterns.read(folder, 300)) == 2
+    assert "dataset.patterns: only .png files are read, not c.jpg\n" in capsys.readouterr().err
 
 
 def test_target_is_the_filtered_pattern_four_steps_later():
@@ -111,9 +120,10 @@ class TestCorruption:
     def test_shares_of_samples(self):
         settings = {"probability": 0.4, "jitter_probability": 0.7, "jitter_std": 3, "silence_probability": 0.5,
                     "block_probability": 0.5, "rows": 150}  # fmt: skip
-        spikes = corrupt(PATTERNS[:1].expand(2000, -1, -1)[:, :, ::3].contiguous(), **settings | {"rows": 100})
+        pattern = PATTERNS[:1, ::3, ::3]  # whose trains spike at every 15th step
+        spikes = corrupt(pattern.expand(2000, -1, -1).contiguous(), **settings | {"rows": 100})
         silent = (spikes.sum((1, 2)) == 0).float().mean().item()
-        changed = (spikes != PATTERNS[:1, :, ::3]).any(2).any(1).float().mean().item()
+        changed = (spikes != pattern).any(2).any(1).float().mean().item()
         assert silent == pytest.approx(0.4 * 0.5 * 0.5, abs=0.03)
         assert changed == pytest.approx(
             0.4 * (1 - 0.3 * 0.75), abs=0.05

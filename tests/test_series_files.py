@@ -181,8 +181,12 @@ class TestTheDocuments:
         X, y = make_arrays()
         code = re.search(r"```python\n(.*?)```", self.PART, re.S)[1]
         quick = code.replace('"wrist"', '"wrist", "hyperparameters": {"epoch": 1}')
-        exec(quick, {"snn": snn, "X": X, "y": y, "X_test": X, "y_test": y})
-        assert "['down', 'up']" in capsys.readouterr().out
+        names = {"snn": snn, "X": X, "y": y, "X_test": X, "y_test": y, "X_new": X[:2]}
+        exec(quick, names)
+        assert "['down', 'up']" in capsys.readouterr().out and {*names["names"]} <= {"up", "down"}
+        later = re.search(r"`(snn\.Predictor\(.*?\))`", self.PART)[1]
+        exec(f"import snn.experiments.time_series; again, _ = {later}(X_new)", names)
+        assert names["again"] == names["names"]
 
 
 BAD = {
@@ -194,6 +198,13 @@ BAD = {
     "tsv, bytes": (".tsv", b"u\xffp\t1\t2\n", r"line 1: its label is not printable \(UTF-8\)"),
     "csv, a word": (".csv", "up,1,2\nup,1,x,\n", "Toy_TRAIN.csv, line 2: channel 1: 'x' is not"),
     "csv, quotes": (".csv", 'up,1,2\nup,"1"x,2\n', "line 2: not a line of a .csv file"),
+    "csv, label last": (".csv", "t0,t1,Label\n1,2,up\n", "line 1: 'Label' is column 3: put it first"),
+    "csv, an index": (".csv", ",class,t0,t1\n0,up,1,2\n", "line 1: 'class' is column 2: put it first"),
+    "csv, label missing": (".csv", "up,1,2\n?,1,2\n", "line 2: its label is missing"),
+    "csv, label of R": (".csv", "up,1,2\nNA,1,2\n", "line 2: its label is missing"),
+    "tsv, label nan": (".tsv", "nan\t1\t2\n", "line 1: its label is missing"),
+    "tsv, UTF-16": (".tsv", "up\t1\t2\n".encode("utf-16"), "Toy_TRAIN.tsv is not in UTF-8"),
+    "ts, a class twice": (".ts", "@classLabel true a b a\n@data\n1,2:a\n", "line 1: .* or more are needed, once each"),
     "csv, header alone": (".csv", "label,a,b\n", "Toy_TRAIN.csv has no series"),
     "csv, longer than its header": (".csv", "label,a,b\nup,1,2,3\n", "line 2: 4 cells, where the header has 3"),
     "arff, no @data": (".arff", "@relation Toy\n", "Toy_TRAIN.arff has no line @data"),
@@ -365,6 +376,17 @@ class TestArrays:
             snn.train("time_series", {"device": "cpu"}, dataset=series.from_arrays(**given | change))
 
 
+def test_what_arrays_may_be_by_mistake_is_told(folder, capsys):
+    X, y = np.random.default_rng(0).normal(size=(12, 9, 3)), ["a", "b", "c", "c"] * 3
+    data = series.from_arrays(X, y, groups=[name if name != "c" else "bc"[n // 6] for n, name in enumerate(y)])
+    assert "X: a series of 3 steps with 9 channels; [N, channels, steps] is expected" in capsys.readouterr().err
+    settings = resolved(**{"dataset.name": "Arrays", "dataset.folds": 3, "dataset.refit": True})  # no a is left
+    data.load(settings | {"measured": data.measure(settings)}, CPU, None)
+    assert "no series of a is in train: no answer can be learned to them" in capsys.readouterr().err
+    series.from_arrays(X.transpose(0, 2, 1), y, X.transpose(0, 2, 1), y)
+    assert not capsys.readouterr().err
+
+
 class TestGroups:
     def splits(self, groups, test=False, **overrides):
         X, y = make_arrays(len(groups))
@@ -437,6 +459,17 @@ class TestGroups:
         assert run.status == 0 and trained[-1].endswith("/5), Toy"), run.err
         tested = run("time_series", "--test", settings={"dataset.name": "Toy", "dataset.root": "."})
         assert tested[-1] == trained[-1] and "dataset.fold: 2 from the checkpoint, not 0" in run.err
+        other = {"dataset.name": "Toy", "dataset.root": ".", "dataset.fold": 1}  # whose people it has seen
+        assert run("time_series", "--test", settings=other)[-1] == trained[-1]
+        assert "the test set is what the checkpoint's run left out, cy: it has seen the other groups" in run.err
+        if suffix == ".csv":
+            with open(run.folder / "Toy/Toy.csv", "a") as file:  # folds are dealt in the order of names
+                file.write("\nup,1,2,al,3,4\ndown,1,2,al,3,4\n")
+            again = run("time_series", "--test", settings={"dataset.name": "Toy", "dataset.root": "."})
+            assert again[-1] == trained[-1]
+            (run.folder / "Toy/Toy.csv").write_text("label,person,t0,t1\nup,al,1,2\ndown,di,1,2\nup,ed,1,2\n")
+            run("time_series", "--test", settings={"dataset.name": "Toy", "dataset.root": "."})
+            assert run.status == 2 and "has none of the groups that the checkpoint's run left out: cy" in run.err
         run("time_series", "--train", settings=QUICK)
         assert run.status == 2 and re.search("has no test set beside it|is not a finite number", run.err)
 

@@ -58,6 +58,13 @@ def typed_path(value):
     return os.path.expanduser(string(value))
 
 
+def folder_path(value):
+    """A path as typed, of a folder: an empty one would be the current folder, which nobody named."""
+    if not string(value):
+        raise ValueError("a folder; . is the current one")
+    return typed_path(value)
+
+
 def file_name(value):
     """A name of a file or folder of ours: printable, and neither hidden nor like an option."""
     is_name = isinstance(value, str) and value and Path(value).name == value and value.isprintable()

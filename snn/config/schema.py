@@ -11,6 +11,7 @@ from snn.base.keys import (
     count,
     file_name,
     finite,
+    folder_path,
     fraction,
     integer,
     list_of,
@@ -180,6 +181,6 @@ EVERYWHERE = {
     "checkpoint_every": Key(
         0, size, "also save every N batches; 0: only after every epoch", PLACE, {"save_checkpoint": [False]}
     ),
-    "checkpoint_base_path": Key("checkpoint", typed_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
+    "checkpoint_base_path": Key("checkpoint", folder_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
     "test_checkpoint_path": Key("", typed_path, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
 }  # fmt: skip

@@ -12,7 +12,7 @@ import reprlib
 
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.keys import REQUIRED, Key, typed_path
+from snn.base.keys import REQUIRED, Key, folder_path, typed_path
 from snn.config.schema import EVERYWHERE
 from snn.config.sources import settings_in
 from snn.data import datasets
@@ -129,7 +129,7 @@ def _typed(override, schema, config):
     if isinstance(entry, dict):
         raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(entry)} in it")
     has_hash = re.search(r"(^|\s)#", value) and not value.lstrip().startswith(("[", "{"))  # it begins a comment
-    as_it_is = has_hash or getattr(entry, "check", None) is typed_path
+    as_it_is = has_hash or getattr(entry, "check", None) in (typed_path, folder_path)
     if not as_it_is or value.lstrip().startswith(("'", '"')):
         value = yamls.load(value, f"--set {override[:100]}")
     names = key.split(".")
@@ -169,7 +169,10 @@ def check(config, schema=None, sources=None, known_only=True):
         _check_dataset(config)
     schema = schema or schema_of(config)
     if "measured" in config:
-        schema = schema | {"measured": getattr(datasets.module_of(get(config, "dataset.name")), "MEASURED", {})}
+        own = getattr(datasets.module_of(get(config, "dataset.name")), "MEASURED", {})
+        schema = schema | {"measured": own}
+        if isinstance(config["measured"], dict):
+            config = config | {"measured": filled(dict(config["measured"]), own)}
     config = _check(config, schema, sources or {}, known_only)
     p, cyclic = config["hyperparameters"], config["scheduler"]["CyclicLR"]
     if p["synapse_type"] == "dual_exp":

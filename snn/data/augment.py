@@ -28,7 +28,8 @@ _scale = list_of(
     positive, "[smallest, largest] share of the area, at most 1", lambda v: len(v) == 2 and v[0] <= v[1] <= 1
 )
 _ratio = list_of(
-    positive, "[smallest, largest] ratio of width to height", lambda v: len(v) == 2 and v[0] <= v[1]
+    positive, "[smallest, largest] ratio of width to height, 0.01 to 100",
+    lambda v: len(v) == 2 and 0.01 <= v[0] <= v[1] <= 100,
 )  # fmt: skip
 _angle = number("a number of degrees, 0 to 180", lambda v: 0 <= v <= 180)
 

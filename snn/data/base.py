@@ -23,7 +23,7 @@ import hashlib
 import torch
 
 from snn.base import ranks
-from snn.base.keys import PLACE, Key, choice, not_negative, size, typed_path
+from snn.base.keys import PLACE, Key, choice, folder_path, not_negative, size
 
 RATE_SCALE = Key(
     0, not_negative, "the loss takes spike rates, spikes by steps, times this; 0: spike counts, as published"
@@ -132,4 +132,4 @@ def dataset_keys(names, **others):
 
 def root_key(default, holds):
     """Return the key `dataset.root`."""
-    return Key(default, typed_path, f"the folder that holds {holds}", PLACE)
+    return Key(default, folder_path, f"the folder that holds {holds}", PLACE)

@@ -140,6 +140,9 @@ def _clips(name, data, tables):
         except ValueError as error:
             yield UserError(f"{label_file}, line {row}: {line.strip()!r}: {error}")
             continue
+        if len(time) and 2 * (end - time[-1]) > end - start:
+            yield UserError(f"{label_file}, line {row}: it ends at {end} us, the recording at {time[-1]} us")
+            continue
         first, last = np.searchsorted(time, (start, end))
         word = words[first:last]
         yield Recording(

@@ -11,11 +11,13 @@ from snn.base import ranks
 from snn.base.errors import UserError
 from snn.base.files import reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, count, fraction, not_negative, size, typed_path
+from snn.base.output import note
 from snn.data.base import Split, dataset_keys, fingerprint
 from snn.layers.output_filter import DualExpFilter
 
 SHIPPED = shipped("datasets") / "patterns"
 TRAINS = 300  # spike trains per pattern
+OTHER_PICTURES = (".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 DEV_SEED, TEST_SEED = 1001, 1002  # of the corruption; for training it is pytorch_seed
 
 NAMES = ("patterns",)
@@ -165,9 +167,11 @@ def read(path, length):
     Raises UserError if there are none, or if one is unreadable, blank or of another size.
     """
     if path.is_dir():
-        files = sorted(path.glob("*.png"))
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
         if not files:
             raise UserError(f"dataset.patterns: {path} holds no .png files")
+        if others := sorted(file.name for file in path.iterdir() if file.suffix.lower() in OTHER_PICTURES):
+            note(f"dataset.patterns: only .png files are read, not {', '.join(others)}")
         spikes = np.stack([_of_drawing(file, length) for file in files])
     else:
         spikes = _of_array(path, length)

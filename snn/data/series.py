@@ -85,6 +85,7 @@ MEASURED = {
     "classes": Key(REQUIRED, _names, "names of the classes, in the order of the output neurons"),
     "scaling": Key(REQUIRED, list_of(_pair, "pairs", len), "of each channel: the mean to take off, then the divisor"),
     "longest": Key(REQUIRED, count, "steps of the longest training series"),
+    "left_out": Key([], list_of(string, "names"), "the groups that are the test set"),
 }
 
 
@@ -125,14 +126,15 @@ def measure(config, read=series_files.read_part):
     """
     dataset = config["dataset"]
     given = with_differences(read(dataset, "TRAIN"), dataset)
-    in_train, in_dev, _ = series_parts.places(given, config)
+    left_out = series_parts.left_out(given, dataset)
+    in_train, in_dev, _ = series_parts.places(given, config, left_out)
     learned = np.union1d(in_train, in_dev)
     first, *others = set(given.labels[learned])
     if not others:
         raise UserError(f"{given.path}: all series are of class {given.classes[first]}; two are needed")
     scaling = _scaling(given, in_train[: dataset["train_size"] or None])
     longest = max(len(given.values[place]) for place in learned)
-    return {"classes": given.classes, "scaling": scaling.tolist(), "longest": longest}
+    return {"classes": given.classes, "scaling": scaling.tolist(), "longest": longest, "left_out": left_out}
 
 
 def class_names(config):
@@ -154,9 +156,9 @@ def load(config, device, shape, read=series_files.read_part):
     _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
     labels, test_labels = (_labels(file, measured, dataset) for file in (given, test))
     given, test = (with_differences(file, dataset) for file in (given, test))
-    in_train, in_dev, in_test = series_parts.places(given, config)
+    in_train, in_dev, in_test = series_parts.places(given, config, _left_out(given, dataset, measured))
     if not len(in_dev):
-        one = "one group to learn from" if given.groups is not None else "one series of each class"
+        one = "one group to learn from" if given.groups is not None else "one series of each class (is that its label?)"
         raise UserError(
             f"{given.path} has {one}, which leaves none for dev: set dataset.refit=true to train on all of them"
         )
@@ -165,6 +167,9 @@ def load(config, device, shape, read=series_files.read_part):
         "dev": (given, in_dev, labels),
         "test": (test, in_test if given.is_whole else np.arange(len(test_labels)), test_labels),
     }
+    if lacking := set(range(len(measured["classes"]))) - set(labels[in_train].tolist()):
+        names = ", ".join(measured["classes"][n] for n in sorted(lacking))
+        note(f"no series of {names} is in train: no answer can be learned to them")
     p, longest = config["hyperparameters"], max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
@@ -172,6 +177,17 @@ def load(config, device, shape, read=series_files.read_part):
         repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
         splits[name] = split_of(file, places, labels, p, measured, device, longest, repeats)
     return splits, dataset["name"]
+
+
+def _left_out(given, dataset, measured):
+    """Return the groups that are the test set: those that a checkpoint's run has not seen, whatever a fold is now."""
+    of_fold, before = series_parts.left_out(given, dataset), measured.get("left_out")
+    if not (given.is_whole and before) or before == of_fold:
+        return of_fold
+    if given.groups is None or not np.isin(before, given.groups).any():
+        raise UserError(f"{given.path} has none of the groups that the checkpoint's run left out: {', '.join(before)}")
+    note(f"the test set is what the checkpoint's run left out, {', '.join(before)}: it has seen the other groups")
+    return before
 
 
 def split_of(file, places, labels, hyperparameters, measured, device, longest, repeats=1):
@@ -226,6 +242,9 @@ def from_arrays(X, y, X_test=None, y_test=None, groups=None, name="Arrays"):
     has_test = X_test is not None or y_test is not None
     train = series_files.of_arrays("X", X, y, groups)._replace(is_whole=not has_test)
     test = series_files.of_arrays("X_test", X_test, y_test, names=("y_test", "")) if has_test else None
+    if all(len(series) < series.shape[1] for series in train.values):
+        steps, channels = train.values[0].shape
+        note(f"X: a series of {steps} steps with {channels} channels; [N, channels, steps] is expected")
     return Arrays(name, train, test)
 
 

@@ -19,7 +19,7 @@ from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, wit
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
-LABELS = ("class", "target")  # what a header calls the column of labels, unless it is a label itself
+LABELS = ("label", "class", "target")  # what a header calls the column of labels, unless it is a label itself
 BY_CHANCE = 3  # values of a series that may count, 1, 2, 3
 SUFFIXES = (".ts", ".tsv", ".arff", ".csv", ".npz")  # the first that is there is read
 
@@ -93,6 +93,10 @@ def _csv(path, groups, labelled, grouped):
     header = [cell.strip() for cell in _cells(where, lines[top])]
     below = ((f"{path}, line {place}", line) for place, line in enumerate(lines[top + 1 :], top + 2) if line.strip())
     has_header = _is_header(header, (_cells(*of_line)[0].strip() for of_line in below))
+    elsewhere = [name for name in header[1:] if name.lower() in LABELS]
+    if has_header and elsewhere and header[0].lower() not in LABELS:
+        place = header.index(elsewhere[0]) + 1
+        raise UserError(f"{where}: {elsewhere[0]!r} is column {place}: put it first, and leave out what is no value")
     column = header.index(groups) if has_header and groups in header[1:] else None
     if groups and not column and (grouped or labelled and not has_header):  # whose column may be among the values
         raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")

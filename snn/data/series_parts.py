@@ -8,19 +8,19 @@ from snn.data.ts_files import in_order
 DEV_SHARE = 0.2
 
 
-def places(given, config):
-    """Return the places of train, dev and test in a training set; with a test set beside it, the last are none."""
-    in_test = np.zeros(len(given.labels), bool)
-    if given.is_whole:
-        in_test = _in_fold(given, config["dataset"])
+def places(given, config, left_out):
+    """Return the places of train, dev and test in a training set; the groups `left_out` are the test set."""
+    in_test = np.isin(given.groups, left_out) if left_out else np.zeros(len(given.labels), bool)
     learned = np.flatnonzero(~in_test)
     groups = None if given.groups is None else given.groups[learned]
     in_train, in_dev = _dev_of(given.labels[learned], config["pytorch_seed"], config["dataset"]["refit"], groups)
     return learned[in_train], learned[in_dev], np.flatnonzero(in_test)
 
 
-def _in_fold(given, dataset):
-    """Return whether each series is of the fold that is the test set: its groups are every `folds`-th, in order."""
+def left_out(given, dataset):
+    """Return the groups of the fold that is the test set, every `folds`-th in order; none with a test set beside it."""
+    if not given.is_whole:
+        return []
     folds, fold = dataset["folds"], dataset["fold"]
     if given.groups is None:
         raise UserError(
@@ -32,7 +32,7 @@ def _in_fold(given, dataset):
         raise UserError(f"dataset.folds: {folds}, but {given.path} has {len(groups)} groups: {', '.join(groups)}")
     if fold >= folds:
         raise UserError(f"dataset.fold: {fold} is none of {folds} folds, which count from 0")
-    return np.isin(given.groups, groups[fold::folds])
+    return groups[fold::folds]
 
 
 def _dev_of(labels, seed, refit, groups=None):

@@ -5,6 +5,7 @@ After @data, a line holds a series' channels, separated by `:`, and its label la
 `,`, and `?` is a missing one (https://www.timeseriesclassification.com).
 """
 
+import codecs
 import math
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from snn.base.errors import UserError
 from snn.base.files import read_bytes
 from snn.base.keys import LONGEST_NAME
 
+MISSING = ("", "?", "na", "nan")  # in place of a label
 _NOT_IN_A_NUMBER = re.compile(r"[^-+.0-9eE?naNA \t]")  # Python takes 1_0, infinity and other scripts' digits too
 
 
@@ -49,7 +51,10 @@ def read(path, labelled=True):
 
 def lines_of(path):
     """Return the lines of a text file, which end at newlines only. Raises UserError if it is empty."""
-    text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")  # comments may be in any encoding
+    content = read_bytes(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path} is not in UTF-8: write the file anew in UTF-8")
+    text = content.decode("utf-8-sig", errors="surrogateescape")  # comments may be in any encoding
     if not text.strip():
         raise UserError(f"{path} is empty: get the dataset again")
     return re.split(r"\r?\n", text)
@@ -61,7 +66,7 @@ def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
     Args:
         parse: from where a line is, for errors, and the line to the words of each channel, and the label.
         classes: names that the labels must be among; none: those that there are.
-        labelled: whether no label may be missing; an empty one and ? are.
+        labelled: whether no label may be missing; an empty one and those of MISSING are.
     """
     values, names = [], []
     for number, line in enumerate(lines[first:], first + 1):
@@ -69,8 +74,11 @@ def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
             where = f"{path}, line {number}"
             channels, label = parse(where, line)
             values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            is_missing = not labelled and label.strip() in ("", "?")
-            names.append(None if is_missing else name_of(where, "label", label, classes))
+            is_missing = label.strip().lower() in MISSING and label.strip() not in (classes or ())
+            if is_missing and not labelled:
+                names.append(None)
+            else:
+                names.append(name_of(where, "label", "" if is_missing else label, classes))
     if not values:
         raise UserError(f"{path} has no series: get the dataset again")
     return with_classes(path, values, names, classes)
@@ -113,8 +121,8 @@ def _header(path, lines, labelled):
             raise UserError(f"{where}: series with timestamps are not read: get one with @timeStamps false")
         if word.lower() == "@classlabel":
             classes = others[1:] if is_true else []
-            if labelled and len(set(classes)) < 2:
-                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed")
+            if labelled and len(set(classes)) < max(2, len(classes)):
+                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed, once each")
             if not all(map(str.isprintable, classes)):
                 raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
         if word.lower() == "@data":

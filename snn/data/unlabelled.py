@@ -98,12 +98,16 @@ class Recordings(Frames):
         offsets = np.cumsum([0, *(len(of["time"]) for of in columns)])
         columns = {key: np.concatenate([of[key] for of in columns]) for key in event_cache.COLUMNS}
         length, labels = self.config["hyperparameters"]["length"], np.zeros(len(X), np.int64)
-        widths = self.format.bin_widths(columns["time"][offsets[1:] - 1], length, self.config["encoding"])
+        ends = columns["time"][offsets[1:] - 1]
+        widths = self.format.bin_widths(ends, length, self.config["encoding"])
         if not widths.all():
             raise UserError(f"{where}: recording {widths.argmin() + 1} is too short for {length} bins")
+        bins = f"{length} bins of {widths[0] / 1000:g} ms"
+        if short := (2 * ends < widths * length).sum():
+            note(f"{where}: {short} of {len(X)} recordings fill less than half of {bins}")
         late = (columns["time"] >= (widths * length).repeat(np.diff(offsets))).mean()
         if late > LATE:
-            note(f"{where}: {late:.0%} of the events are after {length} bins of {widths[0] / 1000:g} ms, and left out")
+            note(f"{where}: {late:.0%} of the events are after {bins}, and left out")
         make = events.binned(columns, offsets, labels, widths, self.config, self.format, device)
         return make(indices=range(len(X)))
 
