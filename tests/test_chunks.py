@@ -1,10 +1,12 @@
 """Sequences in chunks of time: the same outputs and gradients as the whole, without its memory."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 import torch
 from scripts import TINY
+from small import resolve
 from test_snn_train import nested
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -12,7 +14,10 @@ from torch.autograd.graph import saved_tensors_hooks
 import snn
 from snn.base import process
 from snn.data.base import Split
+from snn.layers.state import Preserved
 from snn.look.health import spikes_counted
+from snn.run.trainer import Trainer
+from snn.tasks.classification import Classification
 
 T, B = 23, 5
 
@@ -260,6 +265,40 @@ def test_a_split_may_give_sequences_that_are_read(folder):
     for row, expected in zip(in_chunks.metrics, whole.metrics, strict=True):
         assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
         assert row["dev_acc"] == expected["dev_acc"]
+
+
+def test_a_run_whose_sequences_are_read_resumes(folder):
+    splits, words = {name: Recordings(9) for name in ("train", "dev")}, ["states=preserved", "hyperparameters.chunk=5"]
+
+    def trainer(epochs, resume_from=None):
+        settings = resolve(*words, f"hyperparameters.epoch={epochs}", "hyperparameters.batch_size=4")
+        return Trainer(mlp(), splits, settings, Classification(), resume_from)
+
+    trainer(1).fit()
+    again = trainer(2, torch.load("checkpoint/snn_mlp_1/last.pt", weights_only=True))
+    again.fit()
+    assert len(again.history) == 2
+
+
+class State(NamedTuple):
+    v: torch.Tensor
+    before: tuple
+
+
+class Named(snn.Layer):
+    def forward(self, x, state=None):
+        v = state.v if state else torch.zeros_like(x[0])
+        return x.cumsum(0) + v, State(x.sum(0) + v, (x[-1],))
+
+
+def test_a_state_may_be_a_named_tuple():
+    net, x = snn.Sequential(Named()), spikes_of(6)
+    y, (state,) = snn.chunked(net, x, 5)
+    torch.testing.assert_close(y, net(x)[0])
+    assert torch.equal(state.before[0], x[-1])
+    preserved = Preserved()
+    preserved.keep(net(x)[1])
+    assert torch.equal(preserved.take(2)[0].v, x.sum(0)[:2])
 
 
 def test_what_is_watched_is_seen_once_and_whole():

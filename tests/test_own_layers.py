@@ -188,7 +188,8 @@ def test_a_synapse_of_ones_own_is_counted_and_drawn(folder, capsys, drawn):
     assert trainer.history[0]["unstable_filters"] == 3 and capsys.readouterr().err == ""
     from snn.look import filter_plots
 
-    assert filter_plots.coefficients(net, net).axes and filter_plots.impulse_responses(net, net).axes
+    assert filter_plots.coefficients(net, net).axes[0].get_xlabel() == "a"
+    assert filter_plots.impulse_responses(net, net).axes[0].lines
     with pytest.raises(snn.UserError, match="stable_filters: Alpha has no stabilize"):
         make_trainer(folder, "hyperparameters.stable_filters=true", net=net)
     with pytest.raises(NotImplementedError, match="Alpha has no stabilize"):
@@ -252,9 +253,11 @@ def test_every_scheduler_keeps_the_ratios(choice):
     assert len(seen) > 1
 
 
-def test_a_training_with_groups_resumes(folder):
-    """The column lr holds the config's learning rate."""
+@pytest.mark.parametrize("choice", ["Adam", "SGD"])
+def test_a_training_with_groups_resumes(folder, choice):
+    """The column lr holds the config's learning rate. SGD has no moments."""
     words = ["optimizer.coefficients_lr_factor=0.5", "hyperparameters.epoch=2", "scheduler.scheduler_choice=CyclicLR"]
+    words.append(f"optimizer.optimizer_choice={choice}")
     whole = make_trainer(folder / "whole", *words, net=make_net(TrainedThreshold(4)))
     whole.fit()
     assert whole.history[0]["lr"] == pytest.approx(1e-5)
@@ -484,6 +487,12 @@ def test_a_network_whose_neuron_is_gone_does_not_load(trained, monkeypatch):
 def test_a_threshold_is_a_number(threshold):
     with pytest.raises(ValueError, match="needs a number as threshold"):
         snn.SpikingNeuron(4, threshold=threshold)
+
+
+def test_a_threshold_that_nothing_would_train_is_refused():
+    neuron = snn.SpikingNeuron(4)
+    with pytest.raises(TypeError, match="the threshold here is a number: to train it, write a layer of your own"):
+        neuron.threshold = nn.Parameter(torch.tensor(0.5))
 
 
 @pytest.mark.parametrize("shape", ["784", 2.7, (2.7, 3)])

@@ -14,7 +14,7 @@ from snn.base import process
 from snn.base.errors import UserValueError
 from snn.kernels.products import matrix_products
 from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass, takes_means
-from snn.layers.state import map_tensors
+from snn.layers.state import as_kind, map_tensors
 
 AT_ONCE = 32  # chunks whose freed memory is handed back at once
 
@@ -52,11 +52,13 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
     on_device = torch.empty(0, device=x.device)  # tells `checkpoint` whose random numbers to keep
 
     watched = tuple(filter(is_watched, net.modules()))
+    # Each slice's backward would make zeros of the whole of x; that of all pieces writes each once.
+    pieces = x.split(steps) if torch.is_tensor(x) and x.requires_grad else None
 
     def run(first, last, state, _):
         if first // steps % AT_ONCE == AT_ONCE - 1:
             process.hand_back_freed_memory()
-        return net(x[first:last], state)
+        return net(pieces[first // steps] if pieces else x[first:last], state)
 
     def contexts():
         return nullcontext(), part_of_a_pass("again", watched)
@@ -87,7 +89,7 @@ def chunked(net, x, steps="auto", state=None, truncate=False):
 def _kept(value, place):
     """Return a copy of nested tensors in those of `place`; a state that has grown stays where it is."""
     if isinstance(value, tuple) and isinstance(place, tuple) and len(value) == len(place):
-        return tuple(map(_kept, value, place))
+        return as_kind(value, map(_kept, value, place))
     if not (torch.is_tensor(value) and torch.is_tensor(place)):
         return value
     return _Kept.apply(value, place) if (value.shape, value.dtype) == (place.shape, place.dtype) else value

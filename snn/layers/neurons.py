@@ -48,6 +48,8 @@ class SpikingNeuron(Layer):
         in_own_forward = isinstance(value, nn.Parameter) and type(self).forward is not SpikingNeuron.forward
         if name == "tau_m" and not in_own_forward:  # also when it is changed later
             self.decay = decay(value)
+        if name == "threshold" and not in_own_forward and getattr(value, "requires_grad", False):
+            raise TypeError("the threshold here is a number: to train it, write a layer of your own")
         super().__setattr__(name, value)
 
     @classmethod

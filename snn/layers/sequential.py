@@ -102,7 +102,7 @@ class Sequential(nn.Sequential):
                     x, end = layer.with_bias(bias, x, state[n])
                 ends.append(end)
             bias = None
-        return x.float() if x.dtype == torch.bfloat16 else x, tuple(ends)
+        return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, tuple(ends)
 
     def step(self, x, state=None):
         """Run one time step, for streams: x `[B, *features]` -> y `[B, *]`, and the state for the next step.

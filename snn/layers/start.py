@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from snn.layers.layer import PRODUCTS
 
@@ -28,11 +29,18 @@ def initialize(net, hyperparameters):
     parts = {part for attention in attentions for part in attention.modules()}
     layers = [layer for layer in net.modules() if isinstance(layer, PRODUCTS) and layer not in parts]
     for layer in layers:
-        nn.init.kaiming_normal_(layer.weight)
+        _set(layer, nn.init.kaiming_normal_(torch.empty_like(layer.weight)))
         if layer.bias is not None:
             layer.bias.fill_(threshold / 2)
     if hyperparameters["init"] == "diverse" and layers:
         _diversify(layers[0], threshold)
+
+
+def _set(layer, weight):
+    if parametrize.is_parametrized(layer, "weight"):
+        layer.weight = weight  # what it is computed from
+    else:
+        layer.weight.copy_(weight)
 
 
 def _diversify(layer, threshold):
@@ -41,6 +49,6 @@ def _diversify(layer, threshold):
     taken = min(TAKEN, rows.shape[1])
     places = torch.rand_like(rows).argsort(1)[:, :taken]
     values = torch.randn_like(rows[:, :taken]) * math.sqrt(2 / taken)
-    layer.weight.copy_(torch.zeros_like(rows).scatter(1, places, values).view_as(layer.weight))
+    _set(layer, torch.zeros_like(rows).scatter(1, places, values).view_as(layer.weight))
     if layer.bias is not None:
         nn.init.uniform_(layer.bias, *sorted((0, 2 * threshold)))

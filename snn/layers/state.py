@@ -14,7 +14,12 @@ def map_tensors(function, state, *others):
     if not isinstance(state, (tuple, list)):
         kind = type(state).__name__
         raise UserValueError(f"a layer's state holds a {kind}: it can be a tensor, a tuple of such, or None")
-    return tuple(map_tensors(function, *parts) for parts in zip(state, *others, strict=True))
+    return as_kind(state, (map_tensors(function, *parts) for parts in zip(state, *others, strict=True)))
+
+
+def as_kind(state, parts):
+    """Return the parts of a state as a tuple, or a NamedTuple if `state` is one."""
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 class Preserved:

@@ -77,7 +77,7 @@ class DualExpIIR(Synapse):
 
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1, a2, b1.
-        tau_m, tau_s: time constants of decay and rise in time steps, tau_m > tau_s > 0.
+        tau_m, tau_s: time constants of decay and rise in time steps, tau_m > tau_s > 0, of the start.
         trainable: whether a1, a2 and b1 are trained.
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state (psp[t-1], psp[t-2]), each `[B, *shape]`.
@@ -120,7 +120,8 @@ class DualExpIIR(Synapse):
 
         The first ones have time constants tau_m from 2 steps to `longest`, evenly on a logarithmic scale. The share
         `rotating` after them has pairs of complex poles instead: they ring, with periods from 4 steps to `longest`,
-        and decay by 1/e in each. Impulse responses have norm 1: a psp is about as large as the input.
+        and decay by 1/e in each. Impulse responses have norm 1: a psp is about as large as the input. Call it before
+        `load_state_dict`: how close to 1 `stabilize` leaves a pole is no part of that.
 
         Args:
             longest: in time steps; if it is below 8, it is 8.
@@ -166,7 +167,7 @@ class FirstOrderLowPass(Synapse):
 
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1.
-        tau: time constant in time steps, > 0.
+        tau: time constant in time steps, > 0, of the start.
         trainable: whether a1 is trained.
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state psp[t-1], `[B, *shape]`.
@@ -240,7 +241,8 @@ class Unfiltered(FirstOrderLowPass):
 def stabilize(net):
     """Move the filters of a network's trained synapses back to where impulse responses decay, e.g. after a step.
 
-    If coefficients are pruned or parametrized, what they are computed from moves. Raises UserError if it can't.
+    A synapse moves as a whole, also what of it is frozen, unless all is. If coefficients are pruned or parametrized,
+    what they are computed from moves. Raises UserError if it can't.
     """
     trained = (layer for layer in _synapses(net) if any(value.requires_grad for value in layer.parameters()))
     for layer in trained:

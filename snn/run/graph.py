@@ -98,7 +98,6 @@ class StepGraph:
         try:
             yield
         finally:
-            torch.cuda.set_rng_state(random, self.device)
             known = {id(value) for value in values}
             with torch.no_grad():
                 for value, old in zip(values, before):
@@ -106,6 +105,7 @@ class StepGraph:
                 for value in self._moments():
                     if id(value) not in known:  # made by the first step
                         value.zero_()
+            torch.cuda.set_rng_state(random, self.device)  # last: after a failed capture it may raise
 
     def _moments(self):
         """Return the optimizer's tensors, among them whether a batch has failed."""

@@ -12,6 +12,7 @@ from snn.base.errors import UserError
 from snn.base.keys import checked, choice, count, finite, list_of, not_negative, size
 from snn.base.output import note
 from snn.checkpoint import check_tensors
+from snn.layers.chunks import as_configured
 from snn.layers.state import map_tensors
 from snn.look import health
 from snn.run import folders
@@ -156,7 +157,7 @@ def _after_a_sample(trainer):
     x, _ = next(iter(trainer.splits["dev"].batches_of([one], torch.Generator(trainer.device))))
     spikes = {}
     with health.spikes_counted(trainer.net, spikes):
-        _, state = trainer.net.eval()(x)
+        _, state = as_configured(trainer.net.eval(), trainer.config, x)
     return state, spikes
 
 
