@@ -256,13 +256,18 @@ def _labels(runs):
 def _run_folders(folder):
     """Yield the folders with a metrics.csv below a folder. Links are followed, to each folder once."""
     seen = set()
-    for path, folders, files in os.walk(folder, followlinks=True):
+    for path, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         if (real := os.path.realpath(path)) in seen:
             folders.clear()
         elif "metrics.csv" in files:
             yield Path(path)
         folders.sort()
         seen.add(real)
+
+
+def _refuse(error):
+    if isinstance(error, PermissionError):  # else the folder is not there
+        raise error
 
 
 @lasting()

@@ -19,6 +19,7 @@ _CROSSING = {  # from one device to another, or with indices on the CPU
 }  # fmt: skip
 _READING = {  # values, to know how large a result is or to give it to Python
     _aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default, _aten.equal.default,
+    _aten._unique2.default, _aten.repeat_interleave.Tensor, _aten.bincount.default,
 }  # fmt: skip
 _waits = True
 
@@ -92,7 +93,9 @@ def _run(function, args, kwargs):
         raise RuntimeError(f"{function}: expected all tensors on {CARD}, found {shapes} on the CPU")
     crosses = function in _CROSSING and (others and (given or kwargs.get("device") == CARD))
     brings = given and function is _aten._to_copy.default and kwargs.get("device", CARD) != CARD
-    if not _waits and (crosses or brings or given and function in _READING):
+    indices = args[1] if "index" in function._schema.name and isinstance(args[1], (list, tuple)) else ()
+    chooses = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
+    if not _waits and (crosses or brings or given and (function in _READING or chooses)):
         raise RuntimeError(f"{function} waits for {CARD}")
     result = function(*on_cpu[0], **on_cpu[1])
     name = function._schema.name

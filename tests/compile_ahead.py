@@ -130,7 +130,8 @@ def main():
         for bf16 in (False,) if name == "the others" else (False, True):
             launches |= launches_of(OTHERS if name == "the others" else case_on("cuda", name), bf16)
     if which == "one":
-        launches = {kind_of(launch): launch for launch in launches}.values()
+        by_kind = {kind_of(launch): launch for launch in launches}
+        launches = [launch for (_, is_bf16, is_wide), launch in by_kind.items() if is_wide or not is_bf16]
     made = [compiled(launch, int(one)) for launch in launches for one in architectures.split(",")]
     print(json.dumps([kernels(), made]))
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 import snn
 from benchmarks import gpu
 from snn import config
-from snn.data import images, patterns
+from snn.data import patterns
 from snn.kernels.products import matrix_products
 from snn.kernels.surrogates import Gaussian
 from snn.run.finite import FiniteWatch
@@ -92,19 +92,6 @@ def test_no_optimizer_step_waits_for_the_device(optimizer):
             assert made.found_inf is failed
             made.step()
     assert failed.device.type == "cuda"
-
-
-@pytest.mark.parametrize("encoding", ["copy", "poisson"])
-def test_no_batch_of_images_waits_for_the_device(encoding):
-    settings = resolve("snn_mlp_1", "dataset.name=digits", f"encoding={encoding}")
-    split = images.load(settings, torch.device("cpu"), (784,))[0]["train"]
-    with FakeTensorMode():
-        split.images = torch.empty(len(split), 28, 28, dtype=torch.uint8, device="cuda")
-        split.labels = torch.empty(len(split), dtype=torch.int64, device="cuda")
-        split.device = torch.device("cuda")
-        batches = list(split.batches(64, None, shuffle=True))
-    assert len(batches) == -(-len(split) // 64)
-    assert all(x.device.type == y.device.type == "cuda" for x, y in batches)
 
 
 def test_no_batch_of_patterns_waits_for_the_device():

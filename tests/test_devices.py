@@ -57,7 +57,8 @@ def test_the_card_says_what_waits_for_it():
             x.fill_(2)[1:].mul_(x[1:] + x.sum())
             for waits in (
                 lambda: x.sum().item(), lambda: x.cpu(), lambda: x.nonzero(), lambda: x[torch.zeros(1).long()],
-                lambda: torch.tensor([1, 2], device=CARD), lambda: bool((x > 1).any()),
+                lambda: torch.tensor([1, 2], device=CARD), lambda: bool((x > 1).any()), lambda: x[x > 1],
+                lambda: x.unique(), lambda: x.repeat_interleave(x.long()),
             ):  # fmt: skip
                 with pytest.raises(RuntimeError, match="waits for"):
                     waits()

@@ -16,7 +16,7 @@ from snn.data import digits
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
-from snn.run.finite import where_not_finite
+from snn.run.finite import FiniteWatch, where_not_finite
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
 
@@ -248,6 +248,15 @@ def test_a_gradient_whose_square_is_infinite_stops_the_training_unless_it_is_cli
     clipped = trainer("optimizer.clip=1", "hyperparameters.epoch=1")
     clipped.fit()
     assert all(value.isfinite().all() for state in clipped.optimizer.state.values() for value in state.values())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_of_ranks_gradients_alone_decide_since_all_have_the_same(shared):
+    weight = nn.Parameter(torch.ones(3))
+    watch = FiniteWatch(torch.optim.Adam([weight], fused=True), shared)
+    for gradient, loss, failed in ((1.0, 1.0, 0), (1.0, torch.nan, not shared), (torch.nan, 1.0, 1)):
+        weight.grad = torch.full((3,), gradient)
+        assert watch.guard(torch.tensor(loss)) == failed
 
 
 def test_with_a_cyclic_learning_rate_its_own_key_is_named(folder):

@@ -48,7 +48,8 @@ def test_installed(tmp_path):
     scripts = {path.stem for path in (target / "snn/experiments").glob("[!_]*.py")}
     assert scripts == {path.stem for path in (target / "snn/experiments/configs").glob("*.yaml")}
     settings = words_of(TINY | {"hyperparameters.epoch": 1})
-    code = "import runpy; runpy.run_module('snn.experiments.snn_mlp_1_non_zero', run_name='__main__')"
+    code = "from snn.run.trainer import Trainer; Trainer._picture = lambda _: None; "  # for the tests' time
+    code += "import runpy; runpy.run_module('snn.experiments.snn_mlp_1_non_zero', run_name='__main__')"
     code += "; import snn; print(snn.__file__); print(snn.load('checkpoint/snn_mlp_1_non_zero/best.pt')[1])"
     code += "; print(snn.load('snn_mlp_2_poisson_input')[1])"
     code += "; from snn.data import patterns; print(len(patterns.read(patterns.SHIPPED, 300)))"

@@ -117,6 +117,7 @@ class TestEqualsReference:
         [(False, False, 1.2, snn.surrogates.FastSigmoid()), (True, True, 0.8, snn.surrogates.Gaussian(0.7))],
     )
     def test_neuron(self, fast, shape, length, with_states, membrane_filter, threshold, surrogate):
+        surrogate = GAUSSIAN if shape == (600,) else surrogate  # each loop takes seconds to compile
         shape = small_enough(shape, fast)
         for x in layouts(length, shape, fast.device):
             states = [torch.randn(3, *shape, device=x.device) for _ in range(2)]
@@ -128,6 +129,7 @@ class TestEqualsReference:
         [(False, False, 1.0, GAUSSIAN), (True, True, 0.8, snn.surrogates.ATan(3.0))],
     )
     def test_neuron_and_iir(self, fast, shape, length, with_states, membrane_filter, threshold, surrogate):
+        surrogate = GAUSSIAN if shape == (600,) else surrogate  # each loop takes seconds to compile
         shape = small_enough(shape, fast)
         for x in layouts(length, shape, fast.device):
             states = [torch.randn(3, *shape, device=x.device) for _ in range(4)]
@@ -303,7 +305,8 @@ def test_a_gradient_into_the_final_state_alone(fast):
 
 
 def test_dropout(fast):
-    x = torch.randn(200, 501, device=fast.device, requires_grad=True)
+    rows = 60 if fast.interpreted else 200
+    x = torch.randn(rows, 501, device=fast.device, requires_grad=True)
     y = fast.dropout(x, 0.3)
     kept = y != 0
     torch.testing.assert_close(y[kept], x[kept] / 0.7)
@@ -314,7 +317,7 @@ def test_dropout(fast):
     columns = kept.float().mean(0)
     for agree in (other == kept, kept[1:] == kept[:-1], kept[:, 1:] == kept[:, :-1]):  # independent: 0.7^2 + 0.3^2
         assert abs(agree.float().mean() - 0.58) < 5 * (0.58 * 0.42 / x.numel()) ** 0.5
-    assert columns.std().item() == pytest.approx((0.3 * 0.7 / 200) ** 0.5, rel=0.15)
+    assert columns.std().item() == pytest.approx((0.3 * 0.7 / rows) ** 0.5, rel=0.15)
     torch.manual_seed(3)
     first = fast.dropout(x, 0.3)
     torch.manual_seed(3)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from unittest import mock
 
 import pytest
 import torch
@@ -73,6 +74,12 @@ def test_a_terminal_that_closes_saves_and_stops(run):
         signal.signal(signal.SIGHUP, before)
     assert run.status == 128 + signal.SIGHUP and "stopped at epoch 0" in run.err
     assert run.checkpoint("snn_mlp_1")["running"]
+
+
+def test_a_second_interrupt_ends_a_run_at_once(run):
+    run.monkeypatch.setattr(trainer, "train_step", mock.Mock(side_effect=KeyboardInterrupt))
+    run("snn_mlp_1", "--train")
+    assert run.status == 130 and run.err.endswith("--train --resume continues a run from its last checkpoint\n")
 
 
 def test_runs_in_two_threads_that_overlap(run, capsys):

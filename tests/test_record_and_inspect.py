@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import TINY_NMNIST, same
+from scripts import TINY, TINY_NMNIST, same, words_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -26,9 +26,12 @@ from snn.data import datasets
 from snn.data.base import Split
 from snn.layers.encoders import Delta, Population
 from snn.layers.layer import hidden_layers
+from snn.layers.sequential import neuron, synapse
 from snn.look import class_plots, filter_plots, health, inspection, layer_plots, plots, step_plots
+from snn.look.board import Board
 from snn.look.labels import layer_labels
 from snn.run import train
+from snn.run.cli import main
 from snn.tasks import classification
 from snn.tasks.association import Association
 
@@ -167,11 +170,29 @@ def test_inspect(run, trained, monkeypatch):
     assert drawn[0].tolist() == scores[::6]
 
 
-def test_inspect_events(run, few_recordings, drawn):
-    run("snn_conv_1_nmnist", "--train", "--inspect", settings=TINY_NMNIST | {"hyperparameters.epoch": 1})
-    assert run.status == 0 and "no picture" not in run.err
-    (page,) = run.folder.glob("runs/snn_conv_1_nmnist/*/index.html")
+def test_inspect_events(folder, capsys, monkeypatch, few_recordings, drawn):
+    def small(config):  # of the experiment's 197,000 filters the pictures take most of a minute
+        p = config["hyperparameters"]
+        return snn.Sequential(
+            synapse((2, 34, 34), p), nn.Conv2d(2, 4, 3, stride=3), neuron(p), nn.Flatten(),
+            synapse(484, p), nn.Linear(484, 10), neuron(p),
+        )  # fmt: skip
+
+    words = words_of(TINY | TINY_NMNIST | {"hyperparameters.epoch": 1})
+    monkeypatch.setattr(sys, "argv", ["snn_conv_1_nmnist.py", "--train", "--inspect", *words])
+    main("snn_conv_1_nmnist", small)
+    assert "no picture" not in capsys.readouterr().err
+    (page,) = folder.glob("runs/snn_conv_1_nmnist/*/index.html")
     check_page(page.parent, [*COMMON, "events", "mistakes"])
+
+
+def test_an_epoch_that_a_killed_run_wrote_is_not_there_twice(folder):
+    for first, epochs in ((0, (0, 1)), (1, (1,))):
+        with Board(folder, first) as board:
+            for epoch in epochs:
+                board.writer.add_scalar("dev_acc", 10 * first + epoch, epoch)
+    shown = EventAccumulator(str(folder)).Reload().Scalars("dev_acc")
+    assert [(event.step, event.value) for event in shown] == [(0, 0), (1, 11)]
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -1,7 +1,9 @@
 """`python -m snn.report`: the table and the curves match the runs."""
 
 import csv
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -119,7 +121,8 @@ def test_of_runs_of_one_seed_the_last_that_has_ended_counts(folder, capsys):
     ]  # fmt: skip
 
 
-def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys):
+def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys, monkeypatch):
+    drawn(monkeypatch)
     result = {"best_epoch": 1, "samples": {"train": 50, "dev": 3, "test": 4}, "on": "here", "commit": "a"}
     for seed, dev, test in ((1, 90.0, 91.5), (2, 92.0, 92.5), (5, 94.0, None)):
         lines = [(0, 80.0, 81.0, 0.4, 0.3), (1, 95.0, dev, 0.2, 0.1)]
@@ -276,6 +279,22 @@ def test_the_readmes_figures_are_those_of_the_results(capsys, tmp_path):
         assert line["Published dev / test"] == runs[experiment]["Published dev / test"], name
 
 
+def test_a_folder_that_can_not_be_read_is_an_error(folder, monkeypatch, capsys):
+    """Else a mean over seeds would lack some of them, without a word."""
+    write_run(folder / "runs/a"), write_run(folder / "runs/theirs")
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("theirs"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(SystemExit, match="2"):
+        report.main(["runs"])
+    assert re.fullmatch(r"error: .*runs/theirs.*\n", capsys.readouterr().err)
+
+
 def test_a_metric_of_ones_own_may_be_best_where_it_is_lowest(folder, monkeypatch):
     own = {"metric": "acc", "highest_is_best": False, "best_epoch": 0, "test": 90.5}
     write_run(folder / "runs/a", result=own)
@@ -298,6 +317,23 @@ TABLES = {
 def test_the_table_of_a_benchmark_is_that_of_its_runs(name):
     rows = list(csv.DictReader((RESULTS / f"tables/{name}.csv").read_text().splitlines()))
     assert (RESULTS / f"tables/{name}.md").read_text() == TABLES[name](rows)
+
+
+def test_means_and_deviations_of_benchmarks_are_right():
+    by_fold = {0: 80, 1: 84, 2: 80, 3: 84, 4: 82}  # a mean of 82, and a deviation of 2
+    rows = [
+        {"kind": kind, "fold": str(fold), "by window": str(mean + 1 - seed), "by recording": "90"}
+        for kind in ("recordings", "windows") for fold, mean in by_fold.items() for seed in (0, 1, 2)
+    ]  # fmt: skip
+    assert "| windows | 82.0 ± 2.0 | 90.0 ± 0.0 |\n" in people.table(rows)
+    rows = [
+        {"dataset": dataset, "model": model, "seed": str(seed), "test": str(trained - worse + seed), "seconds": "3"}
+        for dataset, trained, change in (("A", 90, 2), ("B", 80, 4)) for seed in (1, 2)
+        for model, worse in ((model, 0 if model == "trained" else change) for model in archive.COLORS)
+    ]  # fmt: skip
+    table = archive.table(rows, ["A", "B"])
+    assert "| A | 91.5 ± 0.7 | 89.5 ± 0.7 |" in table and "| mean | 86.5 | 83.5 |" in table
+    assert "Trained filters less fixed: +3.00 points, standard error over datasets 1.00." in table
 
 
 def test_the_commands_are_those_of_the_results():

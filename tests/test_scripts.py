@@ -3,14 +3,12 @@
 import csv
 import errno
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from scripts import HEALTH, ROOT, files_in, same
+from scripts import HEALTH, files_in, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from snn.look import inspection
@@ -293,14 +291,11 @@ def test_what_only_other_users_may_look_into_is_one_line(run, what):
     assert run.status == 2 and len(lines) == 1 and "secret" in lines[0] and "Traceback" not in run.err
 
 
-def test_help_from_a_shell():
-    """A script also finds its package and config from any folder."""
-    result = subprocess.run(
-        [sys.executable, ROOT / "snn_conv_1_mnist.py", "--help"], cwd="/", capture_output=True, text=True
-    )
-    assert result.returncode == 0
+def test_help(run):
+    run("snn_conv_1_mnist", "--help")
+    assert run.status == 0
     for expected in ("usage: snn_conv_1_mnist.py", "32C3-32C3-64C3-P2-64C3-P2-512-10", "--config_file F"):
-        assert expected in result.stdout
+        assert expected in run.out
 
 
 def test_show_shows_the_device_that_was_asked_for(run):

@@ -6,17 +6,17 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from scripts import TINY, words_of
-from small import make_net, make_split, resolve
+from scripts import TINY, same, words_of
+from small import make_net, make_split, make_trainer, resolve
 from torch import nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import get_total_norm, parametrizations
 
 import snn
 from snn.base.errors import UserError
 from snn.kernels.products import cpu_has_bf16, matrix_products
 from snn.layers.start import initialize
 from snn.layers.state import Preserved
-from snn.look import drive
+from snn.look import drive, inspection
 from snn.run import optimizers, passes
 from snn.run.cli import main
 from snn.run.finite import FiniteWatch
@@ -51,6 +51,21 @@ def test_a_pass_keeps_what_the_next_batch_overwrites():
     assert (result.total, result.score, result.ties) == (13, 6, 6) and result.spikes["2"].tolist() == [30] * 10
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_pass_shows_its_progress(monkeypatch, capsys, is_terminal):
+    monkeypatch.setattr(passes, "tqdm", bar := mock.MagicMock())
+    bar.return_value.disable, clock = not is_terminal, iter(range(0, 1000, 40))
+    monkeypatch.setattr(passes.time, "monotonic", lambda: next(clock))
+    whole = make_pass(13)
+    for batch in whole:
+        whole.add(batch, torch.tensor([2.0, 2, 0], dtype=torch.float64), None)
+    status = ["40.00 % (loss 0.4000)", "40.00 % (loss 0.4000)", "46.15 % (loss 0.4615)"]
+    done = [f"dev: {done}/13 samples, {text}" for done, text in zip((5, 10, 13), status)]
+    assert capsys.readouterr().out.splitlines() == ([] if is_terminal else done)
+    shown = [call.args[0] for call in bar.return_value.set_postfix_str.call_args_list]
+    assert shown == (status if is_terminal else [])
+
+
 def test_a_pass_that_is_left_closes_its_bar(monkeypatch):
     monkeypatch.setattr(passes, "tqdm", bar := mock.MagicMock())
     with pytest.raises(KeyError):
@@ -60,7 +75,7 @@ def test_a_pass_that_is_left_closes_its_bar(monkeypatch):
 
 
 def test_evaluation_leaves_the_network_as_it_was():
-    net = make_net()
+    net = snn.Sequential(nn.BatchNorm1d(784), *make_net())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     evaluate(net, make_split(8), resolve(), Classification())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -86,6 +101,18 @@ def test_kaiming_passes_gradients_through_layers_that_are_silent():
         assert layer.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("init", ["kaiming", "diverse"])
+def test_a_weight_that_torch_computes_starts_as_any_other(init):
+    found = []
+    for change in (lambda layer: layer, parametrizations.weight_norm):
+        net = snn.Sequential(change(nn.Linear(64, 50)), change(nn.Linear(50, 10)))
+        torch.manual_seed(0)
+        initialize(net, {"init": init, "threshold": 1.0})
+        found.append([tensor for layer in net for tensor in (layer.weight, layer.bias)])
+    for computed, plain in zip(found[1], found[0]):
+        torch.testing.assert_close(computed, plain)
+
+
 def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
     layers = [nn.Linear(64, 500), nn.Linear(500, 64), nn.Conv2d(1, 4, 1)]
     torch.manual_seed(0)
@@ -104,6 +131,15 @@ def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():
     assert (small.weight != 0).all()
     initialize(nn.Sequential(small), {"init": "diverse", "threshold": -0.5})
     assert -1 <= small.bias.min() and small.bias.max() <= 0
+
+
+def test_of_equal_epochs_the_first_is_kept(folder):
+    trainer = make_trainer(folder, "hyperparameters.epoch=2", "optimizer.Adam.lr=0.01")
+    trainer.task.value = lambda _: 50.0
+    trainer.fit()
+    kept, last = (torch.load(trainer.folder / f"{name}.pt", weights_only=True) for name in ("best", "last"))
+    assert trainer.best["epoch"] == kept["epoch"] == 0 and last["epoch"] == 1
+    assert same(trainer.net.state_dict(), kept["model"]) and not same(kept["model"], last["model"])
 
 
 def test_gradients_are_clipped_by_groups():
@@ -208,6 +244,13 @@ def test_filters_stay_in_float32_when_products_run_in_less():
     assert {p.grad.dtype for p in net.parameters()} == {torch.float32}
 
 
+def test_an_output_in_half_precision_becomes_float32():
+    net = snn.Sequential(snn.DualExpIIR(7, 4, 1), nn.Linear(7, 5))
+    for precision in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", precision):
+            assert net(torch.rand(3, 2, 7))[0].dtype == torch.float32
+
+
 def test_a_layer_of_ones_own_sees_float32():
     """Also one that derives from a layer whose kernel takes bfloat16: it may compute before it calls the kernel."""
     seen = []
@@ -215,7 +258,7 @@ def test_a_layer_of_ones_own_sees_float32():
     class Own(snn.SpikingNeuron):
         def forward(self, x, state=None):
             seen.append(x.dtype)
-            return super().forward(x * 2, state)
+            return x * 2, ()
 
     with torch.autocast("cpu", torch.bfloat16):
         snn.Sequential(nn.Linear(7, 5), Own(4), snn.DualExpIIR(5, 4, 1))(torch.rand(3, 2, 7))
@@ -307,7 +350,8 @@ class TestTies:
         y = nn.AvgPool1d(10)(spikes)
         assert Classification().ties(y, torch.zeros(1, dtype=torch.long)) == 1
 
-    def test_an_association_has_none(self, run):
+    def test_an_association_has_none(self, run, monkeypatch):
+        monkeypatch.setattr(inspection, "report", lambda *_: {})
         run("associative_memory", "--train", settings={"ties": "potential", "hyperparameters.epoch": 1})
         assert run.status == 0 and "ties:" not in run.out, run.err
 

@@ -194,7 +194,8 @@ def read_back(content):
     return checkpoint.load_to_resume(place, "snn_mlp_1")[0]
 
 
-def test_one_list_in_many_places(folder):
+def test_one_list_in_many_places(folder, monkeypatch):
+    monkeypatch.setattr("snn.base.keys.MOST_VALUES", 10_000)  # counting to a million takes a second
     content, bomb = saved(), [1]
     for _ in range(9):
         bomb = [bomb] * 20

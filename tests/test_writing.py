@@ -33,6 +33,15 @@ class TestWrittenBeside:
             assert not path.exists()
         assert path.read_bytes() == b"whole"
 
+    def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        """Else a power cut may leave an empty one; conftest.py leaves that out for all other tests."""
+        seen, replace = [], os.replace
+        monkeypatch.setattr(os, "fsync", lambda number: seen.append(("fsync", os.fstat(number).st_size)))
+        monkeypatch.setattr(os, "replace", lambda *paths: seen.append("replace") or replace(*paths))
+        with written_beside(tmp_path / "file") as file:
+            file.write(b"whole")
+        assert seen == [("fsync", 5), "replace"]
+
     def test_threads_do_not_write_to_each_others_file(self, tmp_path):
         path, first_writes, second_writes = tmp_path / "file", threading.Event(), threading.Event()
 
