@@ -327,3 +327,21 @@ def test_a_state_that_is_named_is_recorded():
     with snn.record(neuron) as trace:
         neuron(torch.zeros(5, 1, 3), state=state)
     torch.testing.assert_close(trace.v[""][:, 0, 0], 0.9 * neuron.decay ** torch.arange(1.0, 6))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [snn.DualExpIIR(20, 4, 1), snn.FirstOrderLowPass(20, 4), snn.SpikingNeuron(4), snn.DualExpFilter(4, 1)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_state_may_be_changed_in_place(layer):
+    """As between the episodes of some samples."""
+    found = []
+    for in_place in (True, False):
+        x, kept = torch.linspace(0, 2, 360).view(6, 3, 20).requires_grad_(), torch.tensor([1.0, 0, 1])[:, None]
+        y, state = layer(x)
+        is_one = torch.is_tensor(state)
+        parts = [part.mul_(kept) if in_place else part * kept for part in ([state] if is_one else state)]
+        z, _ = layer(2 * x, parts[0] if is_one else tuple(parts))
+        found.append(torch.autograd.grad(y.sum() + z.square().sum(), [x, *layer.parameters()]))
+    torch.testing.assert_close(*found)

@@ -166,3 +166,13 @@ def test_half_and_double_coefficients_are_read_as_numbers():
         for coefficient in layer.parameters():
             coefficient.data = coefficient.data.to(dtype)
         torch.testing.assert_close(layer(x)[0].float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_surrogate_of_a_function_is_refused_where_operators_look_it_up():
+    class Local(snn.surrogates.Gaussian):
+        pass
+
+    layer = snn.SpikingNeuron(4, surrogate=Local())
+    assert layer(torch.ones(2, 1, 3))[0].shape == (2, 1, 3)
+    with pytest.raises(ValueError, match="define the surrogate class in a module, outside functions"):
+        torch.func.grad(lambda x: layer(x)[0].sum())(torch.ones(2, 1, 3))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 import snn
 from snn.kernels import products
@@ -170,3 +171,12 @@ class TestConv2d:
         snn.Conv2d(64, 32, 3, 3)(torch.randn(1, 64, 9, 9))
         with torch.autocast("cpu", torch.bfloat16):
             assert snn.Conv2d(64, 2, 3, 3).double()(torch.randn(1, 64, 9, 9).double()).dtype == torch.float64
+
+
+@ONEDNN
+def test_forward_mode_takes_torchs_products(onednn):
+    layer, x, tangent = snn.Linear(30, 11), torch.randn(7, 30), torch.randn(7, 30)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(found, F.linear(tangent, layer.weight))
+    assert not onednn

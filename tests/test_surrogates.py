@@ -83,6 +83,12 @@ def test_one_of_ones_own_runs_in_every_kernel(kernels):
 FACTOR = 2.0
 
 
+def of_a_function():
+    from snn.kernels.surrogates import m
+
+    return lambda x, a, b, c: a * m.abs(x)
+
+
 def with_gradient(gradient, values=(1.0, 1.0, 1.0)):
     return type("Mine", (Surrogate,), {"gradient": staticmethod(gradient), "constants": values})()
 
@@ -91,6 +97,7 @@ def with_gradient(gradient, values=(1.0, 1.0, 1.0)):
     "surrogate, message",
     [
         (with_gradient(lambda x, a, b, c: FACTOR * x), r"uses FACTOR; it may use its arguments and m.exp2"),
+        (with_gradient(of_a_function()), "uses m of the function around it: write it in a module"),
         (with_gradient(lambda x, a, b, c: 0.5 * x), r"uses the number 0.5; .*: return it from `constants`"),
         (with_gradient(lambda x, a, b, c: m.tanh(x)), r"uses tanh; it may"),
         (with_gradient(lambda x, a, b, c: a if x < b else c), "Mine fails: RuntimeError: Boolean value of Tensor"),

@@ -132,7 +132,7 @@ class _DualExpIIR(Function):
         ctx.save_for_backward(None if from_zero else x, psp, start, coefficients)
         ctx.loops, ctx.layout = loops, layout
         ctx.set_materialize_grads(False)
-        return y, *layout.unflatten(end)
+        return y, *layout.states(end)
 
     @staticmethod
     @once_differentiable
@@ -162,7 +162,7 @@ class _FirstOrderLowPass(Function):
         ctx.save_for_backward(psp, start, coefficient)
         ctx.loops, ctx.layout = loops, layout
         ctx.set_materialize_grads(False)
-        return y, *layout.unflatten(end)
+        return y, *layout.states(end)
 
     @staticmethod
     @once_differentiable
@@ -191,7 +191,7 @@ class _SpikingNeuron(Function):
         ctx.save_for_backward(kept)
         ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
         ctx.set_materialize_grads(False)
-        return spikes, *layout.unflatten(end)
+        return spikes, *layout.states(end)
 
     @staticmethod
     @once_differentiable
@@ -227,7 +227,7 @@ class _NeuronAndIIR(Function):
         ctx.save_for_backward(kept, psp, start, coefficients)
         ctx.loops, ctx.layout, ctx.constants, ctx.dropout = loops, layout, constants, dropout
         ctx.set_materialize_grads(False)
-        return y, *layout.unflatten(end)
+        return y, *layout.states(end)
 
     @staticmethod
     @once_differentiable
@@ -259,7 +259,7 @@ class _DualExpFilter(Function):
         end = loops.dual_exp_filter_forward(layout.flatten(x), start, *constants, flat_y)
         ctx.loops, ctx.layout, ctx.constants = loops, layout, constants
         ctx.set_materialize_grads(False)
-        return y, *layout.unflatten(end)
+        return y, *layout.states(end)
 
     @staticmethod
     @once_differentiable

@@ -76,6 +76,13 @@ class Layout:
         places = [len(leading) + self.order.index(dim) for dim in range(2, len(self.shape))]
         return flat.view(*leading, *(self.shape[dim] for dim in self.order)).permute(*range(len(leading)), *places)
 
+    def states(self, flat):
+        """Return final states `[k, B, N]` as the layer's caller sees them.
+
+        To autograd they are no views: those of a function with several results can't be changed in place.
+        """
+        return [state.detach() for state in self.unflatten(flat)]
+
 
 def _autocast_to_bf16(device_type):
     return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.bfloat16

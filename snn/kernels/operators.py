@@ -206,5 +206,7 @@ dropout = torch.nn.functional.dropout
 
 def spiking_neuron(current, v, r, decay, membrane_filter, threshold, surrogate):
     name = f"{type(surrogate).__module__}:{type(surrogate).__qualname__}"
+    if "<locals>" in name:
+        raise ValueError(f"{name} can't be found again here: define the surrogate class in a module, outside functions")
     constants = [float(constant) for constant in surrogate.constants]
     return _spiking_neuron(current, v, r, decay, bool(membrane_filter), float(threshold), name, constants)

@@ -37,7 +37,7 @@ def linear(x, weight, bias=None):
 
 def _are_plain(*tensors):
     """Whether these are dense tensors of the CPU with values, and nothing traces, transforms or watches products."""
-    if operators.are_needed():
+    if operators.are_needed() or torch.autograd.forward_ad._current_level >= 0:  # forward mode knows torch's
         return False
     dense = all(
         tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_nested
@@ -140,7 +140,10 @@ def _input_gradient_by_phases(grad, weight, shape, stride, padding):
 
 
 def matrix_products(precision, device):
-    """Return a context in which dense layers and convolutions run in that precision, where the device has it."""
+    """Return a context in which dense layers and convolutions run in that precision, where the device has it.
+
+    On CUDA, TF32 or not, and algorithms of cuDNN that give the same each time, stay set: the backward needs it.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True  # a resumed run computes what one without a break does
     bf16 = precision == "bf16" and (device.type != "cpu" or cpu_has_bf16())

@@ -60,7 +60,7 @@ class _RecurrentNeuron(Function):
         ctx.save_for_backward(above, psp, start, weight, coefficients)
         ctx.layout, ctx.constants = layout, constants
         ctx.set_materialize_grads(False)
-        return spikes, *layout.unflatten(end)
+        return spikes, *layout.states(end)
 
     @staticmethod
     @once_differentiable

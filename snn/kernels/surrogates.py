@@ -40,7 +40,10 @@ def formula(gradient, functions):
     Raises ValueError if it uses anything else: a compiled kernel would freeze that value at compile time.
     """
     code, allowed = gradient.__code__, f"; it may use {ALLOWED}"
-    others = {*code.co_names, *code.co_freevars} - {"m", "exp2", "abs", "sqrt"}
+    if code.co_freevars:
+        around = ", ".join(code.co_freevars)
+        raise ValueError(f"{gradient.__qualname__} uses {around} of the function around it: write it in a module")
+    others = {*code.co_names} - {"m", "exp2", "abs", "sqrt"}
     if others:
         raise ValueError(f"{gradient.__qualname__} uses {', '.join(sorted(others))}{allowed}")
     loaded = [step.argval for step in dis.get_instructions(code) if step.opname in CONSTANTS]
