@@ -191,12 +191,13 @@ class TestTheDocuments:
 
 BAD = {
     "tsv, a word": (".tsv", "up\t1\tx\n", "Toy_TRAIN.tsv, line 1: channel 1: 'x' is not a finite number"),
-    "tsv, commas": (".tsv", "up,1,2\n", "line 1: a series of one step or none|line 1: 0 values|line 1: channel"),
+    "tsv, commas": (".tsv", "up,1,2\n", "line 1: a single cell: tabs part a label and its values"),
     "tsv, no label": (".tsv", "\t1\t2\n", "line 1: its label is missing"),
     "tsv, an empty value": (".tsv", "up\t1\t\t2\n", "line 1: channel 1: '' is not"),
     "tsv, missing to the end": (".tsv", "up\t1\tNaN\tNaN\n", "line 1: a series of one step or none"),
     "tsv, bytes": (".tsv", b"u\xffp\t1\t2\n", r"line 1: its label is not printable \(UTF-8\)"),
     "csv, a word": (".csv", "up,1,2\nup,1,x,\n", "Toy_TRAIN.csv, line 2: channel 1: 'x' is not"),
+    "csv, semicolons": (".csv", "up;1;2\ndown;1;2\n", "line 2: a single cell: commas part a label"),
     "csv, quotes": (".csv", 'up,1,2\nup,"1"x,2\n', "line 2: not a line of a .csv file"),
     "csv, label last": (".csv", "t0,t1,Label\n1,2,up\n", "line 1: 'Label' is column 3: put it first"),
     "csv, an index": (".csv", ",class,t0,t1\n0,up,1,2\n", "line 1: 'class' is column 2: put it first"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from snn.base.errors import UserError
 from snn.base.files import read_entry, reading, shipped
 from snn.base.keys import NETWORK, PLACE, Key, choice, typed_path
 from snn.base.output import note
@@ -62,7 +63,9 @@ def load(config, device, shape):
     if x.shape[1] != length:
         note(f"hyperparameters.length: {length}, but records of {path} have {x.shape[1]} steps, and all of them run")
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(config["pytorch_seed"]))
-    n_dev = dataset["dev_size"] or round(DEV_SHARE * len(x))
+    n_dev = dataset["dev_size"] or max(1, round(DEV_SHARE * len(x)))
+    if n_dev >= len(x):
+        raise UserError(f"dataset.dev_size: {n_dev} of {len(x)} training records leave none to train on")
     x, y = parts["train"]
     parts |= {"dev": (x[order[:n_dev]], y[order[:n_dev]]), "train": (x[order[n_dev:]], y[order[n_dev:]])}
     splits = {}

@@ -80,7 +80,7 @@ def read(path, labels="labels", groups="", labelled=True, grouped=True):
 
 def _tsv(path, labelled):
     def parse(where, line):
-        label, *words = line.split("\t")
+        label, *words = _parted(where, line.split("\t"), "tabs")
         return [words], label
 
     return in_lines(path, lines_of(path), parse, labelled=labelled)
@@ -102,7 +102,7 @@ def _csv(path, groups, labelled, grouped):
         raise UserError(f"{where}: dataset.groups needs a header, label first, with a column {groups!r:.50}")
 
     def parse(where, line):
-        cells = _cells(where, line)
+        cells = _parted(where, _cells(where, line), "commas")
         if len(cells) > len(header) and has_header:
             raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
         group = cells.pop(column) if column and column < len(cells) else ""
@@ -127,6 +127,12 @@ def _is_header(cells, labels):
     if is_number(first) or not counted and first.lower() not in LABELS:
         return False
     return not first or first not in labels
+
+
+def _parted(where, cells, by):
+    if len(cells) == 1:
+        raise UserError(f"{where}: a single cell: {by} part a label and its values")
+    return cells
 
 
 def _cells(where, line):

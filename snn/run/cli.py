@@ -71,7 +71,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            lower = "set hyperparameters.batch_size or hyperparameters.length lower"
+            lower = "set hyperparameters.batch_size or hyperparameters.length lower, or make the network smaller"
             kept = "; the last checkpoint, if there is one, is whole" if args.train else ""
             sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
