@@ -301,6 +301,23 @@ def test_a_state_may_be_a_named_tuple():
     assert torch.equal(preserved.take(2)[0].v, x.sum(0)[:2])
 
 
+def test_a_run_with_a_named_tuple_resumes(folder):
+    splits = {name: Recordings(9) for name in ("train", "dev")}
+    for split in splits.values():
+        split.batch = lambda indices, _, split=split: (split.x[:, indices], split.labels[indices])
+
+    def trainer(epochs, resume_from=None):
+        settings = resolve("states=preserved", f"hyperparameters.epoch={epochs}", "hyperparameters.batch_size=4")
+        net = snn.Sequential(Named(), snn.Linear(6, 3), snn.SpikingNeuron(4))
+        return Trainer(net, splits, settings, Classification(), resume_from)
+
+    trainer(1).fit()
+    again = trainer(2, torch.load("checkpoint/snn_mlp_1/last.pt", weights_only=True))
+    assert isinstance(again.preserved.state[0], State)
+    again.fit()
+    assert len(again.history) == 2
+
+
 def test_what_is_watched_is_seen_once_and_whole():
     net, x, found = mlp(), spikes_of(6), []
     for run in (net, lambda x: snn.chunked(net, x, 4)):

@@ -76,7 +76,7 @@ def test_dev_is_drawn_with_the_seed(folder, capsys):
     assert sorted(everything) == sorted(records(20)[1].tolist())
     sizes = load("dataset.file=own.npz", *(f"dataset.{part}_size=3" for part in ("train", "dev", "test")))[0]
     assert [len(split) for split in sizes.values()] == [3, 3, 3]
-    with pytest.raises(UserError, match="dataset.dev_size: 20 of 20 training records leave none to train on"):
+    with pytest.raises(UserError, match="20 of 20 training records for dev leave none to train on"):
         load("dataset.file=own.npz", "dataset.dev_size=20")
 
 

@@ -345,3 +345,10 @@ def test_a_state_may_be_changed_in_place(layer):
         z, _ = layer(2 * x, parts[0] if is_one else tuple(parts))
         found.append(torch.autograd.grad(y.sum() + z.square().sum(), [x, *layer.parameters()]))
     torch.testing.assert_close(*found)
+
+
+def test_a_state_that_is_changed_leaves_the_others_to_autograd():
+    _, (v, r) = snn.SpikingNeuron(4)(torch.ones(5, 2, 3, requires_grad=True))
+    loss = r.square().sum()
+    v.mul_(0)
+    loss.backward()

@@ -20,7 +20,7 @@ from snn.config.settings import keys_of
 from snn.data import datasets
 from snn.data.base import Split, dataset_keys
 from snn.kernels.surrogates import Surrogate, m
-from snn.layers.encoders import Copies
+from snn.layers.encoders import Copies, Population
 from snn.layers.sequential import neuron, synapse
 from snn.layers.synapses import unstable_filters
 from snn.look import inspection
@@ -493,6 +493,16 @@ def test_a_threshold_that_nothing_would_train_is_refused():
     neuron = snn.SpikingNeuron(4)
     with pytest.raises(TypeError, match="the threshold here is a number: to train it, write a layer of your own"):
         neuron.threshold = nn.Parameter(torch.tensor(0.5))
+    with pytest.raises(TypeError, match="the threshold here is a number"):
+        Population(2, 3, 4).threshold = nn.Parameter(torch.tensor(0.5))
+
+    class Own(snn.SpikingNeuron):
+        def forward(self, x, state=None):
+            return x - self.threshold, state
+
+    own, base = Own(4), nn.Parameter(torch.tensor(0.5))
+    own.threshold = base.exp()
+    assert own.threshold.requires_grad
 
 
 @pytest.mark.parametrize("shape", ["784", 2.7, (2.7, 3)])

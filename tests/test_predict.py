@@ -219,7 +219,7 @@ class TestPredictor:
     def test_recordings_of_another_length_are_told(self, folder, capsys):
         path = saved(folder, "snn_conv_1_nmnist", **{"hyperparameters.length": 4, "dataset.name": "nmnist"})
         samples, zeros = snn.Predictor(path, device="cpu").samples, np.zeros(200, int)
-        late = "x.npy: 50% of the events are after 4 bins of 75 ms, and left out"
+        late = "x.npy: 1 of 1 recordings go on after 4 bins of 75 ms, and what comes then is left out"
         short = "x.npy: 1 of 1 recordings fill less than half of 4 bins of 75 ms"
         for last, told in ((301_000, ""), (600_000, late), (300, short)):  # milliseconds
             samples.split([np.stack([np.linspace(0, last, 200).astype(int), zeros, zeros, zeros], 1)], "cpu", "x.npy")

@@ -197,7 +197,7 @@ BAD = {
     "tsv, missing to the end": (".tsv", "up\t1\tNaN\tNaN\n", "line 1: a series of one step or none"),
     "tsv, bytes": (".tsv", b"u\xffp\t1\t2\n", r"line 1: its label is not printable \(UTF-8\)"),
     "csv, a word": (".csv", "up,1,2\nup,1,x,\n", "Toy_TRAIN.csv, line 2: channel 1: 'x' is not"),
-    "csv, semicolons": (".csv", "up;1;2\ndown;1;2\n", "line 2: a single cell: commas part a label"),
+    "csv, semicolons": (".csv", "up;1;2\ndown;1;2\n", "line 1: a single cell: commas part a label"),
     "csv, quotes": (".csv", 'up,1,2\nup,"1"x,2\n', "line 2: not a line of a .csv file"),
     "csv, label last": (".csv", "t0,t1,Label\n1,2,up\n", "line 1: 'Label' is column 3: put it first"),
     "csv, an index": (".csv", ",class,t0,t1\n0,up,1,2\n", "line 1: 'class' is column 2: put it first"),
@@ -206,6 +206,8 @@ BAD = {
     "tsv, label nan": (".tsv", "nan\t1\t2\n", "line 1: its label is missing"),
     "tsv, UTF-16": (".tsv", "up\t1\t2\n".encode("utf-16"), "Toy_TRAIN.tsv is not in UTF-8"),
     "ts, a class twice": (".ts", "@classLabel true a b a\n@data\n1,2:a\n", "line 1: .* or more are needed, once each"),
+    "csv, group NA": (".csv", "label,who,a,b\nup,NA,1,2\n", "its group is missing", {"dataset.groups": "who"}),
+    "tsv, a header": (".tsv", "class\t0\t1\nup\t1\t2\n", "Toy_TRAIN.tsv: its first line is a header"),
     "csv, header alone": (".csv", "label,a,b\n", "Toy_TRAIN.csv has no series"),
     "csv, longer than its header": (".csv", "label,a,b\nup,1,2,3\n", "line 2: 4 cells, where the header has 3"),
     "arff, no @data": (".arff", "@relation Toy\n", "Toy_TRAIN.arff has no line @data"),
@@ -357,6 +359,7 @@ class TestArrays:
             ({"y": 1}, "y: one for each series is needed"),
             ({"y": np.eye(4)}, "y: one for each series is needed"),
             ({"y": [0, 1, None, 1]}, "y: that of series 3 is None"),
+            ({"y": np.array(["a", "b", np.nan, "a"])}, "y, series 3: its name is missing"),
             ({"y": ["", "a", "b", "a"]}, "y, series 1: its name is missing"),
             ({"y": np.ma.array([0, 1, 1, 2], mask=[0, 0, 1, 1])}, "y holds masked values"),
             ({"y": [0, 0, 0, 0]}, "X: all series are of class 0"),
@@ -383,7 +386,7 @@ def test_what_arrays_may_be_by_mistake_is_told(folder, capsys):
     assert "X: a series of 3 steps with 9 channels; [N, channels, steps] is expected" in capsys.readouterr().err
     settings = resolved(**{"dataset.name": "Arrays", "dataset.folds": 3, "dataset.refit": True})  # no a is left
     data.load(settings | {"measured": data.measure(settings)}, CPU, None)
-    assert "no series of a is in train: no answer can be learned to them" in capsys.readouterr().err
+    assert "no series of a is in train: the network can't learn to answer with that" in capsys.readouterr().err
     series.from_arrays(X.transpose(0, 2, 1), y, X.transpose(0, 2, 1), y)
     assert not capsys.readouterr().err
 
@@ -462,12 +465,14 @@ class TestGroups:
         assert tested[-1] == trained[-1] and "dataset.fold: 2 from the checkpoint, not 0" in run.err
         other = {"dataset.name": "Toy", "dataset.root": ".", "dataset.fold": 1}  # whose people it has seen
         assert run("time_series", "--test", settings=other)[-1] == trained[-1]
-        assert "the test set is what the checkpoint's run left out, cy: it has seen the other groups" in run.err
+        assert "the test set is what the checkpoint's run left out, cy, whatever the folds are now" in run.err
         if suffix == ".csv":
             with open(run.folder / "Toy/Toy.csv", "a") as file:  # folds are dealt in the order of names
                 file.write("\nup,1,2,al,3,4\ndown,1,2,al,3,4\n")
             again = run("time_series", "--test", settings={"dataset.name": "Toy", "dataset.root": "."})
             assert again[-1] == trained[-1]
+            more = {"dataset.name": "Toy", "dataset.root": ".", "dataset.folds": 9}  # than there are groups
+            assert run("time_series", "--test", settings=more)[-1] == trained[-1]
             (run.folder / "Toy/Toy.csv").write_text("label,person,t0,t1\nup,al,1,2\ndown,di,1,2\nup,ed,1,2\n")
             run("time_series", "--test", settings={"dataset.name": "Toy", "dataset.root": "."})
             assert run.status == 2 and "has none of the groups that the checkpoint's run left out: cy" in run.err
@@ -480,6 +485,15 @@ def test_people_beside_a_test_set_in_files(folder):
     write(folder, ".csv", f"label,who,a,b,c\n{lines}")
     splits = load(**{"dataset.groups": "who"})
     assert [len(splits[part]) for part in ("train", "dev", "test")] == [12, 4, 16]
+    settings = resolved(**{"dataset.groups": "class"})
+    write(folder, ".csv", f"label,class,a,b,c\n{lines}")  # a school's
+    assert len(series.load(settings, CPU, None)[0]["test"]) == 16
+    settings["measured"] = series.measure(settings)
+    (folder / "Toy/Toy_TRAIN.csv").rename(folder / "Toy/Toy.csv")
+    (folder / "Toy/Toy_TEST.csv").unlink()
+    with pytest.raises(UserError, match="Toy.csv has no test set beside it, as that of the run had"):
+        series.load(settings, CPU, None)  # else it would be tested on what it has learned
+    write(folder, ".csv", f"label,who,a,b,c\n{lines}")
     (folder / "Toy/Toy_TEST.csv").write_text("label,a,b,c\nup,0,2,3\n")  # whose nobody asks
     assert len(load(**{"dataset.groups": "who"})["test"]) == 1
     (folder / "Toy/Toy_TEST.csv").write_text("up,7,0,2,3\n")

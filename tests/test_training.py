@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scripts import TINY, same, words_of
 from small import make_net, make_split, make_trainer, resolve
 from torch import nn
-from torch.nn.utils import get_total_norm, parametrizations
+from torch.nn.utils import get_total_norm, parametrizations, prune
 
 import snn
 from snn.base.errors import UserError
@@ -111,6 +111,17 @@ def test_a_weight_that_torch_computes_starts_as_any_other(init):
         found.append([tensor for layer in net for tensor in (layer.weight, layer.bias)])
     for computed, plain in zip(found[1], found[0]):
         torch.testing.assert_close(computed, plain)
+    pruned = prune.l1_unstructured(nn.Linear(64, 10), "weight", 0.5)
+    torch.manual_seed(0)
+    initialize(snn.Sequential(pruned), {"init": "kaiming", "threshold": 1.0})
+    kept = pruned.weight_mask != 0
+    assert pruned.weight_orig[kept].std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.15)
+    by_hook = nn.Linear(64, 10)
+    by_hook.weight_v = nn.Parameter(by_hook.weight.data)
+    del by_hook.weight
+    by_hook.weight = by_hook.weight_v * 2
+    with pytest.raises(UserError, match="init: torch computes the weight of Linear from others: use published"):
+        initialize(snn.Sequential(by_hook), {"init": init, "threshold": 1.0})
 
 
 def test_a_diverse_start_gives_each_neuron_of_the_first_layer_a_few_inputs():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from snn import config
+from snn import config, experiments
 from snn.base.errors import UserError
 from snn.base.files import check_size, checked_entry, read_bytes, reading, user_path, written_beside
 from snn.base.keys import plain
@@ -76,8 +76,8 @@ def load(path, experiment=None):
         )
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
-        hint = f"name another with --checkpoint, or its run with --set experiment_name={name}"
-        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: {hint}")
+        own = "" if name in experiments.NAMES else f", or its run with --set experiment_name={name}"
+        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint{own}")
     if not _is_history(checkpoint.get("history", [])):
         raise UserError(f"checkpoint {path}: its history is no list of epochs: name another")
     try:

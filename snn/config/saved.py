@@ -4,7 +4,7 @@ import copy
 import json
 
 from snn.base.errors import UserError
-from snn.base.keys import LENGTH, NETWORK, PLACE, Key, plain
+from snn.base.keys import LENGTH, NETWORK, PLACE, Key, folder_path, plain
 from snn.config.settings import as_spelt, check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
@@ -26,6 +26,10 @@ def of_checkpoint(saved):
         raise UserError(f"config: it may hold {error} only") from None
     if not isinstance(get(saved, "dataset.name"), str):
         raise UserError("config: dataset.name is missing")
+    for key, entry in keys_of(schema_of(saved)):
+        if entry.check is folder_path and get(saved, key) == "":  # of a run from before that was refused
+            *groups, name = key.split(".")
+            get(saved, ".".join(groups))[name] = "."
     return check(completed(saved), known_only=False)
 
 

@@ -65,7 +65,7 @@ def load(config, device, shape):
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(config["pytorch_seed"]))
     n_dev = dataset["dev_size"] or max(1, round(DEV_SHARE * len(x)))
     if n_dev >= len(x):
-        raise UserError(f"dataset.dev_size: {n_dev} of {len(x)} training records leave none to train on")
+        raise UserError(f"{n_dev} of {len(x)} training records for dev leave none to train on: see dataset.dev_size")
     x, y = parts["train"]
     parts |= {"dev": (x[order[:n_dev]], y[order[:n_dev]]), "train": (x[order[n_dev:]], y[order[n_dev:]])}
     splits = {}

@@ -80,12 +80,19 @@ KEYS = {
     },
 }
 _names = list_of(string, "two different names or more", lambda names: len(set(names)) == len(names) > 1)
+_groups = list_of(string, "names, or null")
+
+
+def _groups_or_none(value):
+    return None if value is None else _groups(value)
+
+
 _pair = list_of(finite, "a mean and a standard deviation above 0", lambda pair: len(pair) == 2 and pair[1] > 0)
 MEASURED = {
     "classes": Key(REQUIRED, _names, "names of the classes, in the order of the output neurons"),
     "scaling": Key(REQUIRED, list_of(_pair, "pairs", len), "of each channel: the mean to take off, then the divisor"),
     "longest": Key(REQUIRED, count, "steps of the longest training series"),
-    "left_out": Key([], list_of(string, "names"), "the groups that are the test set"),
+    "left_out": Key(None, _groups_or_none, "the groups that are the test set; null, of an older run: a fold's"),
 }
 
 
@@ -156,9 +163,10 @@ def load(config, device, shape, read=series_files.read_part):
     _note_what_is_not_read([given] if given.is_whole else [given, test], dataset["name"])
     labels, test_labels = (_labels(file, measured, dataset) for file in (given, test))
     given, test = (with_differences(file, dataset) for file in (given, test))
-    in_train, in_dev, in_test = series_parts.places(given, config, _left_out(given, dataset, measured))
+    left_out = series_parts.left_out(given, dataset, measured.get("left_out"))
+    in_train, in_dev, in_test = series_parts.places(given, config, left_out)
     if not len(in_dev):
-        one = "one group to learn from" if given.groups is not None else "one series of each class (is that its label?)"
+        one = "one series of each class (are these its labels?)" if given.groups is None else "one group to learn from"
         raise UserError(
             f"{given.path} has {one}, which leaves none for dev: set dataset.refit=true to train on all of them"
         )
@@ -167,27 +175,16 @@ def load(config, device, shape, read=series_files.read_part):
         "dev": (given, in_dev, labels),
         "test": (test, in_test if given.is_whole else np.arange(len(test_labels)), test_labels),
     }
-    if lacking := set(range(len(measured["classes"]))) - set(labels[in_train].tolist()):
-        names = ", ".join(measured["classes"][n] for n in sorted(lacking))
-        note(f"no series of {names} is in train: no answer can be learned to them")
     p, longest = config["hyperparameters"], max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
         places = places[used(name, len(places), dataset[f"{name}_size"])]
         repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
         splits[name] = split_of(file, places, labels, p, measured, device, longest, repeats)
+    if lacking := set(range(len(measured["classes"]))) - set(splits["train"].labels.tolist()):
+        names = ", ".join(measured["classes"][n] for n in sorted(lacking))
+        note(f"no series of {names} is in train: the network can't learn to answer with that")
     return splits, dataset["name"]
-
-
-def _left_out(given, dataset, measured):
-    """Return the groups that are the test set: those that a checkpoint's run has not seen, whatever a fold is now."""
-    of_fold, before = series_parts.left_out(given, dataset), measured.get("left_out")
-    if not (given.is_whole and before) or before == of_fold:
-        return of_fold
-    if given.groups is None or not np.isin(before, given.groups).any():
-        raise UserError(f"{given.path} has none of the groups that the checkpoint's run left out: {', '.join(before)}")
-    note(f"the test set is what the checkpoint's run left out, {', '.join(before)}: it has seen the other groups")
-    return before
 
 
 def split_of(file, places, labels, hyperparameters, measured, device, longest, repeats=1):

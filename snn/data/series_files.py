@@ -15,7 +15,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
 from snn.data import ts_files
-from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
+from snn.data.ts_files import in_lines, is_missing, is_number, known, lines_of, name_of, with_classes
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
@@ -83,7 +83,11 @@ def _tsv(path, labelled):
         label, *words = _parted(where, line.split("\t"), "tabs")
         return [words], label
 
-    return in_lines(path, lines_of(path), parse, labelled=labelled)
+    file = in_lines(path, lines_of(path), parse, labelled=labelled)
+    first, *others = file.labels
+    if first >= 0 and file.classes[first].lower() in LABELS and first not in others:
+        raise UserError(f"{path}: its first line is a header, which .tsv files have none of: delete it, or use .csv")
+    return file
 
 
 def _csv(path, groups, labelled, grouped):
@@ -93,7 +97,7 @@ def _csv(path, groups, labelled, grouped):
     header = [cell.strip() for cell in _cells(where, lines[top])]
     below = ((f"{path}, line {place}", line) for place, line in enumerate(lines[top + 1 :], top + 2) if line.strip())
     has_header = _is_header(header, (_cells(*of_line)[0].strip() for of_line in below))
-    elsewhere = [name for name in header[1:] if name.lower() in LABELS]
+    elsewhere = [name for name in header[1:] if name.lower() in LABELS and name != groups]
     if has_header and elsewhere and header[0].lower() not in LABELS:
         place = header.index(elsewhere[0]) + 1
         raise UserError(f"{where}: {elsewhere[0]!r} is column {place}: put it first, and leave out what is no value")
@@ -107,7 +111,7 @@ def _csv(path, groups, labelled, grouped):
             raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
         group = cells.pop(column) if column and column < len(cells) else ""
         if column and grouped:
-            whose.append(name_of(where, "group", group))
+            whose.append(name_of(where, "group", "" if is_missing(group) else group))
         label, *words = cells or [""]
         return [[word.strip(" \t") or "?" for word in words]], label
 
@@ -123,7 +127,7 @@ def _is_header(cells, labels):
     from_0, from_1 = ([*map(str, range(start, start + len(rest)))] for start in (0, 1))  # as pandas and R count
     if cells == ["0", *from_1]:
         return len(rest) > BY_CHANCE
-    counted = rest in ((from_0, from_1) if first else (from_0,))
+    counted = bool(rest) and rest in ((from_0, from_1) if first else (from_0,))
     if is_number(first) or not counted and first.lower() not in LABELS:
         return False
     return not first or first not in labels
@@ -269,5 +273,5 @@ def _names(what, labels, number):
             label = int(label)
         if not isinstance(label, (str, int, float)) or label != label:
             raise UserError(f"{what}: that of series {place} is {label!r:.40}: a string or a number is needed")
-        names.append(name_of(f"{what}, series {place}", "name", str(label)))
+        names.append(name_of(f"{what}, series {place}", "name", "" if is_missing(str(label)) else str(label)))
     return names

@@ -3,6 +3,7 @@
 import numpy as np
 
 from snn.base.errors import UserError
+from snn.base.output import note
 from snn.data.ts_files import in_order
 
 DEV_SHARE = 0.2
@@ -17,17 +18,26 @@ def places(given, config, left_out):
     return learned[in_train], learned[in_dev], np.flatnonzero(in_test)
 
 
-def left_out(given, dataset):
-    """Return the groups of the fold that is the test set, every `folds`-th in order; none with a test set beside it."""
+def left_out(given, dataset, before=None):
+    """Return the groups that are the test set: every `folds`-th in order; none with a test set beside it.
+
+    `before` are those that a checkpoint's run left out, or None: it is tested on them, whatever the folds are now.
+    """
     if not given.is_whole:
         return []
-    folds, fold = dataset["folds"], dataset["fold"]
     if given.groups is None:
         raise UserError(
             f"{given.path} has no test set beside it: give one, or say whose each series is (dataset.groups; groups of "
             "arrays), and folds of these are left out for it"
         )
-    groups = in_order(given.groups.tolist())
+    folds, fold, groups = dataset["folds"], dataset["fold"], in_order(given.groups.tolist())
+    if before is not None:
+        if not {*before} & {*groups}:
+            lacks = f"none of the groups that the checkpoint's run left out: {', '.join(before)}"
+            raise UserError(f"{given.path} has {lacks if before else 'no test set beside it, as that of the run had'}")
+        if before != groups[fold::folds]:
+            note(f"the test set is what the checkpoint's run left out, {', '.join(before)}, whatever the folds are now")
+        return before
     if folds > len(groups):
         raise UserError(f"dataset.folds: {folds}, but {given.path} has {len(groups)} groups: {', '.join(groups)}")
     if fold >= folds:

@@ -17,7 +17,6 @@ from snn.base.errors import UserError
 from snn.base.files import read_bytes
 from snn.base.keys import LONGEST_NAME
 
-MISSING = ("", "?", "na", "nan")  # in place of a label
 _NOT_IN_A_NUMBER = re.compile(r"[^-+.0-9eE?naNA \t]")  # Python takes 1_0, infinity and other scripts' digits too
 
 
@@ -66,7 +65,7 @@ def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
     Args:
         parse: from where a line is, for errors, and the line to the words of each channel, and the label.
         classes: names that the labels must be among; none: those that there are.
-        labelled: whether no label may be missing; an empty one and those of MISSING are.
+        labelled: whether no label may be missing, as `is_missing` says.
     """
     values, names = [], []
     for number, line in enumerate(lines[first:], first + 1):
@@ -74,11 +73,11 @@ def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
             where = f"{path}, line {number}"
             channels, label = parse(where, line)
             values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            is_missing = label.strip().lower() in MISSING and label.strip() not in (classes or ())
-            if is_missing and not labelled:
+            lacks_label = is_missing(label) and label.strip() not in (classes or ())
+            if lacks_label and not labelled:
                 names.append(None)
             else:
-                names.append(name_of(where, "label", "" if is_missing else label, classes))
+                names.append(name_of(where, "label", "" if lacks_label else label, classes))
     if not values:
         raise UserError(f"{path} has no series: get the dataset again")
     return with_classes(path, values, names, classes)
@@ -162,6 +161,11 @@ def is_number(word):
         return word.strip() == "?" or not (_NOT_IN_A_NUMBER.search(word) or math.isinf(float(word)))
     except ValueError:
         return False
+
+
+def is_missing(name):
+    """Whether this stands in place of the name of a class or a group."""
+    return name.strip().lower() in ("", "?", "na", "nan")
 
 
 def name_of(where, what, name, allowed=None):

@@ -18,7 +18,7 @@ from snn.data import datasets, event_cache, events, gesture, images, nmnist, ser
 from snn.data.series_files import numbers
 from snn.data.ts_files import Series
 
-LATE = 0.01  # of the events: some N-MNIST recordings are a bit longer than the bins
+LATE = 0.01  # of a recording's events: some N-MNIST recordings are a bit longer than the bins
 
 
 def of(config, shape):
@@ -102,12 +102,12 @@ class Recordings(Frames):
         widths = self.format.bin_widths(ends, length, self.config["encoding"])
         if not widths.all():
             raise UserError(f"{where}: recording {widths.argmin() + 1} is too short for {length} bins")
-        bins = f"{length} bins of {widths[0] / 1000:g} ms"
+        bins = f"{length} bins" + (f" of {widths[0] / 1000:g} ms" if len({*widths}) == 1 else "")
         if short := (2 * ends < widths * length).sum():
             note(f"{where}: {short} of {len(X)} recordings fill less than half of {bins}")
-        late = (columns["time"] >= (widths * length).repeat(np.diff(offsets))).mean()
-        if late > LATE:
-            note(f"{where}: {late:.0%} of the events are after {bins}, and left out")
+        is_late = columns["time"] >= (widths * length).repeat(np.diff(offsets))
+        if late := (np.add.reduceat(is_late, offsets[:-1]) > LATE * np.diff(offsets)).sum():
+            note(f"{where}: {late} of {len(X)} recordings go on after {bins}, and what comes then is left out")
         make = events.binned(columns, offsets, labels, widths, self.config, self.format, device)
         return make(indices=range(len(X)))
 

@@ -79,9 +79,9 @@ class Layout:
     def states(self, flat):
         """Return final states `[k, B, N]` as the layer's caller sees them.
 
-        To autograd they are no views: those of a function with several results can't be changed in place.
+        To autograd they are no views, and none knows of the others: each may be changed in place.
         """
-        return [state.detach() for state in self.unflatten(flat)]
+        return [state.data for state in self.unflatten(flat)]
 
 
 def _autocast_to_bf16(device_type):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
@@ -256,3 +257,27 @@ def _is_read_out(net, name):
 def state_names(layer):
     """Return the names of a layer's states; empty if it does not declare them."""
     return tuple(getattr(type(layer), "states", ())) if is_stateful(layer) else ()
+
+
+@torch.no_grad()
+def set_value(layer, name, value):
+    """Give a layer's tensor a value, where it is not masked, also if torch.nn.utils has pruned or parametrized it.
+
+    Returns whether that was possible: a parametrization needs a right_inverse.
+    """
+    if parametrize.is_parametrized(layer, name):
+        steps = layer.parametrizations[name]
+        if not all(hasattr(step, "right_inverse") for step in steps):
+            return False
+        for step in reversed(steps):
+            value = step.right_inverse(value)
+        for original, new in zip(steps.parameters(recurse=False), [value] if torch.is_tensor(value) else value):
+            original.copy_(new)
+    elif hasattr(layer, f"{name}_mask"):
+        original = getattr(layer, f"{name}_orig")
+        original.copy_(torch.where(getattr(layer, f"{name}_mask") != 0, value, original))
+    elif name in layer._parameters:
+        getattr(layer, name).copy_(value)
+    else:  # a hook computes it
+        return False
+    return True

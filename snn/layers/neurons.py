@@ -45,10 +45,11 @@ class SpikingNeuron(Layer):
         self.multiply_adds += membrane_filter
 
     def __setattr__(self, name, value):
-        in_own_forward = isinstance(value, nn.Parameter) and type(self).forward is not SpikingNeuron.forward
-        if name == "tau_m" and not in_own_forward:  # also when it is changed later
+        is_own = type(self).forward is Layer.forward or not type(self).forward.__module__.startswith("snn.")
+        is_trained = isinstance(value, nn.Parameter) or getattr(value, "requires_grad", False)
+        if name == "tau_m" and not (is_own and is_trained):  # also when it is changed later
             self.decay = decay(value)
-        if name == "threshold" and not in_own_forward and getattr(value, "requires_grad", False):
+        if name == "threshold" and is_trained and not is_own:
             raise TypeError("the threshold here is a number: to train it, write a layer of your own")
         super().__setattr__(name, value)
 

@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
-from snn.layers.layer import PRODUCTS
+from snn.base.errors import UserError
+from snn.layers.layer import PRODUCTS, set_value
 
 TAKEN = 4  # inputs of each neuron of a diverse first layer
 
@@ -21,6 +21,8 @@ def initialize(net, hyperparameters):
 
     "diverse": the same, but each neuron of the first layer takes a few of its inputs alone, and their biases differ: so
     that neurons answer to different shapes, as random kernels do (Dempster et al. 2020), from the start.
+
+    Raises UserError for a weight that can't be set.
     """
     if hyperparameters["init"] == "published":
         return
@@ -37,10 +39,9 @@ def initialize(net, hyperparameters):
 
 
 def _set(layer, weight):
-    if parametrize.is_parametrized(layer, "weight"):
-        layer.weight = weight  # what it is computed from
-    else:
-        layer.weight.copy_(weight)
+    if not set_value(layer, "weight", weight):
+        name = type(layer).__name__
+        raise UserError(f"hyperparameters.init: torch computes the weight of {name} from others: use published")
 
 
 def _diversify(layer, threshold):

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from snn.base.errors import UserError
 from snn.kernels import kernels_for
-from snn.layers.layer import Layer, decay
+from snn.layers.layer import Layer, decay, set_value
 
 MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
 RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
@@ -251,28 +251,13 @@ def stabilize(net):
             computed = [name for name in layer.coefficients if name not in layer._parameters]
             values = [getattr(layer, name).detach().clone() for name in computed]
         for name, value in zip(computed, values):
-            _set(layer, name, value)
+            set_value(layer, name, value)
         _recompute(layer)
         if computed and not (layer.unstable() == 0 and all(getattr(layer, name).isfinite().all() for name in computed)):
             raise UserError(
                 f"stabilize: torch computes {', '.join(computed)} of {type(layer).__name__} from parameters that can't "
                 "be set so that its filters are stable: give each parametrization a right_inverse, or remove it"
             )
-
-
-@torch.no_grad()
-def _set(layer, name, value):
-    """Give a coefficient that torch.nn.utils has pruned or parametrized this value, where it is not masked."""
-    if parametrize.is_parametrized(layer, name):
-        steps = layer.parametrizations[name]
-        if all(hasattr(step, "right_inverse") for step in steps):
-            for step in reversed(steps):
-                value = step.right_inverse(value)
-            for original, new in zip(steps.parameters(recurse=False), [value] if torch.is_tensor(value) else value):
-                original.copy_(new)
-    elif hasattr(layer, f"{name}_mask"):
-        original = getattr(layer, f"{name}_orig")
-        original.copy_(torch.where(getattr(layer, f"{name}_mask") != 0, value, original))
 
 
 def _synapses(net):

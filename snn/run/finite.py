@@ -1,17 +1,17 @@
 """Losses and gradients that no step can take: a run stops before they reach its weights, and says where they began."""
 
-import math
-
 import torch
 from torch.nn.utils import get_total_norm
 
 from snn.layers.layer import hooked
 
-LARGEST = 1e19  # a gradient's element: Adam's average of squares is finite below, and would stay infinite for ever
+# A gradient's norm: float32 holds no square above. Adam's average of these would stay infinite, and clipping, which
+# divides by the norm, would make 0 of all.
+LARGEST = 1e19
 
 
 class NotFinite(Exception):
-    """A batch's loss is not finite, or its gradient not below LARGEST; `batch` is what was passed to `note`."""
+    """A batch's loss is not finite, or its gradient's norm not below LARGEST; `batch` is what `note` got."""
 
     def __init__(self, batch):
         self.batch = batch
@@ -31,13 +31,13 @@ class FiniteWatch:
         self.failed = self.arrived = self.on_host = self.batch = None
 
     def guard(self, loss):
-        """Let the optimizer change nothing from now on if the loss is not finite or a gradient not below LARGEST.
+        """Let the optimizer change nothing from now on if the loss is not finite or the gradient not below LARGEST.
 
-        Gradients must exist, clipped if they will be: what is clipped is used, however large it was. All of it runs on
-        the device. Returns 1 if this or an earlier batch failed, else 0.
+        Gradients must exist, not clipped yet. All of it runs on the device. Returns 1 if this or an earlier batch
+        failed, else 0.
         """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        failed = ~(_largest_gradient(parameters) < LARGEST)  # also nan
+        failed = ~(_gradient_norm(parameters) < LARGEST)  # also nan
         if not self.shared:
             failed |= ~torch.isfinite(loss.detach())
         if self.failed is None:
@@ -62,12 +62,12 @@ class FiniteWatch:
             raise NotFinite(self.batch)
 
 
-def _largest_gradient(parameters):
-    return get_total_norm([p.grad for p in parameters if p.grad is not None], math.inf)
+def _gradient_norm(parameters):
+    return get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def where_not_finite(net, loss, x, targets, state, run=None):
-    """Return what became non-finite, or a gradient too large, first in a failed batch, in the order of computation.
+    """Return what became non-finite or too large first in a failed batch, in the order of computation.
 
     Args:
         loss: from the network's output and the targets to the loss.
@@ -95,8 +95,6 @@ def where_not_finite(net, loss, x, targets, state, run=None):
         return "the loss"
     value.backward()
     for name, layer in reversed(list(net.named_children())):
-        largest = _largest_gradient(layer.parameters()).item()
-        if not largest < LARGEST:
-            size = f": {largest:.1e} is too large for a step" if math.isfinite(largest) else ""
-            return f"the gradient of layer {name} ({type(layer).__name__}){size}"
+        if not _gradient_norm(layer.parameters()) < LARGEST:
+            return f"the gradient of layer {name} ({type(layer).__name__})"
     return "an unknown place, since a second pass over the batch is finite"

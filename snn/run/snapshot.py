@@ -36,7 +36,7 @@ def capture(trainer):
         "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
         "data": trainer.at_pass_start if trainer.passes else trainer.generator.get_state(),
     }
-    preserved = trainer.preserved and map_tensors(torch.Tensor.cpu, trainer.preserved.state)
+    preserved = trainer.preserved and _plain(map_tensors(torch.Tensor.cpu, trainer.preserved.state))
     return {
         "version": checkpoint.VERSION,
         "config": trainer.config,
@@ -57,6 +57,11 @@ def capture(trainer):
             "seconds": time.monotonic() - trainer.began if trainer.passes else 0,
         },
     }
+
+
+def _plain(state):
+    """Return a state as plain tuples: a checkpoint holds no class of one's own, such as a NamedTuple."""
+    return tuple(map(_plain, state)) if isinstance(state, tuple) else state
 
 
 def restore(trainer, saved):

@@ -29,10 +29,10 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
         rates = [of_layer / x.shape[0] for of_layer in spikes.values()]  # [B, *features]
         loss = loss + weight * sum(rate.square().sum() for rate in rates) / max(sum(map(torch.numel, rates)), 1)
     (loss * share).backward()
+    watch.guard(loss)
     if config["optimizer"]["clip"]:
         for group in optimizer.param_groups:  # coefficients have gradients a hundred times those of weights
             clip_grad_norm_(group["params"], config["optimizer"]["clip"])
-    watch.guard(loss)
     optimizer.step()
     if config["hyperparameters"]["stable_filters"]:
         stabilize(net)

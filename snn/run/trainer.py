@@ -189,7 +189,7 @@ class Trainer:
 
     @contextmanager
     def _finite(self, epoch):
-        """Raise UserError if the loss or gradient of a batch in the block, or a weight after it, is not finite."""
+        """Raise UserError if the loss or gradient of a batch in the block fails, or a weight after it is not finite."""
         try:
             yield
             self.watch.check()
@@ -199,8 +199,8 @@ class Trainer:
                 run = in_chunks(self.net, self.config["hyperparameters"])
                 where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state, run)
             raise UserError(
-                f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite; it began in {where}; "
-                f"{self._kept()}; start a new run with a lower {self._lr_key()}"
+                f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite or too large; it began "
+                f"in {where}; {self._kept()}; start a new run with a lower {self._lr_key()}"
             ) from None
         spoilt = [name for name, value in self.net.named_parameters() if not value.isfinite().all()]
         if spoilt:  # by the last step, whose gradient was finite
