@@ -357,6 +357,13 @@ def test_the_batch_size_is_the_checkpoints_where_states_are_carried_in_its_rows(
     assert config.follow_checkpoint(from_zero, saved, ["states=zero"])["hyperparameters"]["batch_size"] == 8
 
 
+def test_a_checkpoint_from_before_empty_folders_were_refused_is_read():
+    saved = copy.deepcopy(resolve()[0]) | {"checkpoint_base_path": ""}
+    saved["dataset"]["root"] = ""
+    read = config.of_checkpoint(saved)
+    assert read["checkpoint_base_path"] == read["dataset"]["root"] == "."
+
+
 def test_ten_gestures_stay_ten_when_tested():
     """A checkpoint from before the key has eleven."""
     now = config.resolve(CONFIGS / "snn_conv_1_gesture.yaml")

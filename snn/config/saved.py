@@ -28,8 +28,8 @@ def of_checkpoint(saved):
         raise UserError("config: dataset.name is missing")
     for key, entry in keys_of(schema_of(saved)):
         if entry.check is folder_path and get(saved, key) == "":  # of a run from before that was refused
-            *groups, name = key.split(".")
-            get(saved, ".".join(groups))[name] = "."
+            group, _, name = key.rpartition(".")
+            get(saved, group)[name] = "."
     return check(completed(saved), known_only=False)
 
 

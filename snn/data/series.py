@@ -80,19 +80,18 @@ KEYS = {
     },
 }
 _names = list_of(string, "two different names or more", lambda names: len(set(names)) == len(names) > 1)
-_groups = list_of(string, "names, or null")
-
-
-def _groups_or_none(value):
-    return None if value is None else _groups(value)
-
-
 _pair = list_of(finite, "a mean and a standard deviation above 0", lambda pair: len(pair) == 2 and pair[1] > 0)
+
+
+def _groups(value):
+    return None if value is None else list_of(string, "names, or null")(value)
+
+
 MEASURED = {
     "classes": Key(REQUIRED, _names, "names of the classes, in the order of the output neurons"),
     "scaling": Key(REQUIRED, list_of(_pair, "pairs", len), "of each channel: the mean to take off, then the divisor"),
     "longest": Key(REQUIRED, count, "steps of the longest training series"),
-    "left_out": Key(None, _groups_or_none, "the groups that are the test set; null, of an older run: a fold's"),
+    "left_out": Key(None, _groups, "the groups that are the test set; null, of an older run: a fold's"),
 }
 
 

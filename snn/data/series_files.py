@@ -15,7 +15,7 @@ import numpy as np
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
 from snn.data import ts_files
-from snn.data.ts_files import in_lines, is_missing, is_number, known, lines_of, name_of, with_classes
+from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
@@ -111,7 +111,7 @@ def _csv(path, groups, labelled, grouped):
             raise UserError(f"{where}: {len(cells)} cells, where the header has {len(header)}")
         group = cells.pop(column) if column and column < len(cells) else ""
         if column and grouped:
-            whose.append(name_of(where, "group", "" if is_missing(group) else group))
+            whose.append(name_of(where, "group", group))
         label, *words = cells or [""]
         return [[word.strip(" \t") or "?" for word in words]], label
 
@@ -273,5 +273,5 @@ def _names(what, labels, number):
             label = int(label)
         if not isinstance(label, (str, int, float)) or label != label:
             raise UserError(f"{what}: that of series {place} is {label!r:.40}: a string or a number is needed")
-        names.append(name_of(f"{what}, series {place}", "name", "" if is_missing(str(label)) else str(label)))
+        names.append(name_of(f"{what}, series {place}", "name", str(label)))
     return names

@@ -73,11 +73,8 @@ def in_lines(path, lines, parse, classes=None, first=0, labelled=True):
             where = f"{path}, line {number}"
             channels, label = parse(where, line)
             values.append(_values(where, channels, values[0].shape[1] if values else len(channels)))
-            lacks_label = is_missing(label) and label.strip() not in (classes or ())
-            if lacks_label and not labelled:
-                names.append(None)
-            else:
-                names.append(name_of(where, "label", "" if lacks_label else label, classes))
+            is_unknown = not labelled and is_missing(label, classes)
+            names.append(None if is_unknown else name_of(where, "label", label, classes))
     if not values:
         raise UserError(f"{path} has no series: get the dataset again")
     return with_classes(path, values, names, classes)
@@ -163,16 +160,16 @@ def is_number(word):
         return False
 
 
-def is_missing(name):
-    """Whether this stands in place of the name of a class or a group."""
-    return name.strip().lower() in ("", "?", "na", "nan")
+def is_missing(name, allowed=None):
+    """Whether this stands in place of the name of a class or a group, and is none of those allowed."""
+    return name.strip().lower() in ("", "?", "na", "nan") and name.strip() not in (allowed or ())
 
 
 def name_of(where, what, name, allowed=None):
     """Return the name of a class or a group, checked."""
     name = name.strip()
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        why = "missing" if not name else "not printable (UTF-8)" if len(name) <= LONGEST_NAME else "too long"
+    if (lacks := is_missing(name, allowed)) or len(name) > LONGEST_NAME or not name.isprintable():
+        why = "missing" if lacks else "not printable (UTF-8)" if len(name) <= LONGEST_NAME else "too long"
         raise UserError(f"{where}: its {what} is {why}")
     if allowed and name not in allowed:
         raise UserError(f"{where}: {what} {name[:40]!r} is not among the classes of the header: {' '.join(allowed)}")
