@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from snn.base import process
 from snn.base.errors import UserValueError
 from snn.kernels.products import matrix_products
-from snn.layers.layer import check_goes_on, is_watched, part_of_a_pass, takes_means
+from snn.layers.layer import check_goes_on, is_watched, takes_means
+from snn.layers.parts import part_of_a_pass
 from snn.layers.state import as_kind, map_tensors
 
 AT_ONCE = 32  # chunks whose freed memory is handed back at once

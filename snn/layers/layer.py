@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
+from snn.layers.parts import now, part_of_a_pass
 
 PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
 
@@ -31,16 +32,6 @@ def decay(tau):
 def takes_means(layer):
     """Whether a module normalises by the mean of the batch that it gets, as BatchNorm does in training."""
     return isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None)
-
-
-class _Now(threading.local):
-    """What `part_of_a_pass` sets. On the instance: torch.compile guards what is in its dict."""
-
-    def __init__(self):
-        self.part, self.watched = "", ()
-
-
-_now = _Now()
 
 
 class Layer(nn.Module):
@@ -80,8 +71,8 @@ class Layer(nn.Module):
             raise NotImplementedError(f"{type(self).__name__} needs a forward, or a step")
         steps = []
         for of_step in self.checked(x):
-            which = "later" if steps and not _now.part else _now.part
-            with part_of_a_pass(which, _now.watched):  # for what records layers in this
+            which = "later" if steps and not now.part else now.part
+            with part_of_a_pass(which, now.watched):  # for what records layers in this
                 y, state = self.step(of_step, state)
             steps.append(y)
         return torch.stack(steps), state
@@ -149,40 +140,12 @@ def is_watched(layer):
 
     While a backward runs a part of a sequence again, it is whether they did when it ran first.
     """
-    if _now.part == "again":
-        return layer in _now.watched
+    if now.part == "again":
+        return layer in now.watched
     hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
     everywhere = (getattr(module, f"_global{kind}", None) for kind in hooks)
     replaced = "forward" in vars(layer) or layer._compiled_call_impl is not None
     return replaced or any(getattr(layer, kind) for kind in hooks) or any(everywhere)
-
-
-def is_part():
-    """Whether layers run a part of a sequence, after its first."""
-    return bool(_now.part)
-
-
-class part_of_a_pass:
-    """In the block, layers run a part of a sequence: one "later" than the first, or one "again" for its backward.
-
-    `watched` are the layers that were when it ran first, since others run in one loop with those behind them. It is of
-    the thread, and may be entered again: each backward of an output does.
-    """
-
-    def __init__(self, which, watched=()):
-        self.now, self.before = (which, watched), []
-
-    def __enter__(self):
-        self.before.append((_now.part, _now.watched))
-        _now.part, _now.watched = self.now
-
-    def __exit__(self, *_):
-        _now.part, _now.watched = self.before.pop()
-
-
-def goes_on():
-    """Whether layers run a later part of the sequence whose earlier ones they ran before."""
-    return _now.part == "later"
 
 
 @contextmanager
@@ -197,7 +160,7 @@ def hooked(layers, hook):
     thread = threading.get_ident()
 
     def seen_once(name, layer, arguments, named, output):
-        if _now.part != "again" and threading.get_ident() == thread:
+        if now.part != "again" and threading.get_ident() == thread:
             hook(name, layer, (*arguments, *named.values()), output)
 
     handles = [

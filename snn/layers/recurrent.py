@@ -3,9 +3,10 @@
 import torch
 
 from snn.kernels import kernels_for
-from snn.layers.layer import Layer, is_part, is_watched
+from snn.layers.layer import Layer, is_watched
 from snn.layers.linear import Linear
 from snn.layers.neurons import SpikingNeuron
+from snn.layers.parts import is_part
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Unfiltered
 
 IN_ONE_LOOP = [(SpikingNeuron, synapse, Linear) for synapse in (DualExpIIR, FirstOrderLowPass, Unfiltered)]

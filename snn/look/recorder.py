@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import torch
 
-from snn.layers.layer import goes_on, hooked, output_name, part_of_a_pass, state_names
+from snn.layers.layer import hooked, output_name, state_names
+from snn.layers.parts import is_later_part, part_of_a_pass
 from snn.layers.state import map_tensors
 
 TOLERANCE = 1e-3  # of an output that is recomputed step by step
@@ -60,7 +61,7 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
             state = map_tensors(lambda s: _of_samples(s.detach(), x, samples), state)
             with part_of_a_pass("again"):  # layers within it are not recorded a second time
                 values = _states(name, layer, x.detach()[:, samples], state, y) | values
-        first = ran.get(name, 0) if goes_on() else 0
+        first = ran.get(name, 0) if is_later_part() else 0
         ran[name] = first + len(y)
         for quantity in what:
             if quantity in values:
