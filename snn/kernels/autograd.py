@@ -71,7 +71,10 @@ class CompiledKernels:
 
 
 def of_loops(decay, membrane_filter, threshold, surrogate):
-    """Return a neuron's constants as loops take them: what is left of a reset, and of a potential, after a step, ..."""
+    """Return a neuron's constants as loops take them: the decays of its reset and its potential, threshold, surrogate.
+
+    Without a membrane filter a potential keeps nothing: its decay is 0.
+    """
     return decay, decay if membrane_filter else 0.0, threshold, surrogate
 
 
@@ -266,9 +269,8 @@ class _DualExpFilter(Function):
     def backward(ctx, grad_y, grad_m, grad_s):
         layout = ctx.layout
         grad_end = layout.flatten_states(grad_m, grad_s)
-        grad_x, grad_start = ctx.loops.dual_exp_filter_backward(
-            layout.flatten(grad_y), grad_end, *ctx.constants, layout.flat_shape
-        )
+        grad_x = layout.new_gradient(torch.float32)
+        grad_start = ctx.loops.dual_exp_filter_backward(layout.flatten(grad_y), grad_end, *ctx.constants, grad_x)
         grad_states = where_needed(ctx.needs_input_grad[2:4], grad_start, layout)
         return None, layout.unflatten(grad_x), *grad_states, None, None, None
 

@@ -8,6 +8,9 @@ its own. Sequences larger than the caches are written past them.
 
 The threads are torch's own OpenMP threads: a second pool would compete with them for the cores, since they keep
 spinning for a while after every matrix product. Where torch has no GNU OpenMP, one thread does all the work.
+
+A loop is written once, with global names such as STATES and body. Numba compiles globals as constants: `over_time` and
+`Loop` copy the function with these names set, so that each loop is compiled with its own sizes and formulas.
 """
 
 import ctypes
@@ -45,7 +48,7 @@ _Task = ctypes.c_double * (4 * ARRAYS + NUMBERS + SEEDS + 1)  # each array's add
 
 f32 = np.float32
 _KINDS = {torch.float32: ("f", numba_types.float32), torch.bfloat16: ("b", numba_types.uint16)}
-STATES = SUMS = ALL = BACKWARDS = TOGETHER = body = None  # each copy of a loop over time gets its own
+STATES = SUMS = ALL = BACKWARDS = TOGETHER = body = None  # each copy of a loop over time gets its own, as above
 loop = None  # each copy of `_flushed` gets its own
 _kinds = ()  # each copy of `unpack` gets its own: the number type of each array
 _SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]

@@ -325,10 +325,10 @@ def _dual_exp_filter_forward(arrays, numbers, state, here):
     return m, s
 
 
-def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, shape):
-    grad_x, grad_start = grad_y.new_empty(shape), grad_end.new_empty(2, *shape[1:])
+def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, grad_x):
+    grad_start = grad_end.new_empty(2, *grad_x.shape[1:])
     _dual_exp_filter_backward(grad_x, grad_end, grad_start, grad_y, decay_m, decay_s, gain)
-    return grad_x, grad_start
+    return grad_start
 
 
 @over_time(states=2, backwards=True)

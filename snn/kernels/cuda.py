@@ -208,12 +208,12 @@ def _dual_exp_filter_forward(
     tl.store(end + step + place, s, inside)
 
 
-def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, shape):
-    grad_x, grad_start = grad_y.new_empty(shape), grad_y.new_empty(2, *shape[1:])
+def dual_exp_filter_backward(grad_y, grad_end, decay_m, decay_s, gain, grad_x):
+    grad_start = grad_x.new_empty(2, *grad_x.shape[1:])
     launch(
         _dual_exp_filter_backward, grad_x, grad_y, grad_end, grad_x, grad_start, moves(grad_y), decay_m, decay_s, gain
     )
-    return grad_x, grad_start
+    return grad_start
 
 
 @triton.jit

@@ -173,9 +173,9 @@ def products(vectors, first, apart, rows, matrix, size, width, results):
 
 
 def _through_time(task):
-    """Call `body` for each step: it gets and returns the states of a vector of features, and gets their share of
+    """Call `body` for each step and vector of features, with their states and their share of signal[t] @ weight.
 
-    signal[t] @ weight, where the signal is `[T + 1, B, N]`; if BACKWARDS, of signal[t + 1] @ weight.
+    It returns their states after the step. The signal is `[T + 1, B, N]`; if BACKWARDS, it is signal[t + 1] @ weight.
     """
     shape, arrays, numbers, seeds, _ = unpack(task)
     _, start, end, sums, weight, signal = arrays[:6]
