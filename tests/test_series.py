@@ -16,7 +16,7 @@ from test_record_and_inspect import COMMON, check_page
 
 import snn
 from snn import config
-from snn.data import series, ts_files
+from snn.data import series, series_files
 from snn.experiments import time_series
 from snn.layers.encoders import Delta, Population
 from snn.layers.start import initialize
@@ -63,7 +63,7 @@ def test_a_part_of_a_test_set_that_is_sorted_by_class_has_all_classes():
 
 def test_ts_files(folder):
     write_toy(folder, train=HEADER.upper().replace("UP DOWN", "up down") + "\n1,?, 3:NaN,5,-6e1:down\n")
-    read = ts_files.read("Toy/Toy_TRAIN.ts")
+    read = series_files.read(folder / "Toy/Toy_TRAIN.ts")
     np.testing.assert_equal(read.values, [[[1, np.nan], [np.nan, 5], [3, -60]]])
     assert read.values[0].dtype == np.float64 and read.labels.tolist() == [1] and read.classes == ["up", "down"]
 

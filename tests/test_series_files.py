@@ -10,7 +10,7 @@ from test_series import CPU, HEADER, QUICK, resolved, write_toy
 
 import snn
 from snn.base.errors import UserError
-from snn.data import datasets, series, series_files, ts_files
+from snn.data import datasets, series, series_files
 from snn.experiments import time_series
 from snn.run.cli import main
 
@@ -47,7 +47,7 @@ def write_as(folder, suffix):
     if suffix == ".ts":
         return
     for path in sorted((folder / "Toy").glob("*.ts")):
-        read = ts_files.read(path)
+        read = series_files.read(path)
         names, rows = [read.classes[label] for label in read.labels], [x[:, 0].tolist() for x in read.values]
         if suffix == ".npz":
             write_npz(path.with_suffix(suffix), [x.T for x in read.values], names)
@@ -269,7 +269,7 @@ def test_a_folder_without_files_of_series_says_which(run):
 class TestArrays:
     def test_they_train_as_files_do_and_the_checkpoint_needs_neither(self, folder):
         write_toy(folder)
-        train, test = (ts_files.read(folder / f"Toy/Toy_{part}.ts") for part in ("TRAIN", "TEST"))
+        train, test = (series_files.read(folder / f"Toy/Toy_{part}.ts") for part in ("TRAIN", "TEST"))
         given = [[x.T for x in train.values], train.labels, [x.T for x in test.values], test.labels]
         quick = {"device": "cpu", "hyperparameters": {"epoch": 2}}
         arrays = snn.train("time_series", quick, dataset=series.from_arrays(*given, name="Own"))

@@ -14,8 +14,7 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.files import read_bytes, read_entry, reading, shipped, user_path
-from snn.data import ts_files
-from snn.data.ts_files import in_lines, is_number, known, lines_of, name_of, with_classes
+from snn.data.series_lines import in_lines, is_number, known, lines_of, name_of, with_classes
 
 PAGE = "https://www.timeseriesclassification.com"
 SHIPPED = shipped("datasets") / "time_series"
@@ -75,7 +74,49 @@ def read(path, labels="labels", groups="", labelled=True, grouped=True):
         return _csv(path, groups, labelled, grouped)
     if groups and grouped:
         raise UserError(f"{path} can't hold the groups of dataset.groups: use .csv or .npz, or leave that out")
-    return {".ts": ts_files.read, ".tsv": _tsv, ".arff": _arff}[path.suffix](path, labelled)
+    return {".ts": _ts, ".tsv": _tsv, ".arff": _arff}[path.suffix](path, labelled)
+
+
+def _ts(path, labelled):
+    """Return the Series of a .ts file of the UCR/UEA archive: lines with @, then one labelled time series a line.
+
+    After @data, a line holds a series' channels, separated by `:`, and its label last; a channel's values are separated
+    by `,`, and `?` is a missing one (https://www.timeseriesclassification.com).
+    """
+    lines = lines_of(path)
+    classes, first = _header(path, lines, labelled)
+
+    def parse(where, line):
+        *channels, label = line.split(":")
+        if "," in label and label.strip() not in classes:  # it is a channel: a series has two steps or more
+            channels, label = [*channels, label], ""
+        return [channel.split(",") for channel in channels], label
+
+    return in_lines(path, lines, parse, classes, first, labelled)
+
+
+def _header(path, lines, labelled):
+    """Return the names of the classes, and the place of the first line after @data."""
+    classes = []
+    for place, line in enumerate(lines):
+        word, *others = line.split() or [""]
+        is_true, is_false = (others[:1] and others[0].lower() == value for value in ("true", "false"))
+        where = f"{path}, line {place + 1}"
+        if word.lower() == "@timestamps" and not is_false:
+            raise UserError(f"{where}: series with timestamps are not read: get one with @timeStamps false")
+        if word.lower() == "@classlabel":
+            classes = others[1:] if is_true else []
+            if labelled and len(set(classes)) < max(2, len(classes)):
+                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed, once each")
+            if not all(map(str.isprintable, classes)):
+                raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
+        if word.lower() == "@data":
+            if labelled and not classes:
+                raise UserError(f"{where}: there is no line @classLabel before @data: add it, with the classes' names")
+            return classes, place + 1
+        if word and word[0] not in "#@":
+            raise UserError(f"{where}: neither a line with @ nor a comment with #, and no line @data is above it")
+    raise UserError(f"{path} has no line @data, after which the series begin: get the dataset again")
 
 
 def _tsv(path, labelled):

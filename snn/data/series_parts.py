@@ -4,7 +4,7 @@ import numpy as np
 
 from snn.base.errors import UserError
 from snn.base.output import note
-from snn.data.ts_files import in_order
+from snn.data.series_lines import in_order
 
 DEV_SHARE = 0.2
 

@@ -16,7 +16,7 @@ from snn.base.files import read_array
 from snn.base.output import note
 from snn.data import datasets, event_cache, events, gesture, images, nmnist, series, series_files
 from snn.data.series_files import numbers
-from snn.data.ts_files import Series
+from snn.data.series_lines import Series
 
 LATE = 0.01  # of a recording's events: some N-MNIST recordings are a bit longer than the bins
 

@@ -1,9 +1,4 @@
-"""The .ts files of the UCR/UEA archive, a header of lines with @, then one labelled time series a line; and what all
-files of series share.
-
-After @data, a line holds a series' channels, separated by `:`, and its label last; a channel's values are separated by
-`,`, and `?` is a missing one (https://www.timeseriesclassification.com).
-"""
+"""What all files of series share: their lines, labels and numbers, and the Series that they become."""
 
 import codecs
 import math
@@ -29,23 +24,6 @@ class Series(NamedTuple):
     classes: list  # names, in the order of the output neurons
     groups: np.ndarray | None = None  # `[N]` names, such as whose series they are
     is_whole: bool = False  # no test set is beside it
-
-
-def read(path, labelled=True):
-    """Return the Series of a .ts file. Raises UserError that names the file and the line if it is not such a file.
-
-    `labelled` is whether it must have labels.
-    """
-    lines = lines_of(path)
-    classes, first = _header(path, lines, labelled)
-
-    def parse(where, line):
-        *channels, label = line.split(":")
-        if "," in label and label.strip() not in classes:  # it is a channel: a series has two steps or more
-            channels, label = [*channels, label], ""
-        return [channel.split(",") for channel in channels], label
-
-    return in_lines(path, lines, parse, classes, first, labelled)
 
 
 def lines_of(path):
@@ -104,30 +82,6 @@ def known(where, values):
     if not len(steps) or not steps[-1]:
         raise UserError(f"{where}: a series of one step or none, without those missing at its end; two are needed")
     return values[: steps[-1] + 1]
-
-
-def _header(path, lines, labelled):
-    """Return the names of the classes, and the place of the first line after @data."""
-    classes = []
-    for place, line in enumerate(lines):
-        word, *others = line.split() or [""]
-        is_true, is_false = (others[:1] and others[0].lower() == value for value in ("true", "false"))
-        where = f"{path}, line {place + 1}"
-        if word.lower() == "@timestamps" and not is_false:
-            raise UserError(f"{where}: series with timestamps are not read: get one with @timeStamps false")
-        if word.lower() == "@classlabel":
-            classes = others[1:] if is_true else []
-            if labelled and len(set(classes)) < max(2, len(classes)):
-                raise UserError(f"{where}: @classLabel true and the names of two classes or more are needed, once each")
-            if not all(map(str.isprintable, classes)):
-                raise UserError(f"{where}: its names are not in UTF-8: write the file anew in UTF-8")
-        if word.lower() == "@data":
-            if labelled and not classes:
-                raise UserError(f"{where}: there is no line @classLabel before @data: add it, with the classes' names")
-            return classes, place + 1
-        if word and word[0] not in "#@":
-            raise UserError(f"{where}: neither a line with @ nor a comment with #, and no line @data is above it")
-    raise UserError(f"{path} has no line @data, after which the series begin: get the dataset again")
 
 
 def _values(where, channels, expected):
