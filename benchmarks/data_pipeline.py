@@ -8,7 +8,6 @@ the share of the step, for copy and Poisson encoding.
 
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 import snn_mlp_1  # noqa: E402
 from benchmarks.networks import random_images  # noqa: E402
+from benchmarks.timing import time_in_turn  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import process  # noqa: E402
 from snn.data import images  # noqa: E402
@@ -49,14 +49,8 @@ def measure(encoding):
             F.cross_entropy(net(x)[0].sum(0), labels).backward()
             optimizer.step()
 
-    data_only(), training_epoch()
-    taken = {data_only: [], training_epoch: []}
-    for _ in range(ROUNDS):
-        for function, seconds in taken.items():
-            start = time.perf_counter()
-            function()
-            seconds.append((time.perf_counter() - start) / BATCHES)
-    return [statistics.median(seconds) for seconds in taken.values()]
+    taken = time_in_turn([data_only, training_epoch], ROUNDS, "cpu")
+    return [statistics.median(seconds) / BATCHES for seconds in taken]
 
 
 def main():

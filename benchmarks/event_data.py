@@ -11,7 +11,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import snn_conv_1_gesture  # noqa: E402
 import snn_conv_1_nmnist  # noqa: E402
+from benchmarks.timing import time_in_turn  # noqa: E402
 from snn import config  # noqa: E402
 from snn.base import process  # noqa: E402
 from snn.data import aedat, camera, events, gesture, nmnist, simulated_nmnist  # noqa: E402
@@ -44,13 +44,8 @@ def random_events(count, duration, size):
     return camera.Events(time_.sort()[0], x, y, x % 2)
 
 
-def seconds(function, rounds=ROUNDS):
-    taken = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+def seconds(function):
+    return statistics.median(time_in_turn([function], ROUNDS, "cpu")[0])
 
 
 def measure_reading():
@@ -102,10 +97,9 @@ def measure_binning(name, device):
             optimizer.step()
         loss.item()
 
-    training_epoch()
-    taken = [(seconds(data_only, 1), seconds(training_epoch, 1)) for _ in range(ROUNDS)]
-    data, step = (1000 * statistics.median(column) / 4 for column in zip(*taken))
-    shares = sorted(100 * a / b for a, b in taken)
+    taken = time_in_turn([data_only, training_epoch], ROUNDS, device.type)
+    data, step = (1000 * statistics.median(seconds) / 4 for seconds in taken)
+    shares = sorted(100 * a / b for a, b in zip(*taken))
     print(
         f"{name}, batch {batch_size}, T {length}: data {data:.1f} ms of {step:.0f} ms per batch, "
         f"{shares[ROUNDS // 2]:.1f} % ({shares[1]:.1f} to {shares[-2]:.1f})"

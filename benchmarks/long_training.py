@@ -125,7 +125,7 @@ def costs(trainer, repeat):
             return seconds_of_pass(trainer, "train")
 
     def uncounted():
-        with mock.patch.object(health, "spikes_counted", lambda *_: nullcontext()):
+        with mock.patch.object(health, "spikes_counted", lambda _: nullcontext({})):
             return seconds_of_pass(trainer, "dev")
 
     with tempfile.TemporaryDirectory() as folder, board.Board(folder, 0) as writer:

@@ -321,8 +321,7 @@ def test_a_run_with_a_named_tuple_resumes(folder):
 def test_what_is_watched_is_seen_once_and_whole():
     net, x, found = mlp(), spikes_of(6), []
     for run in (net, lambda x: snn.chunked(net, x, 4)):
-        counts = {}
-        with snn.record(net, steps=slice(2, 20, 3)) as trace, spikes_counted(net, counts):
+        with snn.record(net, steps=slice(2, 20, 3)) as trace, spikes_counted(net) as counts:
             run(x)[0].sum().backward()
         found.append((trace, counts))
     (expected, counts), (trace, in_chunks) = found

@@ -311,8 +311,7 @@ class Twice(nn.Module):
 
 
 def test_spikes_of_every_call_are_counted():
-    counts = {}
-    with health.spikes_counted(net := Twice(), counts):
+    with health.spikes_counted(net := Twice()) as counts:
         spikes, _ = net(torch.tensor([[[2.0, 0.0, 2.0]], [[2.0, 2.0, 0.0]]]))
     assert counts["neuron"].tolist() == spikes.sum((0, 1)).tolist() == [2, 1, 1]
 
@@ -321,10 +320,9 @@ def test_spikes_of_every_call_are_counted():
 def test_more_spikes_are_counted_than_bfloat16_has_numbers_for(batch):
     current = torch.full((107 * batch, 2, 4, 4), 10.0, dtype=torch.bfloat16)
     current = current.contiguous(memory_format=torch.channels_last).view(107, batch, 2, 4, 4)
-    counts = {}
     net, kinds = snn.Sequential(snn.SpikingNeuron(4)), []
     net[0].register_forward_hook(lambda _, __, output: kinds.append(output[0].dtype))
-    with torch.autocast("cpu", torch.bfloat16), health.spikes_counted(net, counts):
+    with torch.autocast("cpu", torch.bfloat16), health.spikes_counted(net) as counts:
         net(current)
     assert kinds == [torch.bfloat16]
     assert counts["0"].shape == (2, 4, 4) and counts["0"].unique().tolist() == [107 * batch]

@@ -94,7 +94,7 @@ def test_after_a_trace_nothing_is_left_on_the_network():
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_compiled_network_that_has_run_is_seen(in_place):
     """Compiled code keeps to the hooks that were there when it was compiled."""
-    net, x, counts = make_net().eval(), 3 * torch.rand(6, 4, 2, 6, 6), {}
+    net, x = make_net().eval(), 3 * torch.rand(6, 4, 2, 6, 6)
     with snn.record(net) as expected:
         net(x)
     call = net if in_place else torch.compile(net, backend="eager")
@@ -102,7 +102,7 @@ def test_a_compiled_network_that_has_run_is_seen(in_place):
         net.compile(backend="eager")
     with torch.no_grad():
         call(x)
-        with snn.record(net) as trace, health.spikes_counted(net, counts):
+        with snn.record(net) as trace, health.spikes_counted(net) as counts:
             call(x)
         call(x)
     assert torch.equal(trace.v["6"], expected.v["6"]) and trace.psp.keys() == expected.psp.keys()

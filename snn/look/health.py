@@ -12,8 +12,12 @@ from snn.layers.synapses import Synapse
 
 
 @contextmanager
-def spikes_counted(net, counts):
-    """In each call of `net`, add every neuron's spikes, summed over time and batch, to `counts`, by layer name."""
+def spikes_counted(net):
+    """In the block, each call of `net` adds all spikes, summed over time and batch, to the yielded dict, by layer.
+
+    Shape: `[*features]`.
+    """
+    counts = {}
 
     def add(name, _, __, output):
         if output[0].is_cuda:
@@ -25,7 +29,7 @@ def spikes_counted(net, counts):
         _add(counts, name, spikes.sum(0))
 
     with hooked(spiking_layers(net), add):
-        yield
+        yield counts
 
 
 def _add(counts, name, spikes):

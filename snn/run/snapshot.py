@@ -160,8 +160,7 @@ def _after_a_sample(trainer):
     """Return the network's state after one sample, and its spikes by layer: what a checkpoint's are like."""
     one = torch.zeros(1, dtype=torch.long, device=trainer.device)
     x, _ = next(iter(trainer.splits["dev"].batches_of([one], torch.Generator(trainer.device))))
-    spikes = {}
-    with health.spikes_counted(trainer.net, spikes):
+    with health.spikes_counted(trainer.net) as spikes:
         _, state = as_configured(trainer.net.eval(), trainer.config, x)
     return state, spikes
 

@@ -41,8 +41,7 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
 
 def evaluate_step(net, task, config, x, targets, state=None, keep=None):
     """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
-    spikes = {}
-    with health.spikes_counted(net, spikes):
+    with health.spikes_counted(net) as spikes:
         _, sums, end = forward(net, task, config, x, targets, state, keep)
     return sums, end, spikes
 
