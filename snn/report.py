@@ -49,12 +49,12 @@ PUBLISHED = {
     "snn_conv_1_gesture": Published(85.156, 66.319, 46, paper=96.09),
     "snn_conv_1_gesture_30": Published(85.938, 68.75, 59),
     "snn_conv_1_gesture_max": Published(75.781, 70.486, 68),
-    "snn_conv_2_gesture": None,  # beyond the paper, as the next ones
-    "sequential_mnist": None,
-    "sequential_mnist_permuted": None,
+    "snn_conv_2_gesture": None,  # beyond the paper
+    "sequential_mnist": None,  # beyond the paper
+    "sequential_mnist_permuted": None,  # beyond the paper
     "associative_memory": Published(0.00369, 0.0042, 92),
     "time_series": None,  # not implemented there, and the paper's table is not at hand
-    "ecg": None,  # an experiment of our own
+    "ecg": None,  # beyond the paper
 }
 
 
@@ -118,7 +118,7 @@ def read_run(folder):
 
 def _cell(key):
     """Return the check of a column of metrics.csv: a task's own, such as the loss on dev, may be not finite."""
-    is_ours = key in ("epoch", "lr", "seconds", "unstable_filters", "silent_layers")
+    is_ours = key in ("epoch", "lr", "seconds", "unstable_filters", "silent_layers", "hidden_rate")
     return lambda value: float(value) if not is_ours and value in ("nan", "inf", "-inf") else finite(value)
 
 
@@ -232,7 +232,7 @@ def table(runs, by_seed=False, everything=False):
     Args:
         runs: from `read_run`.
         by_seed: whether those that differ in nothing but their seed are one row.
-        everything: whether what was not run has a row too.
+        everything: whether the project's experiments that were not run have a row too.
     """
     groups = _by_seed(runs) if by_seed else [[run] for run in runs]
     lines = [(group[0].name, group[0].folder.name, _row(group)) for group in groups]
@@ -280,7 +280,7 @@ def main(argv=None):
     )
     parser.add_argument("--out", type=user_path, help="folder for table.md and the curves; default: the first folder")
     parser.add_argument("--by", choices=["seed"], help="one row for runs that differ in nothing but their seed")
-    parser.add_argument("--all", action="store_true", help="also a row for each published experiment without a run")
+    parser.add_argument("--all", action="store_true", help="also a row for each experiment here without a run")
     try:
         args = parser.parse_args(argv)
         found = {}

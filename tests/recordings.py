@@ -16,7 +16,7 @@ def load(experiment, root, *overrides):
     settings = config.resolve(
         CONFIGS / f"{experiment}.yaml", overrides=[f"dataset.root={root}", *overrides], warn=pytest.fail
     )
-    return datasets.TABLE[settings["dataset"]["name"]].load(settings, torch.device("cpu"))[0]
+    return datasets.TABLE[settings["dataset"]["name"]].load(settings, torch.device("cpu"), None)[0]
 
 
 def frames(split, count=None, generator=None):

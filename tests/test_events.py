@@ -290,7 +290,7 @@ class TestBins:
     def test_time_that_bins_leave_out_is_told(self, capsys, monkeypatch):
         monkeypatch.setattr(nmnist.events, "load", lambda *_: None)
         for length, note in ((30, ""), (40, "note: 40 bins of 7 ms use the first 280 of 300 ms\n")):
-            nmnist.load({"hyperparameters": {"length": length}}, "cpu")
+            nmnist.load({"hyperparameters": {"length": length}}, "cpu", nmnist.SHAPE)
             assert capsys.readouterr().err == note
 
 

@@ -23,7 +23,7 @@ NOTHING = recall.CLEAN
 
 
 def load(*overrides):
-    return patterns.load(config.resolve(CONFIG, overrides=overrides), CPU)[0]
+    return patterns.load(config.resolve(CONFIG, overrides=overrides), CPU, (patterns.TRAINS,))[0]
 
 
 def corrupt(spikes, seed=0, **corruption):

@@ -21,14 +21,14 @@ class Key(NamedTuple):
     """A key of a config. Keys are nested in dicts as in the YAML.
 
     `check` takes the value from YAML and returns the checked one, or raises ValueError that says what is allowed.
-    `unread` names other keys, such as `hyperparameters.synapse_type`, each with those values with which nothing reads
-    this one.
+    `affects` is NETWORK, PLACE, LENGTH, or empty. `unread` maps another key, such as `hyperparameters.synapse_type`, to
+    those of its values with which nothing reads this one.
     """
 
     default: Any
     check: Callable
     help: str
-    of: str = ""
+    affects: str = ""
     unread: Mapping[str, Sequence] = MappingProxyType({})
 
 

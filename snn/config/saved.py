@@ -52,10 +52,10 @@ def check_resumed(config, saved, epochs, warn=print):
     saved, differing = completed(saved), []
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
-        if now == then or entry.of == PLACE:
+        if now == then or entry.affects == PLACE:
             continue
         is_past = key == MILESTONES and _past(now, epochs) != _past(then, epochs)
-        if is_past or not (entry.of == LENGTH or key == TIES):
+        if is_past or not (entry.affects == LENGTH or key == TIES):
             differing.append(f"{key} (was {then}, now {now})")
         else:
             warn(f"{key}: {now} from now on, {then} so far")
@@ -91,7 +91,7 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
         # With states preserved, answers depend on which samples follow each other in a batch's rows.
-        follows = entry.of == NETWORK or key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
+        follows = entry.affects == NETWORK or key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
         if not follows or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):
             continue
         warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
@@ -115,7 +115,7 @@ def _values(config, schema, prefix=""):
     for name, value in config.items():
         entry = schema.get(name, {})  # none of a dataset of one's own
         if isinstance(entry, Key):
-            if entry.of != PLACE or prefix + name in SAMPLES:
+            if entry.affects != PLACE or prefix + name in SAMPLES:
                 yield prefix + name, value
         elif isinstance(value, dict):
             yield from _values(value, entry, f"{prefix}{name}.")

@@ -234,6 +234,6 @@ FORMAT = events.Format(
 )  # fmt: skip
 
 
-def load(config, device, shape=SHAPE):
+def load(config, device, shape):
     """Return the splits and a note, as `snn.data.events.load` does."""
     return events.load(config, device, FORMAT)

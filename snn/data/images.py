@@ -100,7 +100,6 @@ def load(config, device, shape):
 
     Args:
         shape: the network's input shape at one step: (784,), (1, 28, 28), or (1,) for a pixel; None if it is not known.
-    Returns (splits by name, note).
     Raises UserError if the dataset is missing or broken, or the encoding is not one for the network.
     """
     dataset = config["dataset"]

@@ -150,7 +150,7 @@ FORMAT = events.Format(
 )  # fmt: skip
 
 
-def load(config, device, shape=SHAPE):
+def load(config, device, shape):
     """Return the splits and a note, as `snn.data.events.load` does."""
     length = config["hyperparameters"]["length"]
     used = MILLISECONDS // length * length

@@ -130,7 +130,7 @@ def _within(places, first, size):
     return (places >= first) & (places < first + size)
 
 
-def load(config, device, shape=(TRAINS,)):
+def load(config, device, shape):
     """Return the splits "train", "dev" and "test" of the config's patterns, and a note for the test line.
 
     The target is the pattern, `dataset.delay` steps later, passed through the network's output filter.

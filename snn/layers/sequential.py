@@ -27,9 +27,9 @@ class Sequential(nn.Sequential):
 
     A layer over time (`snn.Layer`, or any module whose class sets `stateful = True`) gets the sequence and its own
     state. Any other torch.nn module sees time folded into the batch, one call for all steps: `[T, B, *]` as
-    `[T * B, *]`; its result must have as many rows, each from that row alone. Under autocast only these products
-    compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their kernels take
-    it. The output is float32.
+    `[T * B, *]`; its result must have as many rows, each from that row alone. Under autocast only the products of such
+    modules compute in lower precision; filters and neurons compute in float32, and hand over bfloat16 where their
+    kernels take it. The output is float32.
     A layer over time without parameters that is given twice, such as a neuron, is copied: each place has a name of its
     own in what is recorded and counted.
     A neuron, dropout behind it, and the synapse behind that run in one loop, in which no spikes are stored, unless a

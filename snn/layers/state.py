@@ -29,8 +29,8 @@ class Preserved:
     all before it takes rows that start from zero too.
     """
 
-    def __init__(self, state=None):
-        self.state = state
+    def __init__(self):
+        self.state = None
 
     def take(self, batch_size):
         """Return the state for a batch of `batch_size` samples, or None at the start."""

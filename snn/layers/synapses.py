@@ -14,7 +14,7 @@ from snn.base.errors import UserError
 from snn.kernels import kernels_for
 from snn.layers.layer import Layer, decay, set_value
 
-MARGIN = 1e-3  # from the limit of stability, for `stabilize`; half of that at the start, for filters as slow as this
+MARGIN = 1e-3  # that `stabilize` keeps from the limit of stability; half of their own, for filters that start close
 RESOLUTION = 2.0**-22  # of float32 near 2: no margin is smaller
 SHORTEST = 8  # steps: of the longest time constant that filters may be spread to
 
@@ -77,7 +77,7 @@ class DualExpIIR(Synapse):
 
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1, a2, b1.
-        tau_m, tau_s: time constants of decay and rise in time steps, tau_m > tau_s > 0, of the start.
+        tau_m, tau_s: time constants of decay and rise in time steps, tau_m > tau_s > 0, before training.
         trainable: whether a1, a2 and b1 are trained.
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state (psp[t-1], psp[t-2]), each `[B, *shape]`.
@@ -140,7 +140,7 @@ class DualExpIIR(Synapse):
         self.margin = min(_margin(math.exp(-1 / longest), decay_s), _margin(*slowest))
 
     def roots(self):
-        """Return the roots of z^2 - a1 z - a2, complex, first that above or, of two real ones, right of the other."""
+        """Return the roots of z^2 - a1 z - a2, complex128 `[2, *shape]`: the upper or larger one first."""
         a1, a2 = self.a1.detach().double(), self.a2.detach().double()
         root = torch.sqrt((a1**2 + 4 * a2).to(torch.complex128))
         return torch.stack([a1 + root, a1 - root]) / 2
@@ -167,7 +167,7 @@ class FirstOrderLowPass(Synapse):
 
     Args:
         shape: shape of the input at one step, an int or a tuple; every element has its own a1.
-        tau: time constant in time steps, > 0, of the start.
+        tau: time constant in time steps, > 0, before training.
         trainable: whether a1 is trained.
 
     Shape: x `[T, B, *shape]` -> psp `[T, B, *shape]`; state psp[t-1], `[B, *shape]`.
@@ -284,7 +284,7 @@ def check_stabilizes(net):
 
 
 @torch.no_grad()
-def not_kept(net):
+def would_move(net):
     """Return how many filters of a network `stabilize` would move."""
 
     def coefficients():

@@ -167,7 +167,7 @@ def _quantities(synapse):
     """Return the coefficients of a synapse's filters and the time constants of their stable poles, by name."""
     named = {name: getattr(synapse, name).detach().flatten().cpu().numpy() for name in synapse.coefficients}
     for name, distances in zip(POLES, synapse.poles().flatten(1).cpu().double().numpy()):
-        stable = distances[(distances > 0) & (distances < 1)]
-        if len(stable):
-            named[f"{name}'s tau (steps)"] = -1 / np.log(stable)
+        times = _time_constant(distances)
+        if np.isfinite(times).any():
+            named[f"{name}'s tau (steps)"] = times[np.isfinite(times)]
     return named

@@ -29,7 +29,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
         network: from a config to the network.
-        task: what the network is trained for, a `snn.tasks.base.Task`; None: the classification that the data needs.
+        task: what the network is trained for, a `snn.tasks.base.Task`; None: the task that its data needs.
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.

@@ -52,7 +52,7 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
         config: what differs from the experiment's config, or, for a function, from the defaults: a dict, nested as in
             a YAML, or the path of a YAML. One that `snn.config.resolve` has returned differs in nothing.
         task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else the
-            classification that the data needs.
+            task that its data needs.
         splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
             A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
         on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
@@ -94,7 +94,7 @@ class Experiment:
     Args:
         network: from a config to the network.
         config: the resolved config; its attribute also holds what was measured of the dataset.
-        task: a `snn.tasks.base.Task`; None takes the classification that the data needs.
+        task: a `snn.tasks.base.Task`; None takes the task that its data needs.
         splits: in place of those of the config's dataset.
         saved, source: a checkpoint whose weights the network gets, and its path.
         dataset: in place of the config's.

@@ -21,7 +21,7 @@ from snn.kernels.products import matrix_products
 from snn.layers.chunks import in_chunks
 from snn.layers.layer import hidden_layers, takes_means
 from snn.layers.state import preserved_state
-from snn.layers.synapses import check_stabilizes, not_kept, unstable_filters
+from snn.layers.synapses import check_stabilizes, unstable_filters, would_move
 from snn.look import inspection
 from snn.look.board import Board
 from snn.look.labels import layer_labels
@@ -62,7 +62,7 @@ class Trainer:
         self.scheduler = make_scheduler(config, self.optimizer)
         if config["hyperparameters"]["stable_filters"]:
             check_stabilizes(net)
-            if not resume_from and (moved := not_kept(net)):
+            if not resume_from and (moved := would_move(net)):
                 why = "they are unstable, or slower than those that start here"
                 note(f"stable_filters moves {moved:,} of the filters at the first step: {why}")
         if config["hyperparameters"]["rate_loss"] and not hidden_layers(net):

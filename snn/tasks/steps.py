@@ -28,13 +28,13 @@ class StepClassification(Classification):
         return f"test accuracy: {self.value(result):.2f} % of the steps of {result.total} records"
 
     def inspect(self, view):
-        from snn.look import class_plots, step_plots  # imports matplotlib, which takes a second
+        from snn.look import class_plots  # imports matplotlib, which takes a second
 
         result = view.test(self)
         classes = class_plots.class_labels(datasets.class_names(view.config, view.y.shape[2]))
         return result, {
             "steps": (
-                lambda: step_plots.steps(view.x, view.targets, view.y, classes),
+                lambda: self.picture(view)[1],
                 "Test samples: the input over all steps, the class of each step, and the network's answer to it.",
             ),
             "confusion": (
