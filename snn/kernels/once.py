@@ -3,21 +3,22 @@
 from functools import wraps
 
 import torch
-from torch.autograd import function
 
 
 def once_differentiable(backward):
-    """Return a Function's backward as torch's `once_differentiable` does, but so that second derivatives always raise.
+    """Return a Function's backward that raises RuntimeError where its gradients are to have gradients (create_graph).
 
-    Torch's lets them be 0 where no arriving gradient needs one, as after a sum.
+    Torch's `once_differentiable` raises only where the second backward comes by: gradients of given inputs, as of
+    `torch.autograd.grad`, go around it, and silently lack what lies behind it.
     """
-    once = function.once_differentiable(backward)
 
     @wraps(backward)
     def checked(ctx, *grads):
         if torch.is_grad_enabled():
-            first = next((n for n, grad in enumerate(grads) if grad is not None), None)
-            grads = [grad.detach().requires_grad_() if n == first else grad for n, grad in enumerate(grads)]
-        return once(ctx, *grads)
+            raise RuntimeError(
+                "filters and neurons can't be differentiated twice: leave out create_graph=True, and with it hessians, "
+                "gradient penalties and gradients through a training step"
+            )
+        return backward(ctx, *grads)
 
     return checked
