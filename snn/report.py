@@ -149,6 +149,7 @@ def _row(runs):
     best, results = [run.best for run in runs], [run.result for run in runs]
     samples = (" / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results)
     ties = sum(result.get("ties", 0) for result in results)
+    tied = f" ({ties} ties{' in all' if runs[1:] else ''})" if ties else ""
     rates = [entry.get("hidden_rate") for entry in best]
     return {
         "Run": f"{name}, n = {len(runs)}" if runs[1:] else f"{name} {runs[0].folder.name}",
@@ -156,7 +157,7 @@ def _row(runs):
         "Epochs": f"{_joined(map(_epochs, runs))}, best " + ", ".join(f"{entry['epoch']:.0f}" for entry in best),
         "Train": _figures([entry[f"train_{metric}"] for entry in best], metric),
         "Dev": _figures([run.best_dev for run in runs], metric),
-        "Test": _figures([result.get("test") for result in results], metric) + (f" ({ties} ties)" if ties else ""),
+        "Test": _figures([result.get("test") for result in results], metric) + tied,
         "Published dev / test": _published(name),
         "Seed": ", ".join(str(run.config["pytorch_seed"]) for run in runs),
         "Time": _duration(mean(sum(entry["seconds"] for entry in run.metrics) for run in runs)),

@@ -43,7 +43,7 @@ def test_what_is_counted_by_hand():
     }  # fmt: skip
     assert column(net, x, "rate")["2"] == 2 / (2 * 2 * 2) and column(net, x, "rate")["6"] == 0
     assert list(column(net, x, "parameters").values()) == [3, 6, 0, 0, 6, 15, 0]
-    assert list(column(net, x, "multiply_adds").values()) == [3, 6, 2, None, 6, 10, 10]
+    assert list(column(net, x, "multiply_adds").values()) == [None, 6, 2, None, 6, 10, 10]
     assert list(column(net, x, "nonzero").values()) == [3 / 12, 3 / 12, 3 / 8, 2 / 8, 2 / 8, 3 / 8, 1]
     assert column(net, x, "kind") == {
         "0": "synapses 1", "1": "Linear 1", "2": "hidden 1", "3": "Dropout 1", "4": "synapses 2", "5": "Linear 2",

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from scripts import TINY, TINY_NMNIST, same, words_of
+from small import make_trainer, resolve
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -25,7 +26,7 @@ import snn
 from snn.data import datasets
 from snn.data.base import Split
 from snn.layers.encoders import Delta, Population
-from snn.layers.layer import hidden_layers
+from snn.layers.layer import hidden_layers, spiking_layers
 from snn.layers.sequential import neuron, synapse
 from snn.look import class_plots, filter_plots, health, inspection, layer_plots, plots, step_plots
 from snn.look.board import Board
@@ -244,11 +245,11 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     figure = class_plots.samples(x, encoded, torch.ones(2, 3), labels, answers, ["a", "b", "c"])
     assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
     assert len(figure.axes) == (4 if copied else 6)
-    titles = [axis.get_title() for axis in figure.axes[2 - copied :: 3 - copied]]
+    titles = [axis.get_title("right") for axis in figure.axes[2 - copied :: 3 - copied]]
     assert titles == ["label a,\nanswer a", "label b,\nanswer c"]  # counts are equal: the task says the answer
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (40,)])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (40,)])
 def test_samples_of_pictures_have_their_own_targets(shape):
     class Numbered(Split):
         device = torch.device("cpu")
@@ -260,7 +261,7 @@ def test_samples_of_pictures_have_their_own_targets(shape):
             targets = indices.view(-1, *[1] * len(shape)).expand(-1, *shape)
             return indices.float().view(1, -1, 1).expand(5, -1, 3), targets
 
-    x, targets = inspection._samples(Numbered(), 5, None, [1, 7, 11])
+    x, targets = inspection._samples(Numbered(), 5, lambda: None, [1, 7, 11])
     assert x[0, :, 0].tolist() == [1, 7, 11] and targets.shape == (3, *shape)
     assert torch.equal(targets.reshape(3, -1)[:, 0], x[0, :, 0].long())
 
@@ -288,7 +289,7 @@ def test_unusual_outputs_and_inputs_are_drawn():
         torch.rand(7, 1, 784), None, torch.tensor([[-2.0, -5.0]]), [0], [0], ["a", "b"]
     )  # fmt: skip
     axis = figure.axes[-1]
-    assert axis.get_xlabel() == "output, summed" and axis.get_xlim()[0] < -5 and "answer a" in axis.get_title()
+    assert axis.get_xlabel() == "output, summed" and axis.get_xlim()[0] < -5 and "answer a" in axis.get_title("right")
     figure = class_plots.event_windows(torch.rand(3, 2, 4, 5))
     assert [axis.get_title() for axis in figure.axes] == [f"steps {n} to {n}" for n in range(3)]
     figure.draw_without_rendering()
@@ -322,7 +323,7 @@ def test_filters_that_start_unlike_are_drawn_as_they_start():
     drawn = [line for line in unlike.lines if line.get_color() == plots.ORANGE and len(line.get_xdata())]
     assert len(drawn) == 6 and unlike.get_xlim()[1] > 100
     rows = filter_plots.coefficients(before, after).axes
-    assert rows[0].get_xlabel() == "a1" and not rows[0].lines  # a histogram, no line
+    assert rows[0].get_xlabel() == "a1" and not any(len(line.get_xdata()) for line in rows[0].lines)  # a histogram
 
 
 @pytest.mark.parametrize("values", [[1e-9, 0.0, 0.1], [0.0, 0.0, 0.0]])
@@ -331,6 +332,55 @@ def test_layers_without_a_gradient_are_drawn(values):
     (axis,) = layer_plots.gradients(make_net(), dict(zip("014", map(torch.tensor, values)))).axes
     assert [text.get_text() for text in axis.texts] == [f"{value:.2g}" for value in values]
     axis.figure.draw_without_rendering()
+
+
+def test_samples_that_do_not_stack_are_tested_without_pictures(folder, capsys):
+    class Trimmed(Split):
+        device = torch.device("cpu")
+
+        def __len__(self):
+            return 12
+
+        def batch(self, indices, generator):
+            return torch.rand(3 + int(indices[0]), len(indices), 784, generator=generator), indices % 10
+
+    splits = dict.fromkeys(("train", "dev", "test"), Trimmed())
+    settings = resolve("hyperparameters.batch_size=4", "hyperparameters.epoch=1")
+    net = snn.Sequential(nn.Linear(784, 10), snn.SpikingNeuron(4))
+    experiment = train.Experiment(lambda _: net, settings, classification.Classification(), splits)
+    run = experiment.train(inspect="a command")
+    assert run.test.total == 12 and (run.folder / "result.json").exists()
+    assert "note: no pictures: stack expects each tensor to be equal size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("clip", [0, 1e-3])
+def test_tensorboard_has_the_norm_before_clipping(folder, clip):
+    trainer = make_trainer(folder, f"optimizer.clip={clip}")
+    trainer.fit()
+    written = EventAccumulator(str(trainer.run_folder)).Reload()
+    (whole,) = (event.value for event in written.Scalars("gradient_norm_of_last_batch"))
+    assert whole == pytest.approx(trainer.watch.norm.item()) and whole > 0.01
+    of_layers = {tag.partition("/")[0] for tag in written.Tags()["scalars"] if "gradient_norm/" in tag}
+    assert of_layers == {"clipped_gradient_norm" if clip else "gradient_norm"}
+
+
+def test_neurons_in_a_recurrent_layer_are_drawn_once_and_states_by_their_name():
+    class Other(snn.Layer):
+        output, states = "spikes", ("u", "v")
+
+        def step(self, x, state=None):
+            return (x > 0.5).float(), (x, 2 * x)
+
+    net = snn.Sequential(snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR(6, 4, 1)), Other())
+    with snn.record(net, samples=slice(1)) as trace:
+        net(2 * torch.rand(9, 1, 6))
+    assert trace.spikes.keys() == {"0", "0.neuron", "1"}
+    sample = {what: {name: of[:, 0] for name, of in by_layer.items()} for what, by_layer in vars(trace).items()}
+    sample["spikes"] = {name: sample["spikes"][name] for name in spiking_layers(net)}
+    figure = layer_plots.neurons(net, sample)
+    recurrent, other = ({line.get_label(): line.get_color() for line in axis.lines} for axis in figure.axes)
+    assert recurrent.keys() == {"potential", "reset", "threshold"} and other.keys() == {"u", "potential"}
+    assert other["potential"] == recurrent["potential"] and other["u"] not in recurrent.values()
 
 
 def test_tensorboard_has_a_picture_and_the_gradient_norm_of_each_layer(trained):

@@ -143,7 +143,7 @@ def test_runs_that_differ_in_their_seed_are_one_row(folder, capsys, monkeypatch)
     assert {line["Run"]: line for line in cells_of(capsys.readouterr().out, "Run")} == rows
     row = rows["mine, n = 3"]
     assert (row["Train"], row["Dev"]) == ("95.00 ± 0.00", "92.00 ± 2.00")
-    assert row["Test"] == "92.00 ± 0.71 (of 2) (3 ties)"
+    assert row["Test"] == "92.00 ± 0.71 (of 2) (3 ties in all)"
     assert (row["Seed"], row["Epochs"], row["Time"]) == ("1, 2, 5", "2 of 100, best 1, 1, 1", "1 min")
     assert (row["Samples train / dev / test"], row["On"], row["Commit"]) == ("50 / 3 / 4", "here", "a")
 

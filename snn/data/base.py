@@ -5,7 +5,8 @@ A module of `snn.data`, or your own module, is a dataset if it has
     NAMES                         the values of `dataset.name` that select it
     KEYS                          its config keys, nested as in the YAML: `encoding`, `dataset`, and others
     load(config, device, shape)   -> {"train": split, "dev": split, "test": split}, and a note on the data for the end
-                                     of the test line ("" for none); shape is the network's input shape at one step
+                                     of the test line ("" for none); shape is the network's input shape at one step,
+                                     or None if its first layer does not say it
 
 and, where the network or its input depends on more of the files than the config says, such as classes and scaling,
 
@@ -44,7 +45,8 @@ class Split:
         Args:
             indices: `[B]` int64 on `device`.
             generator: draws all random numbers in them; with torch's own, a resumed run would give other results.
-        Returns x `[T, B, *features]`, and targets as the task takes them: labels `[B]`, or more, `[*, B, ...]`.
+        Returns x `[T, B, *features]`, with the same T in every batch, and targets as the task takes them, one tensor:
+        labels `[B]`, or more, `[*, B, ...]`; what belongs to no step, such as padding, is marked in them.
         """
         raise NotImplementedError
 

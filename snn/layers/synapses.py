@@ -226,6 +226,8 @@ class Unfiltered(FirstOrderLowPass):
     Shape: x `[T, B, *shape]` -> psp of the same shape; state psp[t-1], `[B, *shape]`.
     """
 
+    multiply_adds = 0
+
     def __init__(self, shape):
         super().__init__(shape, tau=1e-3, trainable=False)  # e^(-1000) is 0
 
@@ -300,6 +302,11 @@ def would_move(net):
         differ = [a != b if exact else ~torch.isclose(a, b, 1e-6, 0) for a, b in zip(old, new)]
         moved += int(torch.stack(differ).any(0).sum()) if differ else 0
     return moved
+
+
+def is_filter(layer):
+    """Whether a layer is a synapse that filters its input."""
+    return isinstance(layer, Synapse) and not isinstance(layer, Unfiltered)
 
 
 def unstable_filters(net):

@@ -4,7 +4,6 @@ from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
-from torch.nn.utils import get_total_norm
 
 from snn.base.output import note
 from snn.layers.synapses import coefficient_names
@@ -37,7 +36,7 @@ class Board:
             with self._noted():
                 self.writer.close()
 
-    def write(self, entry, samples, dev, length, net, config, picture):
+    def write(self, entry, samples, dev, length, net, config, picture, norm):
         """Write an epoch: scalars always, histograms and a picture now and then.
 
         Args:
@@ -46,6 +45,7 @@ class Board:
             dev: its Result on dev.
             length: time steps of each sample.
             picture: returns (name, figure), or None.
+            norm: of the last batch's gradient, before it was clipped.
         """
         if not self.writer:
             return
@@ -56,9 +56,10 @@ class Board:
             self.writer.add_scalar("samples_per_second", samples / entry["seconds"], epoch)
             gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
             if gradients:  # there are none if the epoch was resumed on dev
-                self.writer.add_scalar("gradient_norm_of_last_batch", get_total_norm(list(gradients.values())), epoch)
-                for name, norm in gradient_norms(gradients).items():
-                    self.writer.add_scalar(f"gradient_norm/{labels[name]}", norm, epoch)
+                self.writer.add_scalar("gradient_norm_of_last_batch", norm, epoch)
+                clipped = "clipped_" if config["optimizer"]["clip"] else ""
+                for name, of_layer in gradient_norms(gradients).items():
+                    self.writer.add_scalar(f"{clipped}gradient_norm/{labels[name]}", of_layer, epoch)
             steps = dev.total * length
             for name, spikes in dev.spikes.items():
                 self.writer.add_scalar(f"firing_rate/{labels[name]}", spikes.double().mean() / steps, epoch)

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from snn.layers.layer import hidden_layers
 from snn.look.filter_plots import LINES, draw_responses, synapses
 from snn.look.labels import layer_labels
 from snn.look.plots import BLUE, ORANGE, WIDTH, busiest, color_legend, draw_input, draw_raster, literal, panels
@@ -29,7 +30,8 @@ def overview(before, after, x, counts, label, answer, spikes, classes):
         spikes: of the sample, `[T, *features]`, by layer.
         classes: what to call them, a list.
     """
-    labels, hidden = layer_labels(after), list(spikes.items())[:-1][:HIDDEN]
+    labels, behind = layer_labels(after), hidden_layers(after)
+    hidden = [(name, of_layer) for name, of_layer in spikes.items() if name in behind][:HIDDEN]
     widths = [1, 1.4, *[1.4] * len(hidden), 1.4]
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     image, filters, *rasters, output = figure.subplots(1, len(widths), width_ratios=widths)
@@ -81,12 +83,14 @@ def _draw_counts(axis, counts, label, answer, classes):
     colors = ["silver"] * len(counts)
     colors[answer] = BLUE if answer == label else ORANGE
     axis.barh(range(len(counts)), counts, color=colors)
-    what = "output spikes" if counts.min() >= 0 else "output, summed"  # potentials of a readout
+    are_counts = (counts >= 0).all() and (counts == counts.round()).all()
+    what = "output spikes" if are_counts else "output, summed"  # potentials of a readout
     axis.set(xlabel=what, ylabel="class", xlim=(min(0, 1.05 * counts.min()), max(1, 1.05 * counts.max())))
+    axis.xaxis.get_major_locator().set_params(integer=bool(are_counts))
     _name_ticks(axis.yaxis, classes)
     axis.invert_yaxis()
     answered = f"answer {classes[answer]}" if counts.any() else "no output spike"
-    axis.set_title(f"label {classes[label]},\n{answered}", fontsize=10)
+    axis.set_title(f"label {classes[label]},\n{answered}", fontsize=10, loc="right")
 
 
 def _name_ticks(axis, classes, **style):
@@ -126,7 +130,7 @@ def confusion(counts, classes):
 
 def mistakes(inputs, answers, classes):
     """Draw inputs `[T, B, *shape]`, each with its (label, answer); `classes` is what to call them, a list."""
-    figure, axes = panels(len(answers), MISTAKES_IN_A_ROW, 2.7)
+    figure, axes = panels(len(answers), MISTAKES_IN_A_ROW, 2.9)
     for axis, x, (label, answer) in zip(axes, inputs.cpu().unbind(1), answers):
         draw_input(axis, x)
         axis.set_title(f"label {classes[label]},\nanswer {classes[answer]}", fontsize=9)

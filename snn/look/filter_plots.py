@@ -6,21 +6,23 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from snn.layers.synapses import Synapse
+from snn.layers.synapses import is_filter
 from snn.look.labels import layer_labels
 from snn.look.plots import BLUE, ORANGE, WIDTH, color_legend, panels
 
 STEPS, MOST_STEPS = 40, 500  # of an impulse response: as it takes to decay
 WIDE = 100  # steps from which on their axis is logarithmic
 LINES = 60  # filters drawn per layer
+ALIKE = 4  # places at which poles that all start alike are
 FARTHEST = 2  # distance of a pole from 0 that is drawn
+STEPS_OF_TAU, WIDE_RATIO = "'s tau (steps)", 30  # on a logarithmic axis if so many times apart
 POLES = ("slower pole", "faster pole", *(f"pole {n}" for n in range(3, 9)))
 
 
 def synapses(before, after):
-    """Return the synapse layers of a network before and after training: (name, untrained, trained)."""
+    """Return the synapse layers with filters of a network before and after training: (name, untrained, trained)."""
     named = before.named_modules()
-    return [(name, layer, after.get_submodule(name)) for name, layer in named if isinstance(layer, Synapse)]
+    return [(name, layer, after.get_submodule(name)) for name, layer in named if is_filter(layer)]
 
 
 def with_poles(before, after):
@@ -58,7 +60,7 @@ def draw_responses(axis, untrained, trained, lines=None):
         axis.set_xscale("symlog", linthresh=2)
         axis.set_xlim(0, steps)
     axis.set_xlabel("steps after the spike")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper right")  # matplotlib would search long for the best place
 
 
 def _steps(synapse):
@@ -93,7 +95,7 @@ def poles(before, after):
         before_after = f"before: {_in_words(untrained)}\nafter: {_in_words(trained)}"
         disc.set_title(f"{labels[name]}\n{before_after}", fontsize=10)
         _draw_moves(times, *((_time_constant(of), abs(np.angle(of)) / (2 * math.pi)) for of in (old, new)))
-        times.set(xscale="log", xlabel="time constant (steps)", ylabel="turns in a step, 0 if real")
+        times.set(xscale="log", xlabel="time constant (steps)", ylabel="turns in a step (0.5: alternates)")
         times.set_yscale("symlog", linthresh=1e-3)
         times.set(xlim=(0.5, max(100, times.get_xlim()[1])), ylim=(-2e-4, 0.7))
         times.grid(alpha=0.3)
@@ -107,6 +109,9 @@ def _draw_moves(axis, old, new):
     axis.plot(*(np.stack(ends)[:, shown] for ends in zip(old, new)), color="gray", lw=0.6, alpha=0.6)
     for (x, y), color, size in ((old, ORANGE, 14), (new, BLUE, 7)):
         axis.scatter(x, y, s=size, color=color, alpha=min(1, max(0.05, 300 / len(x))), linewidths=0, zorder=2)
+    places = np.unique(np.round(np.stack(old, 1), 6), axis=0)
+    if len(places) <= ALIKE:  # the others are on these, and those after training in front of them
+        axis.scatter(*places.T, s=60, facecolors="none", edgecolors=ORANGE, linewidths=1.5, zorder=3)
 
 
 def _time_constant(roots):
@@ -121,7 +126,8 @@ def _in_words(synapse):
     roots = _roots(synapse)
     longest = np.nanmax(_time_constant(roots.flatten().numpy()), initial=0)
     ring = (roots.imag != 0).any(0).double().mean()
-    words = f"time constants up to {longest:.3g} steps, {ring:.0%} of the filters ring"
+    longest = f"{longest:,.0f}" if longest >= 1000 else f"{longest:.3g}"
+    words = f"time constants up to {longest} steps, {ring:.0%} of the filters ring"
     return f"{words}, {unstable:,} unstable" if (unstable := synapse.unstable()) else words
 
 
@@ -150,7 +156,11 @@ def coefficients(before, after):
             alike = (start == start[0]).all()
             shown = values if alike else np.concatenate([start, values])
             low, high = np.percentile(shown, [0.5, 99.5])
-            bins = np.histogram_bin_edges(shown, 50, (low, high))
+            if is_wide := quantity.endswith(STEPS_OF_TAU) and high > WIDE_RATIO * low:
+                bins = np.geomspace(low, high, 51)
+                axis.set_xscale("log")
+            else:
+                bins = np.histogram_bin_edges(shown, 50, (low, high))
             axis.hist(np.clip(values, low, high), bins, color=BLUE)
             if alike:
                 axis.axvline(start[0], color=ORANGE, lw=2)
@@ -158,16 +168,19 @@ def coefficients(before, after):
                 axis.hist(np.clip(start, low, high), bins, color=ORANGE, histtype="step", lw=1.5)
             axis.set(xlabel=quantity, yticks=[])
             axis.tick_params("x", labelsize=7)
-            axis.locator_params("x", nbins=5)
+            if not is_wide:
+                axis.locator_params("x", nbins=5)
         row[0].set_ylabel(labels[name])
+    color_legend(figure, {"before": ORANGE, "after": BLUE})
     return figure
 
 
 def _quantities(synapse):
     """Return the coefficients of a synapse's filters and the time constants of their stable poles, by name."""
     named = {name: getattr(synapse, name).detach().flatten().cpu().numpy() for name in synapse.coefficients}
-    for name, distances in zip(POLES, synapse.poles().flatten(1).cpu().double().numpy()):
+    of_poles = synapse.poles().flatten(1).cpu().double().numpy()
+    for name, distances in zip(POLES if len(of_poles) > 1 else ("pole",), of_poles):
         times = _time_constant(distances)
         if np.isfinite(times).any():
-            named[f"{name}'s tau (steps)"] = times[np.isfinite(times)]
+            named[f"{name}{STEPS_OF_TAU}"] = times[np.isfinite(times)]
     return named

@@ -8,7 +8,7 @@ from torch.nn.utils import get_total_norm
 
 from snn.base.errors import UserError
 from snn.layers.layer import hidden_layers, hooked, spiking_layers
-from snn.layers.synapses import Synapse
+from snn.layers.synapses import is_filter
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def filters_in(net):
 
     Those whose order is unknown are left out; empty if there are no others.
     """
-    synapses = [layer for layer in net.modules() if isinstance(layer, Synapse)]
+    synapses = [layer for layer in net.modules() if is_filter(layer)]
     poles = [layer.poles().flatten(1).cpu() for layer in synapses]
     slowest = torch.cat([torch.empty(0), *(of_layer[0] for of_layer in poles if len(of_layer))])
     if not len(slowest):

@@ -14,6 +14,7 @@ from snn.base.errors import printable
 from snn.base.files import write_picture, write_text
 from snn.base.output import note
 from snn.layers.chunks import as_configured
+from snn.layers.layer import spiking_layers
 from snn.look.board import Board
 from snn.look.cost import cost
 from snn.look.health import gradient_norms
@@ -22,8 +23,9 @@ from snn.look.recorder import record
 SAMPLES = 4  # number of test samples to look at
 COST = (
     "What each layer computes, on the samples shown: spikes of a sample; spikes per neuron and step; multiply-adds of "
-    "a step, zeros included; share of the values entering it that are not 0. Spikes don't measure energy here: filters "
-    "stand before the weights, and a psp lasts longer than its spike, so products are not driven by events."
+    "a step, zeros included; share of the values entering it that are not 0. Steps behind the end of a shorter series "
+    "count too. Spikes don't measure energy here: filters stand before the weights, and a psp lasts longer than its "
+    "spike, so products are not driven by events."
 )
 
 PAGE = """<!doctype html>
@@ -70,7 +72,7 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     places = [len(split) * n // count for n in range(count)]
 
     def samples(wanted):
-        return _samples(split, config["hyperparameters"]["batch_size"], generator(), wanted)
+        return _samples(split, config["hyperparameters"]["batch_size"], generator, wanted)
 
     def output(recorded):
         with torch.no_grad(), recorded as trace:
@@ -83,6 +85,7 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     except Exception as error:  # layers of one's own, run a step at a time, raise anything
         note(f"pictures leave out what layers do: {error}")
         y, trace = output(nullcontext(SimpleNamespace(spikes={})))
+    trace.spikes = {name: of for name, of in trace.spikes.items() if name in spiking_layers(net)}  # not those within
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
 
@@ -129,9 +132,9 @@ def of_filters(seen):
         pictures["poles"] = (
             lambda: filter_plots.poles(seen.untrained, seen.net),
             "Where training moved the poles of each synapse layer's filters: in the upper half of the unit circle, in "
-            "which filters are stable, and by time constant and frequency. Lines join the places of some poles before "
-            "and after. Filters with complex poles ring, once in as many steps as one turn takes. Poles outside the "
-            "circle have no time constant.",
+            "which filters are stable, and by time constant (from half a step on) and frequency. Lines join some poles "
+            "before and after. Filters with complex poles ring, once in as many steps as one turn takes. Poles outside "
+            "the circle have no time constant.",
         )
     return pictures
 
@@ -155,8 +158,8 @@ def _of_layers(seen, result, task):
             ),
             "firing_rates": (
                 lambda: layer_plots.firing_rates(seen.net, result.spikes, result.total, len(seen.x)),
-                "Spikes per neuron and step in each layer, over the whole test set, and the share of neurons that "
-                "never spike.",
+                "Spikes per neuron and step in each layer, over the whole test set and all steps, and the share of "
+                "neurons that never spike.",
             ),
         }
     if any(parameter.requires_grad for parameter in seen.net.parameters()):
@@ -208,25 +211,30 @@ def save_pictures(pictures, folder):
 
 def _samples(split, batch_size, generator, wanted):
     """Return the samples of a split with these numbers, as a test sees them: input `[T, B, *]` and targets."""
-    found, first = {}, 0
+    found, first, axis = {}, 0, _axis_of_samples(split, generator())
+    generator = generator()
     everything = torch.arange(len(split), device=split.device).split(batch_size)  # not this rank's share of it
     for x, targets in split.batches_of(everything, generator):
         for n in wanted:
             if first <= n < first + x.shape[1]:
                 place = n - first
-                target = targets.select(_axis_of_samples(x, targets), place)
+                target = targets.select(axis, place)
                 found[n] = x[: x.shape[0]][:, place].clone(), target.clone()  # it may be read, not in memory
         first += x.shape[1]
         if len(found) == len(wanted):
             break
-    axis = _axis_of_samples(x, targets)
     x, targets = zip(*(found[n] for n in wanted))
     return torch.stack(x, 1), torch.stack(targets, axis)
 
 
-def _axis_of_samples(x, targets):
-    """Return which axis of targets is that of samples: `[T, B, *]` such as x, or `[B, *]`."""
-    return int(targets.dim() > 1 and targets.shape[1] == x.shape[1])
+def _axis_of_samples(split, generator):
+    """Return which axis of a split's targets is that of samples: the one that a second sample makes longer."""
+    one = torch.zeros(1, dtype=torch.long, device=split.device)
+    sizes = [targets.shape for _, targets in split.batches_of([one, one.repeat(2)], generator)]
+    longer = [axis for axis, (of_one, of_two) in enumerate(zip(*sizes)) if of_one != of_two]
+    if len(longer) != 1:
+        raise ValueError(f"targets of one sample are {list(sizes[0])}, of two {list(sizes[1])}: one axis is of samples")
+    return longer[0]
 
 
 def _write_page(folder, title, facts, captions, computed):

@@ -1,12 +1,16 @@
 """Pictures of a network's layers at work: spikes, states, rates, gradients."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from snn.layers.layer import state_names
+from snn.layers.layer import output_name, state_names
 from snn.layers.synapses import Synapse
 from snn.look.labels import layer_labels
-from snn.look.plots import BLUE, ORANGE, WIDTH, color_legend, draw_neuron, draw_raster, panels, typical_neuron
+from snn.look.plots import BLUE, GREEN, ORANGE, WIDTH, color_legend, draw_neuron, draw_raster, panels, typical_neuron
+
+COLORS = BLUE, GREEN, "black", "tab:purple", "tab:brown", "tab:pink"  # of states; spikes are orange
 
 
 def rasters(net, spikes):
@@ -28,12 +32,15 @@ def neurons(net, trace):
     labels, count = layer_labels(net), len(trace["spikes"])
     figure = Figure(figsize=(WIDTH, 1.8 * count + 0.4), layout="constrained")
     axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    own = {name: _with_states(net, name) for name in trace["spikes"]}
+    known = dict.fromkeys(state for layer in own.values() for state in state_names(net.get_submodule(layer)))
+    colors = dict(zip(known, itertools.cycle(COLORS)))
     for axis, (name, spikes) in zip(axes, trace["spikes"].items()):
-        layer, spikes = net.get_submodule(name), spikes.flatten(1)
+        layer, spikes = net.get_submodule(own[name]), spikes.flatten(1)
         neuron = typical_neuron(spikes)
-        states = {state: trace[state][name].flatten(1) for state in state_names(layer)}
+        states = {state: trace[state][own[name]].flatten(1) for state in state_names(layer)}
         states = {state: of[:, neuron % of.shape[1]] for state, of in states.items()}  # two lines of Delta share one
-        draw_neuron(axis, layer, states, spikes[:, neuron])
+        draw_neuron(axis, layer, states, spikes[:, neuron], colors)
         title = f"{labels[name]}, neuron {neuron}: {int(spikes[:, neuron].sum())} spikes (orange)"
         axis.set_title(title, fontsize=10, pad=13)
         axis.grid(alpha=0.3)
@@ -41,6 +48,12 @@ def neurons(net, trace):
     figure.legend(entries.values(), entries, fontsize=8, loc="outside lower right", ncols=3, frameon=False)
     axes[-1].set_xlabel("time step")
     return figure
+
+
+def _with_states(net, name):
+    """Return the name of the layer that has the states of a layer of neurons: itself, or neurons within it."""
+    within = net.get_submodule(name).named_modules(prefix=name)
+    return next((name for name, part in within if output_name(part) == "spikes" and state_names(part)), name)
 
 
 def firing_rates(net, spikes, samples, length):
@@ -59,7 +72,7 @@ def firing_rates(net, spikes, samples, length):
         axis.bar_label(axis.bar(names, values, color=BLUE), fmt=form, fontsize=8)
         axis.margins(y=0.15)
         axis.tick_params("x", rotation=20)
-    rate.set_ylabel("spikes per neuron and step")
+    rate.set(ylabel="spikes per neuron and step", ylim=(0, None if any(rates) else 1))
     silent.set(ylabel="neurons without a spike (%)", ylim=(0, 115))
     return figure
 

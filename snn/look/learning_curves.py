@@ -48,7 +48,8 @@ def learning_curves(name, runs, key, published, labels):
     handles, names = axis.get_legend_handles_labels()
     if names:
         unique = dict(zip(names, handles))  # several runs have the same
-        axis.legend(unique.values(), unique, fontsize=8)
+        place = "lower right" if runs[0].highest_is_best else "upper right"  # where curves that improve don't end
+        axis.legend(unique.values(), unique, fontsize=8, loc=place)
     if search:
         lines = [Line2D([], [], color=color, label=literal(label)) for label, color in colors.items()]
         others = f"; gray: {len(choices) - len(named)} others" if len(choices) > len(named) else ""

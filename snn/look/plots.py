@@ -74,8 +74,10 @@ def draw_raster(axis, label, spikes):
     shown = busiest(flat)
     step, neuron = flat[:, shown].nonzero(as_tuple=True)
     axis.scatter(step, neuron, s=max(3, 600 / len(shown)), c="black", marker="|", linewidths=1)
-    axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step", ylabel="neuron")
-    of_all = "" if len(shown) == flat.shape[1] else f" of {flat.shape[1]}"
+    axis.set(xlim=(-1, len(flat)), ylim=(-1, len(shown)), xlabel="time step")
+    are_all = len(shown) == flat.shape[1]
+    axis.set_ylabel("neuron" if are_all else "neurons drawn, in order")
+    of_all = "" if are_all else f" of {flat.shape[1]}"
     axis.set_title(f"spikes of {label}:\n{len(shown)}{of_all} neurons", fontsize=10)
 
 
@@ -85,10 +87,13 @@ def typical_neuron(spikes):
     return int(counts.argsort()[-(int((counts > 0).sum()) // 2 + 1)])
 
 
-def draw_neuron(axis, layer, states, spikes):
-    """Draw a neuron's states `[T]`, by name, its layer's threshold, if it has a single one, and its spikes `[T]`."""
-    for (name, values), color in zip(states.items(), (BLUE, GREEN, "black", "gray")):
-        axis.plot(values.cpu(), color=color, lw=1.2, label={"v": "potential"}.get(name, name))
+def draw_neuron(axis, layer, states, spikes, colors):
+    """Draw a neuron's states `[T]`, its layer's threshold, if it has a single one, and its spikes `[T]`.
+
+    `states` and their `colors` are by name.
+    """
+    for name, values in states.items():
+        axis.plot(values.cpu(), color=colors[name], lw=1.2, label={"v": "potential"}.get(name, name))
     threshold = getattr(layer, "threshold", None)
     if torch.is_tensor(threshold) and threshold.numel() == 1:
         threshold = threshold.item()

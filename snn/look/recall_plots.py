@@ -67,7 +67,7 @@ def path(net, x, trace, target):
     for axis, layer in zip(axes[1:], (*hidden, output)):
         spikes = trace.spikes[layer][:, 0]
         neuron = train if layer == output else typical_neuron(spikes)
-        draw_neuron(axis, net.get_submodule(layer), {"v": trace.v[layer][:, 0, neuron]}, spikes[:, neuron])
+        draw_neuron(axis, net.get_submodule(layer), {"v": trace.v[layer][:, 0, neuron]}, spikes[:, neuron], {"v": BLUE})
         axis.set_title(f"{labels[layer]}, neuron {neuron}: potential and spikes (orange)", fontsize=10, pad=13)
         axis.set_ylabel("potential")
     draw_ticks(axes[-1], target[:, 0, train], "black", row=1)

@@ -28,6 +28,7 @@ class FiniteWatch:
 
     def __init__(self, optimizer, shared=False):
         self.optimizer, self.shared = optimizer, shared
+        self.norm = None  # of the last gradient, before it is clipped
         self.failed = self.arrived = self.on_host = self.batch = None
 
     def guard(self, loss):
@@ -37,7 +38,8 @@ class FiniteWatch:
         failed, else 0.
         """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        failed = ~(_gradient_norm(parameters) < LARGEST)  # also nan
+        self.norm = _gradient_norm(parameters)
+        failed = ~(self.norm < LARGEST)  # also nan
         if not self.shared:
             failed |= ~torch.isfinite(loss.detach())
         if self.failed is None:
@@ -92,7 +94,7 @@ def where_not_finite(net, loss, x, targets, state, run=None):
             what = "output" if weights else "coefficients or weights"
             return f"the {what} of layer {name} ({type(layer).__name__})"
     if not value.isfinite():
-        return "the loss"
+        return "the targets" if torch.is_tensor(targets) and not targets.isfinite().all() else "the loss"
     value.backward()
     for name, layer in reversed(list(net.named_children())):
         if not _gradient_norm(layer.parameters()) < LARGEST:

@@ -1,6 +1,7 @@
 """Convert a run to a checkpoint and back: all the state it needs to resume as if it had never stopped."""
 
 import math
+import os
 import time
 import warnings
 
@@ -206,3 +207,32 @@ def _restore_preserved(trainer, saved):
 
 def _path(trainer):
     return trainer.folder / "last.pt"
+
+
+def complete(trainer):
+    """Write best.pt where a run resumes and has none of its own: last.pt alone may have been moved."""
+    best = trainer.folder / "best.pt"
+    saves = trainer.history and trainer.config["save_checkpoint"] and ranks.rank() == 0
+    if not saves or _is_own(trainer, best):
+        return
+    why = "missing"
+    if best.exists():
+        other = best.with_name("best_other.pt")
+        os.replace(best, other)
+        why = f"not that of this run's best epoch, and is {other.name} now"
+    state = {"config": trainer.config, "epoch": trainer.best["epoch"], "model": trainer.best_model}
+    checkpoint.save(best, state)
+    note(f"{best} was {why}: it is made from last.pt")
+
+
+def _is_own(trainer, file):
+    """Whether a checkpoint is of a run's best epoch, or of a later one, which the run comes to again."""
+    try:
+        saved = checkpoint.load(file)
+    except UserError:
+        return False
+    if saved["epoch"] >= len(trainer.history):  # the process was killed before it saved last.pt
+        return True
+    model, own = saved["model"], trainer.best_model
+    same = saved["epoch"] == trainer.best["epoch"] and saved["config"]["ties"] == trainer.config["ties"]
+    return same and model.keys() == own.keys() and all(torch.equal(model[name], own[name].cpu()) for name in own)

@@ -221,7 +221,11 @@ class Experiment:
         """Test with the task's report, and with pictures as in `test`; return the Result."""
         untrained = self._untrained()
         generator = partial(data_generator, self.device, self.config)
-        seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
+        try:
+            seen = inspection.view(self.net, untrained, self.splits["test"], self.config, generator, test)
+        except Exception as error:  # samples of one's own may be such that some can't be taken out
+            note(f"no pictures: {' '.join(str(error).split())}")
+            return test(self.task)
         if inspect:
             origin = {"checkpoint": f"{self.source}, epoch {self.epoch}", "command": inspect}
             result = inspection.inspect(seen, self.task, run_folder, origin)

@@ -56,6 +56,8 @@ class Trainer:
         self.data = {name: split.fingerprint() for name, split in splits.items()}
         ranks.check_same(self.data)
         self.folder = Path(config["checkpoint_base_path"]) / config["experiment_name"]
+        if config["save_checkpoint"] and not resume_from:
+            transfer.check_kept(config["init_from"], [self.folder, *aside])
         self.run_folder = None
         self.frozen = transfer.freeze(net, config["freeze"])
         self.optimizer = make_optimizer(config, net)
@@ -124,7 +126,7 @@ class Trainer:
         if self.config["save_checkpoint"] and not self.owns_folder:
             checkpoint.check_readable(snapshot.capture(self), self.names)
         with signals.noted(repeated=ranks.ranks() > 1) as self.noted, self._owned(), self._run_files() as board:
-            self._complete()
+            snapshot.complete(self)
             for epoch in range(len(self.history), self.config["hyperparameters"]["epoch"]):
                 self._epoch(epoch, board)
                 if on_epoch and ranks.largest(int(bool(on_epoch(dict(self.history[-1]))))):  # all ranks go on, or none
@@ -198,9 +200,11 @@ class Trainer:
             with matrix_products(self.config["precision"], self.device):
                 run = in_chunks(self.net, self.config["hyperparameters"])
                 where = where_not_finite(self.net, self.task.loss, batch.x, batch.targets, batch.state, run)
+            is_of_data = where in ("the input", "the targets")
+            remedy = "data without NaN and infinite values" if is_of_data else f"a lower {self._lr_key()}"
             raise UserError(
                 f"epoch {epoch}, batch {batch.number}: the loss or its gradient is not finite or too large; it began "
-                f"in {where}; {self._kept()}; start a new run with a lower {self._lr_key()}"
+                f"in {where}; {self._kept()}; start a new run with {remedy}"
             ) from None
         spoilt = [name for name, value in self.net.named_parameters() if not value.isfinite().all()]
         if spoilt:  # by the last step, whose gradient was finite
@@ -219,9 +223,12 @@ class Trainer:
             entry = plain(entry)
         except ValueError as error:
             raise UserError(f"columns() of task {type(self.task).__name__}: {entry} are not {error}") from None
-        if not math.isfinite(entry.get(what := f"dev_{self.task.metric}", 0)):  # a run can't go on from that
-            raise UserError(f"epoch {epoch}: {what} is not finite; {self._kept()}")
-        entry |= {
+        deciding = [f"{part}_{self.task.metric}" for part in ("train", "dev")]
+        if lacks := [name for name in deciding if name not in entry]:
+            raise UserError(f"columns() of task {type(self.task).__name__}: there is no {lacks[0]}, its metric")
+        if not math.isfinite(entry[deciding[1]]):  # a run can't go on from that
+            raise UserError(f"epoch {epoch}: {deciding[1]} is not finite; {self._kept()}")
+        entry |= {"epoch": epoch} | {
             "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
         }  # fmt: skip
@@ -248,7 +255,8 @@ class Trainer:
             self.warned = True
             self._warn(entry, dev)
         if board:
-            board.write(entry, train.total + dev.total, dev, steps, self.net, self.config, self._picture)
+            samples = train.total + dev.total
+            board.write(entry, samples, dev, steps, self.net, self.config, self._picture, self.watch.norm)
 
     def _warn(self, entry, dev):
         """Say once that the network does not learn, and which keys may help."""
@@ -313,16 +321,10 @@ class Trainer:
         self.is_recorded = self._is_recorded()
         if not self.is_recorded:
             folders.write_config(self.run_folder, self.config)
+        if self.history:  # its folder may be a new one
+            folders.write_metrics(self.run_folder, self.history)
         with Board(self.run_folder, len(self.history)) as board:
             yield board
-
-    def _complete(self):
-        """Write best.pt if it is missing where a run resumes: last.pt alone may have been moved."""
-        best = self.folder / "best.pt"
-        if self.history and self.config["save_checkpoint"] and ranks.rank() == 0 and not best.exists():
-            state = {"config": self.config, "epoch": self.best["epoch"], "model": self.best_model}
-            checkpoint.save(best, state)
-            note(f"{best} was missing, and is made from last.pt")
 
     def _save(self, is_best=False):
         """Save the run as it is now; every rank takes part, rank 0 writes."""

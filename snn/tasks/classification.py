@@ -54,7 +54,8 @@ class Classification(Task):
     def encoded(self, view):
         """Return the spikes or values that a view's input is encoded in, `[T, B, *features]`; None if they are it."""
         is_copy = (view.x == view.x[:1]).all()  # at every step
-        return None if is_copy else view.x
+        is_drawn = view.x.dim() == 3 and view.x.shape[2] != 784  # over time, as the input
+        return None if is_copy or is_drawn else view.x
 
     def loss(self, y, targets):
         counted, labels = self.counted(y, targets)
@@ -111,8 +112,8 @@ class Classification(Task):
             "samples": (
                 lambda: class_plots.samples(x, encoded, counts, of_samples, answered, classes),
                 "Test samples: the input over all steps; its busiest lines, where it is encoded in spikes or other "
-                "values; and how often each output neuron spikes: the class with the most spikes is the answer (blue "
-                "if right, orange if wrong).",
+                "values; and how often each output neuron spikes in the steps that count: the class with the most "
+                "spikes is the answer (blue if right, orange if wrong).",
             ),
             "confusion": (
                 lambda: class_plots.confusion(confusion(result.answers), classes),
@@ -121,7 +122,8 @@ class Classification(Task):
         }
         if class_plots.synapses(view.net, view.net):
             overview = partial(class_plots.overview, view.untrained, view.net, *path)
-            pictures = {"overview": (overview, "A test sample's path through the network.")} | pictures
+            caption = "A test sample's path through the network; of its hidden layers, the first three."
+            pictures = {"overview": (overview, caption)} | pictures
         if x.dim() == 5 and x.shape[2] == 2:
             pictures["events"] = (
                 lambda: class_plots.event_windows(x[:, 0]),
