@@ -157,12 +157,13 @@ def test_keys_of_the_published_configs(laid_over):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("hyperparameters.epochs=3", ["hyperparameters.epochs", "did you mean epoch?"]),
+        ("hyperparameters.epochs=3", ["hyperparameters.epochs", "did you mean hyperparameters.epoch?"]),
         ("nothing.at.all=3", ["nothing", "unknown key"]),
         ("hyperparameters=3", ["hyperparameters", "is a group"]),
         ("hyperparameters.epoch", ["write key=value"]),
         ("hyperparameters.epoch={", ["not YAML"]),
         ("epoch=3", ["epoch", "did you mean hyperparameters.epoch?"]),
+        ("optimizer.lr=0.1", ["did you mean optimizer.Adam.lr or optimizer.AdamW.lr or optimizer.SGD.lr?"]),
         ("lr=0.1", ["lr", "did you mean optimizer.Adam.lr or optimizer.AdamW.lr or optimizer.SGD.lr?"]),
         ("hyperparameters.epoch=0", ["--set: hyperparameters.epoch", "0", "at least 1"]),
         ("hyperparameters.epoch=2.5", ["hyperparameters.epoch", "2.5", "an integer"]),
@@ -415,6 +416,8 @@ def unread_notes(experiment, *overrides):
          "hyperparameters.train_coefficients=true"),
         ("time_series", "hyperparameters.delta=1", "encoding=bank", "encoding=delta"),
         ("snn_mlp_1", "mnist_config.max_rate=0.5", "encoding=copy", "encoding=poisson"),
+        ("snn_mlp_1", "transform.RandomRotation.angle=9", "mnist_config.use_transform=false",
+         "mnist_config.use_transform=true"),
         ("snn_mlp_1", "checkpoint_every=9", "save_checkpoint=false", "save_checkpoint=true"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import snn
 from snn.base.errors import UserError
 from snn.data import digits
+from snn.data.base import Split
 from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
@@ -236,6 +237,45 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
     kept = torch.load(trainer.folder / "last.pt", weights_only=True)
     assert kept["running"]["counts"]["train"]["batches"] == 2
     assert torch.equal(kept["model"]["1.weight"], steps[2]["1.weight"])
+
+
+class OneIsMissing(Split):
+    """One value of one sample's input, or of its target, is NaN."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, where):
+        self.where = where
+
+    def __len__(self):
+        return 12
+
+    def batch(self, indices, generator):
+        x, targets = torch.rand(5, len(indices), 784, generator=generator), torch.zeros(5, len(indices), 10)
+        {"input": x, "targets": targets}[self.where][3, indices == 2] = torch.nan
+        return x, targets
+
+
+@pytest.mark.parametrize("where", ["input", "targets"])
+def test_data_that_is_not_finite_is_no_matter_of_the_learning_rate(folder, where):
+    class Regression(Task):
+        def loss(self, y, targets):
+            return (y - targets).square().mean()
+
+    splits, net = dict.fromkeys(("train", "dev"), OneIsMissing(where)), nn.Sequential(nn.Linear(784, 10))
+    settings = {"experiment_name": "own", "dataset": {"name": "digits"}}
+    with pytest.raises(UserError, match=f"it began in the {where}; .* new run with data without NaN and infinite"):
+        snn.train(lambda _: snn.Sequential(*net), settings, task=Regression(), splits=splits | {"test": splits["dev"]})
+
+
+@pytest.mark.parametrize("loss", [lambda y: y.sum(0), lambda y: 0.5])
+def test_a_loss_that_is_not_one_number_is_told(folder, loss):
+    task = Task()
+    task.loss = lambda y, targets: loss(y)
+    splits = dict.fromkeys(("train", "dev", "test"), OneIsMissing("targets"))
+    settings = {"experiment_name": "own", "dataset": {"name": "digits"}}
+    with pytest.raises(UserError, match=r"Task.loss must return a tensor of one number, .*, not (\[12, 10\]|float)"):
+        snn.train(lambda _: snn.Sequential(nn.Linear(784, 10)), settings, task=task, splits=splits)
 
 
 @pytest.mark.parametrize("clip", [0, 1])

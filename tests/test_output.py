@@ -14,7 +14,7 @@ import torch
 from scripts import ROOT, TINY, words_of
 
 from snn.base.output import lasting
-from snn.run import trainer
+from snn.run import train, trainer
 
 EPOCHS = {"hyperparameters.epoch": 2}
 TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | EPOCHS)]
@@ -76,10 +76,16 @@ def test_a_terminal_that_closes_saves_and_stops(run):
     assert run.checkpoint("snn_mlp_1")["running"]
 
 
+def test_an_interrupted_test_does_not_speak_of_training(run):
+    run.monkeypatch.setattr(train, "evaluate", mock.Mock(side_effect=KeyboardInterrupt))
+    run("snn_mlp_1", "--test")
+    assert run.status == 130 and run.err.endswith("\ninterrupted\n")
+
+
 def test_a_second_interrupt_ends_a_run_at_once(run):
     run.monkeypatch.setattr(trainer, "train_step", mock.Mock(side_effect=KeyboardInterrupt))
     run("snn_mlp_1", "--train")
-    assert run.status == 130 and run.err.endswith("--train --resume continues a run from its last checkpoint\n")
+    assert run.status == 130 and run.err.endswith("interrupted; the last checkpoint, if there is one, is whole\n")
 
 
 def test_runs_in_two_threads_that_overlap(run, capsys):

@@ -143,6 +143,27 @@ def test_a_step_of_ones_own_takes_the_place_of_a_bases_forward():
         Doubled(4)(x)
 
 
+class Forgetful(snn.Layer):
+    def step(self, x, state=None):
+        return x
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_layer_that_returns_no_state_is_told_so(batch):
+    """A batch of two would unpack."""
+    for layer in Forgetful(), snn.Sequential(Forgetful()):
+        with pytest.raises(ValueError, match=r"Forgetful is a layer over time: it must return \(y, state\)"):
+            layer(torch.rand(4, batch, 3))
+
+
+@pytest.mark.parametrize("given", [(torch.rand(4, 2, 3), ()), nn.utils.rnn.pack_sequence([torch.rand(4, 3)])])
+def test_an_input_that_is_no_tensor_is_told(given):
+    with pytest.raises(TypeError, match=r"DualExpIIR takes a tensor .*, not (tuple|PackedSequence): "):
+        snn.DualExpIIR(3, 4, 1)(given)
+    with pytest.raises(TypeError, match="must be Tensor, not"):
+        snn.Linear(3, 2)(given)
+
+
 def test_a_record_shows_the_states_of_any_layer():
     net, x = make_net(Named()), torch.rand(6, 5, 784)
     with snn.record(net, samples=slice(1, 4)) as trace:

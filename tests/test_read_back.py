@@ -112,5 +112,15 @@ def test_a_lost_best_checkpoint_is_made_from_the_last(folder, run):
     after = torch.load(best, weights_only=True)
     assert all(after["model"][name].equal(value) for name, value in before["model"].items())
     assert run("snn_mlp_1", "--test", settings=settings)[-1] == tested
+    after["epoch"], after["model"]["0.a1"] = 0, after["model"]["0.a1"] + 1  # of another run
+    torch.save(after, best)
+    (run.folder / "runs").rename(run.folder / "older_runs")
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
+    assert "best.pt was not that of this run's best epoch, and is best_other.pt now: it is made from last" in run.err
+    assert run("snn_mlp_1", "--test", settings=settings)[-1] == tested and best.with_name("best_other.pt").exists()
+    rows = [next(run.folder.glob(f"{runs}/snn_mlp_1/*/metrics.csv")).read_text() for runs in ("runs", "older_runs")]
+    assert rows[0] == rows[1]  # also in the new folder
+    run("snn_mlp_1", "--train", "--init_from", str(best), settings=settings)
+    assert run.status == 2 and "is of a run that this one replaces: copy it to another folder" in run.err
     run("snn_mlp_1", "--train", settings=settings)  # older checkpoints move aside, also links that lead nowhere
     assert run.status == 0 and "are now in checkpoint/snn_mlp_1_" in run.err

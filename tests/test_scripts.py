@@ -209,7 +209,7 @@ MISTAKES = {
     "empty checkpoint": (["--test", "--checkpoint", ""], {}, "an option has an empty value"),
     "empty config file": (["--test", "--config_file", ""], {}, "an option has an empty value"),
     "empty device": (["--test", "--device", ""], {}, "an option has an empty value"),
-    "unknown key": (["--train"], {"hyperparameters.epochs": 3}, "did you mean epoch?"),
+    "unknown key": (["--train"], {"hyperparameters.epochs": 3}, "did you mean hyperparameters.epoch?"),
     "value out of range": (["--train"], {"hyperparameters.tau_s": 4}, "must be above hyperparameters.tau_s, 4"),
     "unknown device": (["--train", "--device", "gpu"], {}, "use auto, cpu, cuda or cuda:<number>"),
     "absent device": (["--train", "--device", "cuda:99"], {}, "device cuda:99 is missing"),

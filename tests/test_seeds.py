@@ -145,7 +145,7 @@ def test_older_checkpoints_stay_until_the_first_run_saves(run, folder):
         status, _, _ = run("--train", "--seeds", "2", *words)
         assert status == 2 and files_in(folder / "checkpoint") == before
     status, _, err = run("--train", "--seeds", "2", "--init_from", "checkpoint/seed_3/snn_mlp_1/best.pt")
-    said = "init_from: checkpoint/seed_3/snn_mlp_1/best.pt is of a run that --seeds replaces: copy it"
+    said = "init_from: checkpoint/seed_3/snn_mlp_1/best.pt is of a run that this one replaces: copy it"
     assert status == 2 and said in err and files_in(folder / "checkpoint") == before
     status, _, err = run("--train", "--seeds", "2")
     assert status == 0 and err.count("the checkpoints of an older run are now in checkpoint/seed_") == 2
@@ -183,3 +183,5 @@ def test_one_line_says_what_is_wrong(run, folder, words, message):
 def test_the_last_line_of_any_task():
     figures = [{"dev": 0.003, "test": 0.004}, {"dev": 0.003, "test": 0.0042}]
     assert _mean_and_deviation(Task(), figures) == "2 seeds: dev loss 0.00300 ± 0, test loss 0.00410 ± 0.00014"
+    figures[0]["dev"] = float("nan")
+    assert _mean_and_deviation(Task(), figures).startswith("2 seeds: dev loss nan, test loss 0.00410 ± 0.00014")

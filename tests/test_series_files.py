@@ -429,6 +429,11 @@ class TestGroups:
         _, _, whose = self.splits(["a", "b", "c", "d"] * 5, test=True, **{"dataset.refit": True})
         assert whose["train"] == set("abcd") and len(whose["dev"]) == 1
 
+    def test_a_fold_beside_a_test_set_is_told(self, folder, capsys):
+        write_toy(folder)
+        series.measure(resolved(**{"dataset.name": "Toy", "dataset.root": ".", "dataset.fold": 3}))
+        assert "dataset.fold: 3 has no effect: Toy/Toy_TRAIN.ts has a test set beside it" in capsys.readouterr().err
+
     def test_scaling_and_length_are_not_of_the_test_people(self):
         X, y = make_arrays(10)
         X[0] = np.full((2, 50), 1000.0)

@@ -109,6 +109,8 @@ def with_gradient(gradient, values=(1.0, 1.0, 1.0)):
         (with_gradient(lambda x, a, b, c: a), "must return one finite number for each x"),
         (with_gradient(lambda x, a, b, c: a * x, (1.0, math.inf, 0.0)), "must be three finite numbers"),
         (Surrogate(), "Surrogate fails: NotImplementedError"),
+        ("ATan", r"surrogate=ATan: pass an object, such as snn.surrogates.ATan\(\)"),
+        (snn.surrogates.ATan, r"surrogate=ATan: pass an object, such as snn.surrogates.ATan\(\)"),
     ],
 )
 def test_what_a_kernel_can_not_compute_is_refused_at_once(surrogate, message):

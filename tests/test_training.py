@@ -390,6 +390,7 @@ class TestTies:
     [
         ({"note": "fine"}, "columns() of task Odd: note is 'fine', not a number"),
         ({"dev_acc": float("nan")}, "epoch 0: dev_acc is not finite; there is no checkpoint of this run yet"),
+        ({"train_acc": None}, "columns() of task Odd: there is no train_acc, its metric"),
     ],
 )
 def test_a_task_with_columns_that_are_no_numbers(run, column, message):
@@ -397,7 +398,8 @@ def test_a_task_with_columns_that_are_no_numbers(run, column, message):
 
     class Odd(Classification):
         def columns(self, train, dev):
-            return super().columns(train, dev) | column
+            columns = super().columns(train, dev) | column
+            return {name: value for name, value in columns.items() if value is not None}
 
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.folder)

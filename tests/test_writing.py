@@ -89,6 +89,10 @@ class TestWrittenBeside:
         (tmp_path / "file").write_text("no folder")
         with pytest.raises(UserError, match="can't be written"), written_beside(tmp_path / "file" / "below"):
             pass
+        os.mkfifo(tmp_path / "pipe")  # as a device, it would be gone after a rename
+        with pytest.raises(UserError, match="pipe is not an ordinary file"), written_beside(tmp_path / "pipe"):
+            pass
+        assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_folder_that_another_process_makes_at_the_same_time(tmp_path):

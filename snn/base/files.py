@@ -138,6 +138,7 @@ def written_beside(path, keep=None):
     If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given.
     One of the two is whole at any time. Raises UserError if it can't be written.
     """
+    _check_ordinary(path)  # a device would be replaced
     with unfinished(path) as beside:
         with open(beside, "wb") as file:
             yield file
@@ -197,6 +198,10 @@ def check_writable(path):
     if os.path.lexists(Path(path).parent):
         with unfinished(path) as beside:
             beside.touch()
+    _check_ordinary(path)
+
+
+def _check_ordinary(path):
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is not an ordinary file: name another")
 

@@ -1,5 +1,7 @@
 """Transfer: a network starts from the layers of a checkpoint that fit, and some of its layers are not trained."""
 
+from pathlib import Path
+
 from snn.base.errors import UserError
 from snn.base.output import note
 from snn.checkpoint.store import load, model_of
@@ -28,6 +30,12 @@ def start_from(net, path):
     new = ", ".join(labels.get(layer, layer) for layer in own if layer not in fitting)  # a shared one has one label
     started = ", ".join(labels.get(layer, layer) for layer in fitting)
     note(f"init_from: {started} start from {path}" + (f"; anew: {new}" if new else ""))
+
+
+def check_kept(path, replaced):
+    """Raise UserError if what a network starts from is in a folder of checkpoints that its run replaces."""
+    if path and found(path).resolve().parent in map(Path.resolve, replaced):
+        raise UserError(f"init_from: {path} is of a run that this one replaces: copy it to another folder first")
 
 
 def _by_layer(model):

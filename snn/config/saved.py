@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 
 from snn.base.errors import UserError
 from snn.base.keys import LENGTH, NETWORK, PLACE, Key, folder_path, plain
@@ -94,7 +95,9 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
         follows = entry.affects == NETWORK or key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
         if not follows or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):
             continue
-        warn(f"{key}: {then} from the checkpoint, not {now}; override it with --set {key}={now}")
+        typed = json.dumps(now) if isinstance(now, (list, dict)) else now
+        option = shlex.join(["--set", f"{key}={typed}"])
+        warn(f"{key}: {then} from the checkpoint, not {now}; override it with {option}")
         group, _, name = key.rpartition(".")
         get(config, group)[name] = then
         if sources is not None:

@@ -218,7 +218,7 @@ def _lay_over(config, settings, source, warn, schema, sources, prefix=""):
             warn(f"{source}: {prefix}{key} is read as {prefix}{MISSPELT[key]}")
             key = MISSPELT[key]
         if key not in schema:
-            raise UserError(f"{source}: {prefix}{key}: {_unknown(key, schema)}")
+            raise UserError(f"{source}: {prefix}{key}: {_unknown(key, schema, prefix)}")
         if not isinstance(schema[key], Key):
             if not isinstance(config.get(key), dict):
                 config[key] = {}
@@ -234,7 +234,7 @@ def _check(config, schema, sources, known_only, prefix=""):
         raise UserError(f"config: {prefix.rstrip('.')}: keys and values expected, got {_short(config)}")
     for key in config:
         if known_only and key not in schema:
-            raise UserError(f"config: {prefix}{key}: {_unknown(key, schema)}")
+            raise UserError(f"config: {prefix}{key}: {_unknown(key, schema, prefix)}")
     checked = {} if known_only else dict(config)
     for key, entry in schema.items():
         if key not in config:
@@ -269,8 +269,8 @@ def _check_above(larger_key, larger, smaller_key, smaller):
         raise UserError(f"config: {larger_key}: {larger} is not allowed; it must be above {smaller_key}, {smaller}")
 
 
-def _unknown(key, schema):
+def _unknown(key, schema, prefix):
     inside = [name for name, _ in keys_of(schema) if name.endswith(f".{key}")]
-    close = inside or difflib.get_close_matches(str(key), schema, n=1)
+    close = [prefix + name for name in inside or difflib.get_close_matches(str(key), schema, n=1)]
     known = f"did you mean {' or '.join(close)}?" if close else f"the keys here are {', '.join(schema)}"
     return f"unknown key; {known}"

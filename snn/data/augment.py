@@ -5,6 +5,7 @@ RandomRotation applied image by image; for the same parameters, the pixels are t
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -33,15 +34,16 @@ _ratio = list_of(
 )  # fmt: skip
 _angle = number("a number of degrees, 0 to 180", lambda v: 0 <= v <= 180)
 
+_key = partial(Key, unread={"mnist_config.use_transform": [False]})
 KEYS = {  # with this probability: crop, rotate, crop, rotate
-    "RandomApply": {"probability": Key(0.5, fraction, "probability that an image is cropped and rotated, twice")},
+    "RandomApply": {"probability": _key(0.5, fraction, "probability that an image is cropped and rotated, twice")},
     "RandomResizedCrop": {
-        "size": Key([28, 28], _image_size, "size of the images"),
-        "scale": Key([0.85, 1.0], _scale, "smallest and largest share of the area"),
-        "ratio": Key([0.75, 4 / 3], _ratio, "smallest and largest ratio of width to height"),
-        "interpolation": Key("bilinear", _interpolation, "bilinear or nearest"),
+        "size": _key([28, 28], _image_size, "size of the images"),
+        "scale": _key([0.85, 1.0], _scale, "smallest and largest share of the area"),
+        "ratio": _key([0.75, 4 / 3], _ratio, "smallest and largest ratio of width to height"),
+        "interpolation": _key("bilinear", _interpolation, "bilinear or nearest"),
     },
-    "RandomRotation": {"angle": Key(15, _angle, "largest angle, in degrees")},
+    "RandomRotation": {"angle": _key(15, _angle, "largest angle, in degrees")},
 }
 CROP_ATTEMPTS = 10  # boxes that RandomResizedCrop tries before it takes the whole image
 

@@ -24,6 +24,8 @@ def left_out(given, dataset, before=None):
     `before` are those that a checkpoint's run left out, or None: it is tested on them, whatever the folds are now.
     """
     if not given.is_whole:
+        if dataset["fold"] and before is None:
+            note(f"dataset.fold: {dataset['fold']} has no effect: {given.path} has a test set beside it")
         return []
     if given.groups is None:
         raise UserError(

@@ -169,7 +169,7 @@ class _Listener(event.Listener):
 @cache
 def say_that_it_compiles():
     """Print one line, once in a process."""
-    note("compiling the time loops, once on this machine: up to half a minute")
+    note("compiling time loops, once for each kind of layer and precision: up to half a minute")
 
 
 def _content(part):

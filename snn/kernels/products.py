@@ -24,7 +24,7 @@ from snn.kernels import operators
 
 def linear(x, weight, bias=None):
     """Return what torch.nn.functional.linear returns: x `[*, inputs]` -> y `[*, outputs]`."""
-    float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    float32 = torch.is_tensor(x) and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (float32 and _are_plain(x, weight) and _faster_on_onednn() and torch.backends.mkldnn.enabled):
         return F.linear(x, weight, bias)
     fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1]

@@ -81,6 +81,9 @@ class Functions:
 
 def checked(surrogate):
     """Return a surrogate; raise ValueError that says what is wrong if a kernel can't compute with it."""
+    if isinstance(surrogate, (str, type)):
+        name = surrogate if isinstance(surrogate, str) else surrogate.__name__
+        raise ValueError(f"surrogate={name}: pass an object, such as snn.surrogates.{name}()")
     name = repr(surrogate) if is_dataclass(surrogate) else type(surrogate).__name__  # with the values of its fields
     try:
         constants = list(surrogate.constants)

@@ -16,6 +16,7 @@ from snn.base.errors import UserValueError
 from snn.kernels import kernels_for
 from snn.layers.parts import now, part_of_a_pass
 
+TO_TENSOR = "layers over time return (y, state), which snn.Sequential passes on; pad sequences of other lengths"
 PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
@@ -73,7 +74,7 @@ class Layer(nn.Module):
         for of_step in self.checked(x):
             which = "later" if steps and not now.part else now.part
             with part_of_a_pass(which, now.watched):  # for what records layers in this
-                y, state = self.step(of_step, state)
+                y, state = unpacked(self.step(of_step, state), type(self).__name__)
             steps.append(y)
         return torch.stack(steps), state
 
@@ -96,8 +97,13 @@ class Layer(nn.Module):
     def checked(self, x):
         """Return the input as `forward` takes it: half precision as float32, unless a kernel takes it.
 
-        Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step.
+        Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step, TypeError if it is
+        no tensor.
         """
+        if not torch.is_tensor(x):  # such as (y, state) in torch.nn.Sequential, or a PackedSequence
+            raise TypeError(
+                f"{type(self).__name__} takes a tensor [T, B, *features], not {type(x).__name__}: {TO_TENSOR}"
+            )
         if x.dim() < 2 or not x.shape[0]:  # len(x) would be a constant to torch.export
             raise ValueError(
                 f"{type(self).__name__} takes [T, B, *features] with at least one step, got {list(x.shape)}"
@@ -105,6 +111,15 @@ class Layer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}: pass x.float()")
         return as_taken(x, self)
+
+
+def unpacked(result, name):
+    """Return the (y, state) that a layer over time returned; raise ValueError if it is something else."""
+    if not (isinstance(result, (tuple, list)) and len(result) == 2):
+        raise ValueError(
+            f"{name} is a layer over time: it must return (y, state) to unpack, not {type(result).__name__}"
+        )
+    return result
 
 
 def check_goes_on(layer, state, name=None):

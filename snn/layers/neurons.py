@@ -2,6 +2,7 @@
 
 from numbers import Real
 
+import torch
 from torch import nn
 
 from snn.kernels import kernels_for, surrogates
@@ -35,8 +36,8 @@ class SpikingNeuron(Layer):
 
     def __init__(self, tau_m, membrane_filter=False, threshold=1.0, surrogate=surrogates.Gaussian(0.4)):
         super().__init__()
-        if not tau_m > 0:
-            raise ValueError(f"SpikingNeuron needs tau_m > 0, got {tau_m}")
+        if not (isinstance(tau_m, Real) or torch.is_tensor(tau_m) and tau_m.numel() == 1) or not tau_m > 0:
+            raise ValueError(f"SpikingNeuron needs a number as tau_m, > 0, got {tau_m}")
         if isinstance(threshold, bool) or not isinstance(threshold, Real):
             raise ValueError(f"SpikingNeuron needs a number as threshold, got {threshold!r}")
         threshold = threshold if isinstance(threshold, int) else float(threshold)  # also of a NumPy number

@@ -10,7 +10,7 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.encoders import Copies
-from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half, takes_means
+from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half, takes_means, unpacked
 from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
@@ -133,13 +133,7 @@ def named(n, layer):
 def _all_steps(n, layer, x, state):
     """Run layer number n on a sequence; return its output, and its state or None."""
     if is_stateful(layer):
-        result = layer(as_taken(x, layer), state)
-        if not (isinstance(result, (tuple, list)) and len(result) == 2):
-            raise ValueError(
-                f"{named(n, layer)} is a layer over time: it must return (y, state) to unpack, not "
-                f"{type(result).__name__}"
-            )
-        return result
+        return unpacked(layer(as_taken(x, layer), state), named(n, layer))
     for part in layer.modules():
         rows_are_time = x.dim() == 3 or not getattr(part, "batch_first", True)
         if is_stateful(part) or (isinstance(part, ALONG_TIME) and rows_are_time):

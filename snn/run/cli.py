@@ -1,6 +1,7 @@
 """The command line that every experiment's script shares."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -21,6 +22,7 @@ from snn.run.signals import Stopped
 from snn.run.train import Experiment
 
 WEIGHTS = shipped("weights")
+KEPT = "the last checkpoint, if there is one, is whole"
 
 
 def main(experiment, network, task=None, dataset=None, config_file=None, argv=None):
@@ -66,13 +68,14 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
                 print(f"stopped at {stop.where}{'; ' + _how_to_go_on(args) if stop.saved else ''}", file=sys.stderr)
             sys.exit(128 + stop.number)
         except KeyboardInterrupt:
-            print("\ninterrupted; --train --resume continues a run from its last checkpoint", file=sys.stderr)
+            kept = f"; {KEPT}" if args.train else ""
+            print(f"\ninterrupted{kept}", file=sys.stderr)
             sys.exit(130)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             lower = "set hyperparameters.batch_size or hyperparameters.length lower, or make the network smaller"
-            kept = "; the last checkpoint, if there is one, is whole" if args.train else ""
+            kept = f"; {KEPT}" if args.train else ""
             sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
 
@@ -92,9 +95,6 @@ def _run_seeds(own_config, network, task, args):
     settings, figures = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), []
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
-    init_from = args.init_from or settings["init_from"]
-    if args.train and init_from and Path(init_from).resolve().parent in map(Path.resolve, kept.values()):
-        raise UserError(f"init_from: {init_from} is of a run that --seeds replaces: copy it to another folder first")
     aside = []  # with those of the first seed, when it first saves: --resume would take what older runs left for these'
     if args.train and settings["save_checkpoint"] and not args.resume:
         aside = list(kept.values())[1:]
@@ -117,7 +117,10 @@ def _run_seeds(own_config, network, task, args):
 def _mean_and_deviation(task, figures):
     """Return the text for the end of several runs; `figures` are, of each, the metric by part of the data."""
     by_part = {part: [of_run[part] for of_run in figures] for part in figures[0]}
-    texts = [f"{part} {task.text(mean(values))} ± {stdev(values):.2g}" for part, values in by_part.items()]
+    texts = [
+        f"{part} {task.text(mean(values))}" + (f" ± {stdev(values):.2g}" if all(map(math.isfinite, values)) else "")
+        for part, values in by_part.items()
+    ]
     return f"{len(figures)} seeds: {', '.join(texts)}"
 
 

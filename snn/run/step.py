@@ -6,6 +6,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from snn.base import ranks
+from snn.base.errors import UserValueError
 from snn.layers.chunks import as_configured
 from snn.layers.state import preserved_state
 from snn.layers.synapses import stabilize
@@ -54,6 +55,9 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     samples = x.shape[1]
     y, end, of_output = drive.run(net, config, x, state)
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
+    if not (torch.is_tensor(loss) and loss.dim() == 0):
+        got = list(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
+        raise UserValueError(f"{type(task).__name__}.loss must return a tensor of one number, the mean, not {got}")
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
     settled = task.settled(y, of_output, targets) if drive.decides(net, config) else y
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait

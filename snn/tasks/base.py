@@ -30,7 +30,7 @@ class Task:
 
     def loss(self, y, targets):
         """Return the mean loss over a batch's samples, a tensor, for the network's output `[T, B, *]` and targets."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a loss(y, targets)")
 
     def score(self, y, targets):
         """Return what to sum over all samples besides the loss, such as correct answers: a number or a tensor."""
