@@ -64,6 +64,14 @@ class TestCheckpoints:
         run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
         assert run.status == 0 and "last.pt lacks history" in run.err
 
+    def test_a_run_with_nothing_whole_to_resume_is_told_to_start_anew(self, run, trained):
+        shutil.copytree(trained / "checkpoint", run.folder / "checkpoint")
+        last = run.folder / "checkpoint/snn_mlp_1/last.pt"
+        last.write_bytes(last.read_bytes()[:1000])
+        last.with_name("previous.pt").unlink(missing_ok=True)
+        run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
+        assert run.status == 2 and run.err.endswith("): start a new run without --resume\n")
+
     def test_a_bomb_is_not_unpacked(self, tmp_path):
         write_bomb(tmp_path / "a.zip", "a")
         with zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as archive:

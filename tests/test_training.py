@@ -361,6 +361,11 @@ class TestTies:
         y = nn.AvgPool1d(10)(spikes)
         assert Classification().ties(y, torch.zeros(1, dtype=torch.long)) == 1
 
+    def test_a_network_without_output_neurons_is_told_before_it_trains(self, folder):
+        net = snn.Sequential(snn.FirstOrderLowPass(784, 4), nn.Linear(784, 10))
+        with pytest.raises(UserError, match="ties: potential needs a network whose last layer"):
+            make_trainer(folder, "ties=potential", net=net)
+
     def test_an_association_has_none(self, run, monkeypatch):
         monkeypatch.setattr(inspection, "report", lambda *_: {})
         run("associative_memory", "--train", settings={"ties": "potential", "hyperparameters.epoch": 1})

@@ -51,11 +51,12 @@ def check_readable(checkpoint, names):
         raise UserError(f"a checkpoint of this run could not be read back ({error}): {advice}") from None
 
 
-def load(path, experiment=None):
+def load(path, experiment=None, remedy="name another"):
     """Read a checkpoint onto the CPU: one of ours, or one of the public code, also in its .zip.
 
     Args:
         experiment: name of the experiment it must be of; None takes any. The public code's do not record it.
+        remedy: what errors advise.
     Raises UserError if it is missing, cut short, no checkpoint, of another experiment, or does not match its .sha256.
     """
     path = user_path(path)
@@ -63,7 +64,7 @@ def load(path, experiment=None):
         raise UserError(
             f"no checkpoint at {path}: train first, or correct the path (--checkpoint, test_checkpoint_path)"
         )
-    with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): name another", path):
+    with reading(f"{path} is not a checkpoint or is cut short ({{reason}}): {remedy}", path):
         digest = Path(f"{path}.sha256")
         if digest.exists() and read_bytes(digest).split()[:1] != [sha256(path).encode()]:
             raise ValueError(f"its SHA-256 is not the one in {digest.name}")
@@ -72,14 +73,14 @@ def load(path, experiment=None):
         return checkpoint
     if not _is_ours(checkpoint):
         raise UserError(
-            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict, of tensors: name another"
+            f"checkpoint {path} has no config, epoch and model, and no snn_state_dict, of tensors: {remedy}"
         )
     name = checkpoint["config"]["experiment_name"]
     if experiment and name != experiment:
         own = "" if name in experiments.NAMES else f", or its run with --set experiment_name={name}"
-        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: name another with --checkpoint{own}")
+        raise UserError(f"checkpoint {path} is of {name}, not of {experiment}: {remedy}{own}")
     if not _is_history(checkpoint.get("history", [])):
-        raise UserError(f"checkpoint {path}: its history is no list of epochs: name another")
+        raise UserError(f"checkpoint {path}: its history is no list of epochs: {remedy}")
     try:
         return checkpoint | {"config": config.of_checkpoint(checkpoint["config"])}
     except UserError as error:
@@ -181,7 +182,7 @@ def load_to_resume(folder, experiment, warn=print):
 
 def _load_whole(path, experiment):
     """Read a checkpoint that a run can resume from."""
-    checkpoint = load(path, experiment)
+    checkpoint = load(path, experiment, "start a new run without --resume")
     version = checkpoint.get("version")
     if not isinstance(version, int) or version != VERSION:
         why = f"is of version {version}, not {VERSION}" if version is not None else "holds weights only"

@@ -10,6 +10,14 @@ from snn.layers.chunks import as_configured
 from snn.layers.layer import hidden_layers, hooked, is_stateful, output_name, spiking_layers
 from snn.layers.recurrent import Recurrent
 
+NONE = "ties: potential needs a network whose last layer over time is one of neurons; use first"
+
+
+def check(net, config):
+    """Raise UserError if potentials are to decide ties, and a network has no output neurons."""
+    if config["ties"] == "potential" and spiking_layers(net).keys() == hidden_layers(net).keys():
+        raise UserError(NONE)
+
 
 def run(net, config, x, state=None):
     """Return a network's output `[T, B, *]`, its state at the end, and what drives its output neurons, as `of_output`.
@@ -63,5 +71,5 @@ def less_than_a_spike(drive):
     They are float64: added to thousands of spikes they must not get lost. Raises UserError if `drive` is None.
     """
     if drive is None:
-        raise UserError("ties: potential needs a network whose last layer over time is one of neurons; use first")
+        raise UserError(NONE)
     return drive.argsort(-1).argsort(-1).double() / drive.shape[-1] / 1000

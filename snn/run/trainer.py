@@ -22,7 +22,7 @@ from snn.layers.chunks import in_chunks
 from snn.layers.layer import hidden_layers, takes_means
 from snn.layers.state import preserved_state
 from snn.layers.synapses import check_stabilizes, unstable_filters, would_move
-from snn.look import inspection
+from snn.look import drive, inspection
 from snn.look.board import Board
 from snn.look.labels import layer_labels
 from snn.run import folders, signals, snapshot
@@ -69,6 +69,8 @@ class Trainer:
                 note(f"stable_filters moves {moved:,} of the filters at the first step: {why}")
         if config["hyperparameters"]["rate_loss"] and not hidden_layers(net):
             raise UserError("hyperparameters.rate_loss: the network has no hidden neurons; set it to 0")
+        if task.classifies:
+            drive.check(net, config)
         self.watch = FiniteWatch(self.optimizer, shared=ranks.ranks() > 1)
         self.generator = data_generator(self.device, config)
         self.preserved = preserved_state(config)
