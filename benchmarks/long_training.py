@@ -96,9 +96,10 @@ def seconds_of_board(trainer, writer, epoch):
     """Return the seconds of TensorBoard's output after an epoch; every tenth has histograms and a picture."""
     neurons = (name for name, layer in trainer.net.named_modules() if output_name(layer) == "spikes")
     dev = Result(0.0, 0, 1, {name: torch.ones(500) for name in neurons})
-    start = time.perf_counter()
     length = trainer.config["hyperparameters"]["length"]
-    writer.write({"epoch": epoch, "seconds": 1.0}, 1, dev, length, trainer.net, trainer.config, trainer._picture)
+    entry, norm = {"epoch": epoch, "seconds": 1.0}, torch.tensor(1.0)
+    start = time.perf_counter()
+    writer.write(entry, 1, dev, length, trainer.net, trainer.config, trainer._picture, norm)
     return time.perf_counter() - start
 
 

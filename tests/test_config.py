@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 from dataclasses import dataclass
 
 import pytest
@@ -397,6 +398,15 @@ def unread_notes(experiment, *overrides):
     settings = config.resolve(CONFIGS / f"{experiment}.yaml", overrides=overrides, sources=sources, warn=lambda _: None)
     config.note_unread(settings, sources, notes.append)
     return notes
+
+
+def test_what_a_note_on_a_checkpoints_mapping_advises_can_be_typed():
+    file, notes = CONFIGS / "time_series.yaml", []
+    now = config.resolve(file, overrides=["hyperparameters.surrogate_arguments={alpha: 1}"])
+    config.follow_checkpoint(now, config.resolve(file), warn=notes.append)
+    (note,) = [note for note in notes if note.startswith("hyperparameters.surrogate_arguments")]
+    option, override = shlex.split(note.partition("override it with ")[2])
+    assert option == "--set" and config.resolve(file, overrides=[override]) == now
 
 
 @pytest.mark.parametrize(

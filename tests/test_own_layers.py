@@ -160,6 +160,8 @@ def test_a_layer_that_returns_no_state_is_told_so(batch):
 def test_an_input_that_is_no_tensor_is_told(given):
     with pytest.raises(TypeError, match=r"DualExpIIR takes a tensor .*, not (tuple|PackedSequence): "):
         snn.DualExpIIR(3, 4, 1)(given)
+    with pytest.raises(TypeError, match="Sequential takes a tensor"):
+        snn.Sequential(nn.Linear(3, 2))(given)
     with pytest.raises(TypeError, match="must be Tensor, not"):
         snn.Linear(3, 2)(given)
 

@@ -118,6 +118,13 @@ def test_a_lost_best_checkpoint_is_made_from_the_last(folder, run):
     run("snn_mlp_1", "--train", "--resume", settings=settings)
     assert "best.pt was not that of this run's best epoch, and is best_other.pt now: it is made from last" in run.err
     assert run("snn_mlp_1", "--test", settings=settings)[-1] == tested and best.with_name("best_other.pt").exists()
+    after["epoch"], after["history"] = 7, [{"epoch": n} for n in range(8)]  # also of a later epoch
+    torch.save(after, best)
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
+    assert "is best_other_2.pt now" in run.err and run("snn_mlp_1", "--test", settings=settings)[-1] == tested
+    run("snn_mlp_1", "--train", "--resume", settings=settings | {"ties": "potential"})
+    assert "best.pt was of ties: first: it is made from last.pt" in run.err and "best_other_3" not in run.err
+    run("snn_mlp_1", "--train", "--resume", settings=settings)
     rows = [next(run.folder.glob(f"{runs}/snn_mlp_1/*/metrics.csv")).read_text() for runs in ("runs", "older_runs")]
     assert rows[0] == rows[1]  # also in the new folder
     run("snn_mlp_1", "--train", "--init_from", str(best), settings=settings)

@@ -26,8 +26,9 @@ import snn
 from snn.data import datasets
 from snn.data.base import Split
 from snn.layers.encoders import Delta, Population
-from snn.layers.layer import hidden_layers, spiking_layers
+from snn.layers.layer import hidden_layers
 from snn.layers.sequential import neuron, synapse
+from snn.layers.synapses import Unfiltered
 from snn.look import class_plots, filter_plots, health, inspection, layer_plots, plots, step_plots
 from snn.look.board import Board
 from snn.look.labels import layer_labels
@@ -241,6 +242,7 @@ def test_an_input_that_is_a_copy_is_drawn_once(copied):
     x = torch.rand(1 if copied else 7, 2, 784).expand(7, 2, 784)
     encoded = classification.Classification().encoded(SimpleNamespace(x=x))
     assert encoded is (None if copied else x)
+    assert classification.Classification().encoded(SimpleNamespace(x=torch.rand(7, 2, 1))) is None  # drawn over time
     labels, answers = torch.tensor([[0, 1], [0, 2]])
     figure = class_plots.samples(x, encoded, torch.ones(2, 3), labels, answers, ["a", "b", "c"])
     assert [axis.get_title() for axis in figure.axes][: 2 - copied] == ["input", "encoded"][: 2 - copied]
@@ -364,6 +366,29 @@ def test_tensorboard_has_the_norm_before_clipping(folder, clip):
     assert of_layers == {"clipped_gradient_norm" if clip else "gradient_norm"}
 
 
+def test_synapses_without_a_filter_are_drawn_and_counted_as_none():
+    net = snn.Sequential(Unfiltered(3), nn.Linear(3, 2), snn.SpikingNeuron(4))
+    assert filter_plots.synapses(net, net) == [] and health.filters_in(net) == ""
+
+
+def test_filters_far_apart_have_a_logarithmic_axis_and_rings_where_they_start_alike():
+    before, after = snn.Sequential(snn.FirstOrderLowPass(40, 4)), snn.Sequential(snn.FirstOrderLowPass(40, 4))
+    with torch.no_grad():
+        after[0].a1.copy_((-1 / torch.logspace(0, 3, 40)).exp())
+    scales = [axis.get_xscale() for axis in filter_plots.coefficients(before, after).axes]
+    assert scales == ["linear", "log"]
+    rings = [axis.collections[2] for axis in filter_plots.poles(before, after).axes]
+    assert [len(ring.get_offsets()) for ring in rings] == [1, 1]
+    assert [len(axis.collections) for axis in filter_plots.poles(after, after).axes] == [2, 2]
+
+
+def test_an_overview_shows_all_hidden_layers_of_a_readout_and_calls_its_sums_so():
+    net = snn.Sequential(snn.DualExpIIR(784, 4, 1), nn.Linear(784, 5), snn.SpikingNeuron(4), nn.Linear(5, 2))
+    spikes, classes = {"2": torch.ones(7, 5)}, ["a", "b"]
+    figure = class_plots.overview(net, net, torch.rand(7, 784), torch.tensor([1.5, 2.0]), 0, 1, spikes, classes)
+    assert "spikes of hidden 1:" in figure.axes[2].get_title() and figure.axes[3].get_xlabel() == "output, summed"
+
+
 def test_neurons_in_a_recurrent_layer_are_drawn_once_and_states_by_their_name():
     class Other(snn.Layer):
         output, states = "spikes", ("u", "v")
@@ -372,12 +397,20 @@ def test_neurons_in_a_recurrent_layer_are_drawn_once_and_states_by_their_name():
             return (x > 0.5).float(), (x, 2 * x)
 
     net = snn.Sequential(snn.Recurrent(snn.SpikingNeuron(4), snn.DualExpIIR(6, 4, 1)), Other())
-    with snn.record(net, samples=slice(1)) as trace:
-        net(2 * torch.rand(9, 1, 6))
-    assert trace.spikes.keys() == {"0", "0.neuron", "1"}
-    sample = {what: {name: of[:, 0] for name, of in by_layer.items()} for what, by_layer in vars(trace).items()}
-    sample["spikes"] = {name: sample["spikes"][name] for name in spiking_layers(net)}
-    figure = layer_plots.neurons(net, sample)
+
+    class Sixes(Split):
+        device = torch.device("cpu")
+
+        def __len__(self):
+            return 3
+
+        def batch(self, indices, generator):
+            return 2 * torch.rand(9, len(indices), 6, generator=generator), indices
+
+    seen = inspection.view(net, net, Sixes(), resolve(), torch.Generator)
+    assert seen.trace.spikes.keys() == {"0", "1"} and seen.trace.v.keys() == {"0.neuron", "1"}
+    traced = vars(seen.trace).items()
+    figure = layer_plots.neurons(net, {what: {name: of[:, 0] for name, of in found.items()} for what, found in traced})
     recurrent, other = ({line.get_label(): line.get_color() for line in axis.lines} for axis in figure.axes)
     assert recurrent.keys() == {"potential", "reset", "threshold"} and other.keys() == {"u", "potential"}
     assert other["potential"] == recurrent["potential"] and other["u"] not in recurrent.values()

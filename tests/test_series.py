@@ -59,6 +59,8 @@ def test_a_part_of_a_test_set_that_is_sorted_by_class_has_all_classes():
     settings = config.resolve(CONFIG, overrides=["dataset.test_size=60"])
     labels = series.load(settings, CPU, None)[0]["test"].labels
     assert labels.tolist() == sorted(labels.tolist()) and labels.unique().tolist() == list(range(9))
+    settings["dataset"]["test_size"] = 1
+    assert len(series.load(settings, CPU, None)[0]["test"]) == 1
 
 
 def test_ts_files(folder):

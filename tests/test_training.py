@@ -413,6 +413,14 @@ def test_a_task_with_columns_that_are_no_numbers(run, column, message):
     assert f"error: {message}" in run.capsys.readouterr().err
 
 
+def test_a_task_may_not_number_the_epochs(folder):
+    trainer = make_trainer(folder)
+    columns = trainer.task.columns
+    trainer.task.columns = lambda *results: columns(*results) | {"epoch": 7}
+    trainer.fit()
+    assert trainer.history[0]["epoch"] == 0
+
+
 class Noise(nn.Module):
     """Draws, also in eval mode."""
 

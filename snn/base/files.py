@@ -138,8 +138,8 @@ def written_beside(path, keep=None):
     If anything fails, what was at `path` stays untouched; on success a file that was there moves to `keep`, if given.
     One of the two is whole at any time. Raises UserError if it can't be written.
     """
-    _check_ordinary(path)  # a device would be replaced
     with unfinished(path) as beside:
+        _check_ordinary(path)  # a device would be replaced
         with open(beside, "wb") as file:
             yield file
             file.flush()

@@ -171,25 +171,25 @@ def load_to_resume(folder, experiment, warn=print):
     path = last if last.exists() or not previous.exists() else previous
     if not path.exists():
         raise UserError(f"no checkpoint at {path}: there is no run to resume; leave out --resume")
-    try:
-        return _load_whole(path, experiment), path
-    except UserError as error:
-        if path == previous or not previous.exists():
-            raise
-        warn(f"{error}; resuming from {previous}, the one before")
-        return _load_whole(previous, experiment), previous
+    if path == last and previous.exists():
+        try:
+            return _load_whole(path, experiment, "it is left out"), path
+        except UserError as error:
+            warn(f"{error}; resuming from {previous}, the one before")
+            path = previous
+    return _load_whole(path, experiment, "start a new run without --resume"), path
 
 
-def _load_whole(path, experiment):
+def _load_whole(path, experiment, remedy):
     """Read a checkpoint that a run can resume from."""
-    checkpoint = load(path, experiment, "start a new run without --resume")
+    checkpoint = load(path, experiment, remedy)
     version = checkpoint.get("version")
     if not isinstance(version, int) or version != VERSION:
         why = f"is of version {version}, not {VERSION}" if version is not None else "holds weights only"
-        raise UserError(f"checkpoint {path} {why}: evaluate it with --test, or start a new run without --resume")
+        raise UserError(f"checkpoint {path} {why} (evaluate it with --test): {remedy}")
     missing = TO_RESUME - checkpoint.keys()
     if missing:
-        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(missing))}: start a new run")
+        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(missing))}: {remedy}")
     return checkpoint
 
 

@@ -100,10 +100,7 @@ class Layer(nn.Module):
         Raises ValueError if it is not a floating-point `[T, B, *features]` with at least one step, TypeError if it is
         no tensor.
         """
-        if not torch.is_tensor(x):  # such as (y, state) in torch.nn.Sequential, or a PackedSequence
-            raise TypeError(
-                f"{type(self).__name__} takes a tensor [T, B, *features], not {type(x).__name__}: {TO_TENSOR}"
-            )
+        check_tensor(self, x)
         if x.dim() < 2 or not x.shape[0]:  # len(x) would be a constant to torch.export
             raise ValueError(
                 f"{type(self).__name__} takes [T, B, *features] with at least one step, got {list(x.shape)}"
@@ -111,6 +108,13 @@ class Layer(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}: pass x.float()")
         return as_taken(x, self)
+
+
+def check_tensor(layer, x):
+    """Raise TypeError if an input is no tensor: (y, state) in torch.nn.Sequential, a PackedSequence, an array."""
+    if not torch.is_tensor(x):
+        name = type(layer).__name__
+        raise TypeError(f"{name} takes a tensor [T, B, *features], not {type(x).__name__}: {TO_TENSOR}")
 
 
 def unpacked(result, name):

@@ -1,8 +1,8 @@
 """Threshold neurons whose reset is a filter of their own spikes (paper, section 3)."""
 
+import math
 from numbers import Real
 
-import torch
 from torch import nn
 
 from snn.kernels import kernels_for, surrogates
@@ -36,7 +36,7 @@ class SpikingNeuron(Layer):
 
     def __init__(self, tau_m, membrane_filter=False, threshold=1.0, surrogate=surrogates.Gaussian(0.4)):
         super().__init__()
-        if not (isinstance(tau_m, Real) or torch.is_tensor(tau_m) and tau_m.numel() == 1) or not tau_m > 0:
+        if isinstance(tau_m, str) or math.prod(getattr(tau_m, "shape", ())) != 1 or not tau_m > 0:
             raise ValueError(f"SpikingNeuron needs a number as tau_m, > 0, got {tau_m}")
         if isinstance(threshold, bool) or not isinstance(threshold, Real):
             raise ValueError(f"SpikingNeuron needs a number as threshold, got {threshold!r}")

@@ -10,7 +10,17 @@ from snn.base.names import find_class
 from snn.kernels import kernels_for
 from snn.layers.dropout import Dropout
 from snn.layers.encoders import Copies
-from snn.layers.layer import Layer, as_taken, check_goes_on, is_stateful, is_watched, refuse_half, takes_means, unpacked
+from snn.layers.layer import (
+    Layer,
+    as_taken,
+    check_goes_on,
+    check_tensor,
+    is_stateful,
+    is_watched,
+    refuse_half,
+    takes_means,
+    unpacked,
+)
 from snn.layers.linear import Conv2d, Linear, without_bias
 from snn.layers.neurons import SpikingNeuron
 from snn.layers.synapses import DualExpIIR, FirstOrderLowPass, Synapse, Unfiltered
@@ -40,8 +50,8 @@ class Sequential(nn.Sequential):
     layer, None for a layer without state.
 
     Raises ValueError for a state that does not have one entry for each layer, for an input without steps, and for a
-    layer over time that returns no (y, state); TypeError for a module that would have to be a layer over time and is
-    none, and if the network is to become half precision.
+    layer over time that returns no (y, state); TypeError for an input that is no tensor, for a module that would have
+    to be a layer over time and is none, and if the network is to become half precision.
     """
 
     stateful = True
@@ -73,6 +83,7 @@ class Sequential(nn.Sequential):
         return tuple(first.shape) if isinstance(first, Synapse) else None
 
     def forward(self, x, state=None):
+        check_tensor(self, x)
         if x.dim() < 2 or not x.shape[0]:  # len(x) would be a constant to torch.export
             raise ValueError(f"a network takes [T, B, *features] with at least one step, got {list(x.shape)}")
         if state is None:

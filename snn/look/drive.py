@@ -14,7 +14,10 @@ NONE = "ties: potential needs a network whose last layer over time is one of neu
 
 
 def check(net, config):
-    """Raise UserError if potentials are to decide ties, and a network has no output neurons."""
+    """Raise UserError if potentials are to decide ties, and a Sequential ends without neurons.
+
+    Of a network of another kind a test finds out.
+    """
     if config["ties"] == "potential" and spiking_layers(net).keys() == hidden_layers(net).keys():
         raise UserError(NONE)
 

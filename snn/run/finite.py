@@ -85,7 +85,8 @@ def where_not_finite(net, loss, x, targets, state, run=None):
 
     net.zero_grad()
     with hooked(dict(net.named_children()), check):
-        value = loss((run or net)(x, state)[0], targets)
+        y = (run or net)(x, state)[0]
+        value = loss(y, targets)
     if not all(x[t : t + 1].isfinite().all() for t in range(x.shape[0])):
         return "the input"
     for name, layer in net.named_children():
@@ -94,7 +95,8 @@ def where_not_finite(net, loss, x, targets, state, run=None):
             what = "output" if weights else "coefficients or weights"
             return f"the {what} of layer {name} ({type(layer).__name__})"
     if not value.isfinite():
-        return "the targets" if torch.is_tensor(targets) and not targets.isfinite().all() else "the loss"
+        missing = torch.is_tensor(targets) and not targets.isfinite().all()  # nan may be what a loss leaves out
+        return "the targets" if missing and not loss(torch.zeros_like(y), targets).isfinite() else "the loss"
     value.backward()
     for name, layer in reversed(list(net.named_children())):
         if not _gradient_norm(layer.parameters()) < LARGEST:

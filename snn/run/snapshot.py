@@ -9,7 +9,7 @@ import torch
 
 from snn import checkpoint
 from snn.base import ranks
-from snn.base.errors import UserError
+from snn.base.errors import UserError, not_written
 from snn.base.keys import checked, choice, count, finite, list_of, not_negative, size
 from snn.base.output import note
 from snn.checkpoint import check_tensors
@@ -211,28 +211,44 @@ def _path(trainer):
 
 def complete(trainer):
     """Write best.pt where a run resumes and has none of its own: last.pt alone may have been moved."""
-    best = trainer.folder / "best.pt"
-    saves = trainer.history and trainer.config["save_checkpoint"] and ranks.rank() == 0
-    if not saves or _is_own(trainer, best):
+    if not (trainer.history and trainer.config["save_checkpoint"] and ranks.rank() == 0):
         return
-    why = "missing"
-    if best.exists():
-        other = best.with_name("best_other.pt")
-        os.replace(best, other)
+    best, why = trainer.folder / "best.pt", "missing"
+    saved = _readable(best)
+    if _comes_again(trainer, saved):
+        return
+    if _is_of_best_epoch(trainer, saved):
+        if saved["config"]["ties"] == trainer.config["ties"]:
+            return
+        why = f"of ties: {saved['config']['ties']}"
+    elif os.path.lexists(best):
+        others = (best.with_name(f"best_other{suffix}.pt") for suffix in folders.SUFFIXES)
+        other = next(path for path in others if not os.path.lexists(path))
         why = f"not that of this run's best epoch, and is {other.name} now"
-    state = {"config": trainer.config, "epoch": trainer.best["epoch"], "model": trainer.best_model}
-    checkpoint.save(best, state)
+        try:
+            os.replace(best, other)
+        except OSError as error:
+            raise not_written(other, error) from None
+    checkpoint.save(best, {"config": trainer.config, "epoch": trainer.best["epoch"], "model": trainer.best_model})
     note(f"{best} was {why}: it is made from last.pt")
 
 
-def _is_own(trainer, file):
-    """Whether a checkpoint is of a run's best epoch, or of a later one, which the run comes to again."""
+def _readable(file):
+    """Return a checkpoint of ours, or {} if there is none."""
     try:
         saved = checkpoint.load(file)
     except UserError:
-        return False
-    if saved["epoch"] >= len(trainer.history):  # the process was killed before it saved last.pt
-        return True
-    model, own = saved["model"], trainer.best_model
-    same = saved["epoch"] == trainer.best["epoch"] and saved["config"]["ties"] == trainer.config["ties"]
-    return same and model.keys() == own.keys() and all(torch.equal(model[name], own[name].cpu()) for name in own)
+        return {}
+    return saved if "model" in saved else {}
+
+
+def _comes_again(trainer, saved):
+    """Whether a checkpoint is of this run, of a later epoch: the process was killed before it saved last.pt."""
+    done, history = len(trainer.history), saved.get("history", ())
+    return len(history) > done and repr(history[:done]) == repr(trainer.history)  # nan is equal too
+
+
+def _is_of_best_epoch(trainer, saved):
+    model, own = saved.get("model", {}), trainer.best_model
+    is_same = saved.get("epoch") == trainer.best["epoch"] and model.keys() == own.keys()
+    return is_same and all(torch.equal(model[name], own[name].cpu()) for name in own)

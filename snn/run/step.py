@@ -57,7 +57,8 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     loss = task.loss(y, targets) if samples else y.sum()  # the mean of nothing is not a number
     if not (torch.is_tensor(loss) and loss.dim() == 0):
         got = list(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
-        raise UserValueError(f"{type(task).__name__}.loss must return a tensor of one number, the mean, not {got}")
+        name = type(task).__name__
+        raise UserValueError(f"{name}.loss must return the batch's mean, a tensor without dimensions, not {got}")
     sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
     settled = task.settled(y, of_output, targets) if drive.decides(net, config) else y
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
