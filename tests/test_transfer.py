@@ -173,6 +173,7 @@ def test_what_is_no_ordinary_tensor_does_not_fit(source, capsys):
         (["--train", "--freeze", "0,2"], "freeze: no layer '2' with parameters; there are 0 (synapses 1), 1 (Lin"),
         (["--train", "--freeze", "0,1,4,5,8,9"], "freeze: nothing is left to train without 0, 1, 4, 5, 8, 9"),
         (["--train", "--freeze", ""], "an option has an empty value"),
+        (["--train", "--freeze", ","], "--freeze: freeze: ',' is not allowed; use names, such as 0,1"),
         (["--train", "--set", "freeze=1.5"], "--set: freeze: 1.5 is not allowed; use names, such as 0,1"),
         (["--train", "--init_from", ""], "an option has an empty value"),
         (["--train", "--init_from", "nothing.pt"], "no checkpoint at nothing.pt"),

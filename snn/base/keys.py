@@ -140,9 +140,11 @@ def list_of(check_item, allowed, test=lambda values: True):
 def names(value):
     """A list of names; a text holds them between commas."""
     listed = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value or []
-    if isinstance(value, bool) or not isinstance(listed, (list, tuple)) or not {*map(type, listed)} <= {str, int}:
+    are_names = isinstance(listed, (list, tuple)) and {*map(type, listed)} <= {str, int} and not isinstance(value, bool)
+    found = [name for name in (str(item).strip() for item in listed) if name] if are_names else []
+    if not are_names or value and not found:
         raise ValueError("names, such as 0,1 or [0, 'Linear 1', '2.0'] (a name with a dot needs quotes)")
-    return [name for name in (str(item).strip() for item in listed) if name]
+    return found
 
 
 def mapping(value):
