@@ -177,8 +177,8 @@ def load(config, device, shape, read=series_files.read_part):
     p, longest = config["hyperparameters"], max(map(len, given.values + test.values))
     splits = {}
     for name, (file, places, labels) in parts.items():
-        used_ones = used(name, len(places), dataset[f"{name}_size"])
-        places = np.atleast_1d(places[used_ones])  # NumPy takes a tensor of one place as a number
+        chosen = used(name, len(places), dataset[f"{name}_size"])
+        places = np.atleast_1d(places[chosen])  # NumPy takes a tensor of one place as a number
         repeats = max(1, -(-p["batches"] * p["batch_size"] // len(places))) if name == "train" else 1
         splits[name] = split_of(file, places, labels, p, measured, device, longest, repeats)
     if lacking := set(range(len(measured["classes"]))) - set(splits["train"].labels.tolist()):

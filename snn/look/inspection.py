@@ -85,7 +85,8 @@ def view(net, untrained, split, config, generator, test=None, count=SAMPLES):
     except Exception as error:  # layers of one's own, run a step at a time, raise anything
         note(f"pictures leave out what layers do: {error}")
         y, trace = output(nullcontext(SimpleNamespace(spikes={})))
-    trace.spikes = {name: of for name, of in trace.spikes.items() if name in spiking_layers(net)}  # not those within
+    outermost = spiking_layers(net)  # not those within them
+    trace.spikes = {name: of for name, of in trace.spikes.items() if name in outermost}
     return View(net, untrained, split, config, places, x, targets, y, trace, samples, test)
 
 

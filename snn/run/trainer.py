@@ -230,8 +230,8 @@ class Trainer:
             raise UserError(f"columns() of task {type(self.task).__name__}: there is no {lacks[0]}, its metric")
         if not math.isfinite(entry[deciding[1]]):  # a run can't go on from that
             raise UserError(f"epoch {epoch}: {deciding[1]} is not finite; {self._kept()}")
-        entry |= {"epoch": epoch} | {
-            "lr": self.lr, "seconds": time.monotonic() - self.began,
+        entry |= {
+            "epoch": epoch, "lr": self.lr, "seconds": time.monotonic() - self.began,
             "unstable_filters": unstable, "silent_layers": len(silent),
         }  # fmt: skip
         steps = self.splits["dev"].length or self.config["hyperparameters"]["length"]
