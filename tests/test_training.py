@@ -413,6 +413,14 @@ def test_a_task_with_columns_that_are_no_numbers(run, column, message):
     assert f"error: {message}" in run.capsys.readouterr().err
 
 
+@pytest.mark.parametrize("rate_scale", [0, 25])
+def test_labels_that_no_output_stands_for(rate_scale):
+    task = Classification()
+    task.rate_scale = rate_scale
+    with pytest.raises(UserError, match="labels go from 1 to 3, and the network has 3 outputs: it needs one for each"):
+        task.loss(torch.ones(5, 2, 3), torch.tensor([1, 3]))
+
+
 def test_a_task_may_not_number_the_epochs(folder):
     trainer = make_trainer(folder)
     columns = trainer.task.columns

@@ -43,7 +43,7 @@ def string(value):
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError("a string")
+        raise ValueError("a string (a number needs quotes)")
     return value
 
 
@@ -69,7 +69,7 @@ def file_name(value):
     """A name of a file or folder of ours: printable, and neither hidden nor like an option."""
     is_name = isinstance(value, str) and value and Path(value).name == value and value.isprintable()
     if not is_name or value.startswith((".", "-")) or len(value.encode()) > LONGEST_NAME:
-        raise ValueError("a valid folder name")
+        raise ValueError("a valid folder name (a number needs quotes)")
     return value
 
 

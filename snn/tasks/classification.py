@@ -7,6 +7,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from snn.base.errors import UserValueError
 from snn.data import datasets
 from snn.look.drive import less_than_a_spike
 from snn.tasks.answers import Answers, confusion, tied
@@ -60,7 +61,14 @@ class Classification(Task):
     def loss(self, y, targets):
         counted, labels = self.counted(y, targets)
         scores = counted.sum(0)
-        return F.cross_entropy(self.rate_scale * scores / self.steps(y, targets) if self.rate_scale else scores, labels)
+        scores = self.rate_scale * scores / self.steps(y, targets) if self.rate_scale else scores
+        try:
+            return F.cross_entropy(scores, labels)
+        except IndexError as error:  # on the CPU; CUDA ends the process
+            raise UserValueError(
+                f"labels go from {labels.min()} to {labels.max()}, and the network has {scores.shape[1]} outputs: it "
+                "needs one for each class, and labels count from 0"
+            ) from error
 
     def score(self, y, targets):
         """Return how many answers are correct."""
