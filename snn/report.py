@@ -130,7 +130,7 @@ def _result(file):
     samples = result.get("samples", {})
     return {
         "best_epoch": checked("best_epoch", size, result["best_epoch"]),
-        "test": checked("test", finite, result["test"]),
+        "test": checked("test", finite, result["test"]) if "test" in result else None,
         **{key: check(result[key]) for key, check in (("metric", str), ("highest_is_best", boolean)) if key in result},
         "samples": [checked("samples", size, samples[part]) for part in ("train", "dev", "test") if part in samples],
         "ties": checked("test_ties", size, result.get("test_ties", 0)),

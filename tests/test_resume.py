@@ -232,6 +232,15 @@ def test_a_broken_last_checkpoint_gives_way_to_the_one_before(run, trained):
     assert run.checkpoint("snn_mlp_1")["epoch"] == 1
 
 
+def test_a_stop_of_a_resumed_run_that_saves_nothing_does_not_say_that_it_can_be_resumed(folder):
+    make_trainer(folder).fit()
+    saved = torch.load(folder / "checkpoint/snn_mlp_1/last.pt", weights_only=True)
+    trainer = make_trainer(folder, "save_checkpoint=false", "hyperparameters.epoch=2", resume_from=saved)
+    with pytest.raises(signals.Stopped) as stop:
+        trainer.fit(on_epoch=lambda row: signal.raise_signal(signal.SIGINT))
+    assert not stop.value.saved and "is kept" not in stop.value.where
+
+
 def test_a_training_that_is_stopped_at_every_batch(folder):
     """Stop several times in the same pass, and in both passes."""
     stops = 0

@@ -11,12 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from scripts import TINY, same
+from scripts import TINY, TINY_SERIES, same
 from small import make_net, make_split, make_trainer
 
 import snn
 from snn.config import resolve
 from snn.data.base import Split
+from snn.report import read_run
 from snn.run.train import Experiment
 from snn.tasks.answers import Answers
 from snn.tasks.association import Association
@@ -93,10 +94,60 @@ class TestOnEpoch:
         run("snn_mlp_1", "--train", "--resume")
         assert run.status == 0 and len(run.metrics("snn_mlp_1")) == 2
 
+    def test_what_it_draws_changes_nothing(self, folder):
+        """Also by loading a network, whose weights are drawn before they are replaced. It draws anew in each epoch."""
+        drawn = []
+
+        def watch(row):
+            snn.load("checkpoint/snn_mlp_1/last.pt")
+            drawn.append(torch.rand(1).item())
+
+        runs = [snn.train("snn_mlp_1", SMALL, on_epoch=on_epoch, test=False) for on_epoch in (None, watch)]
+        losses = [[row["train_loss"] for row in made.metrics] for made in runs]
+        assert losses[0] == losses[1] and len({*drawn}) == len(drawn) == 2
+
     def test_it_may_change_its_row(self, folder):
         trainer = make_trainer(folder)
         trainer.fit(on_epoch=lambda row: row.clear())
         assert trainer.history[0]["epoch"] == 0
+
+
+def test_the_callers_random_numbers_go_on(folder):
+    """Else all later trials of a random search would be the same one."""
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    assert torch.rand(1) == expected[0]
+    snn.train("snn_mlp_1", SMALL)
+    snn.load("snn_mlp_1")
+    assert torch.rand(1) == expected[1]
+
+
+def test_a_run_without_a_test_says_which_epoch_it_kept(run):
+    """Of a series that is the last one, also where another is better on dev; resumed, the run is tested."""
+    run.monkeypatch.chdir(run.folder)
+    made = snn.train("time_series", nested(TINY | TINY_SERIES), test=False)
+    rows = (made.folder / "metrics.csv").read_text().splitlines()
+    (made.folder / "metrics.csv").write_text("\n".join([rows[0], re.sub(r",[\d.]+", ",99", rows[1], count=2), rows[2]]))
+    found = read_run(made.folder)
+    assert found.best["epoch"] == 1 and found.result["test"] is None and found.best_dev < 99
+    run("time_series", "--train", "--resume")
+    assert read_run(made.folder).result["test"] is not None
+
+
+def test_what_is_not_trained_of_layers_of_ones_own():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.synapse, self.gru = snn.DualExpIIR(4, 4, 1), torch.nn.GRU(4, 3)
+
+    trained = {}
+    for key in ("train_coefficients", "train_bias"):
+        net = Experiment(lambda _: Own(), resolve({**OWN, "hyperparameters": {key: False}}), None, SPLITS).net
+        trained[key] = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    weights, biases = ({f"gru.{kind}_{gate}_l0" for gate in ("ih", "hh")} for kind in ("weight", "bias"))
+    assert trained["train_coefficients"] == weights | biases
+    assert trained["train_bias"] == weights | {"synapse.a1", "synapse.a2", "synapse.b1"}
 
 
 def test_a_signal_stops_it(folder):
@@ -120,7 +171,7 @@ def test_networks_and_data_of_ones_own_in_threads(folder, capsys):
     for number, run in enumerate(runs):
         saved = torch.load(folder / f"kept/trial_{number}/last.pt", weights_only=True)
         assert saved["epoch"] == 1 and saved["config"] == run.config
-        assert (run.folder / "result.json").exists() == (number > 0)
+        assert (read_run(run.folder).result["test"] is not None) == (number > 0)
 
 
 def of_size(lines, classes):

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from snn import experiments
+from snn.base.drawn import drawn_apart
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
 from snn.checkpoint import published
@@ -22,7 +23,7 @@ def load_trained(path, network=None):
     Args:
         path: of a checkpoint that a run wrote, or weights that ship, from any folder: `snn_mlp_1`,
             `weights/snn_mlp_1.pt`.
-        network: from a config to the network; None takes that of the checkpoint's experiment, if it is one that ships.
+        network: from a config to a new network; None takes that of the checkpoint's experiment, if it ships.
     Raises UserError (`snn.UserError`) if it is not such a checkpoint, or is of another network.
     """
     path = found(path)
@@ -44,7 +45,8 @@ def trained_network(checkpoint, settings, path, network):
         like = None if published.is_published(checkpoint) else _without_memory(network, settings)
         if like is not None:  # its sizes may be another network's, or a broken file's
             check_tensors(checkpoint["model"], like.state_dict(), path)
-        net = network(settings)
+        with drawn_apart(torch.device("cpu"), settings["pytorch_seed"]):  # what a checkpoint lacks is as in training
+            net = network(settings)
     except (TypeError, ValueError, LookupError, RuntimeError, MemoryError) as error:
         raise UserError(f"checkpoint {path}: the network of its config can't be made: {error}") from None
     load_model(net, checkpoint, path)

@@ -82,7 +82,7 @@ def write_metrics(folder, history):
 
 
 def write_result(folder, experiment, splits, device, ranks, best_epoch, task, result):
-    """Write result.json: what `snn.report` needs besides the metrics; `result` is that of the task's test."""
+    """Write result.json: what `snn.report` needs besides the metrics; `result` is that of the task's test, or None."""
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     shared = f", {ranks} ranks" if ranks > 1 else ""
@@ -92,8 +92,7 @@ def write_result(folder, experiment, splits, device, ranks, best_epoch, task, re
         "best_epoch": best_epoch,
         "metric": task.metric,
         "highest_is_best": task.highest_is_best,
-        "test": task.value(result),
-        "test_ties": result.ties,
+        **({"test": task.value(result), "test_ties": result.ties} if result else {}),
         "samples": {name: len(split) // split.repeats for name, split in splits.items()},
         "on": f"torch {torch.__version__}, {hardware}{shared}",
         "commit": _commit(),

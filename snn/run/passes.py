@@ -1,7 +1,6 @@
 """One pass over a split: its batches, what it counts, and what a checkpoint keeps of an unfinished one."""
 
 import time
-from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -115,19 +114,6 @@ class Pass:
 def _result(samples, sums, spikes):
     loss, score, ties = sums
     return Result(loss / max(samples, 1), score, samples, spikes, int(ties))
-
-
-@contextmanager
-def drawn_apart(device, seed=None):
-    """In the block, draw from the generators of a device and the CPU as after this seed; they are then as before it."""
-    on_cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_cuda else []):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            if on_cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-        yield
 
 
 def data_generator(device, config):

@@ -78,7 +78,7 @@ def restore(trainer, saved):
                 "restore the dataset, or leave out --resume to start a new run"
             )
     _restore_history(trainer, saved)
-    trainer.owns_folder = True
+    trainer.owns_folder = trainer.config["save_checkpoint"]
     trainer.run_folder = folders.own_run_folder(saved["run_folder"], trainer.config["experiment_name"])
     if trainer.run_folder is None:
         folder = str(saved["run_folder"])[:100]

@@ -6,12 +6,13 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from snn.base import ranks
+from snn.base.drawn import drawn_apart
 from snn.base.errors import UserValueError
 from snn.layers.chunks import as_configured
 from snn.layers.state import preserved_state
 from snn.layers.synapses import stabilize
 from snn.look import drive, health
-from snn.run.passes import Pass, data_generator, drawn_apart
+from snn.run.passes import Pass, data_generator
 from snn.tasks.answers import Answers
 
 

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, experiments
 from snn.base import process, ranks
+from snn.base.drawn import drawn_apart
 from snn.base.errors import UserError, UserValueError
 from snn.base.output import note, quiet, say
 from snn.checkpoint import transfer
@@ -19,10 +20,11 @@ from snn.config import check, resolve, shared
 from snn.config.sources import settings_in
 from snn.data import datasets
 from snn.layers.start import initialize
+from snn.layers.synapses import coefficient_names
 from snn.look import inspection
 from snn.look.health import filters_in
 from snn.run import folders
-from snn.run.passes import Result, data_generator, drawn_apart
+from snn.run.passes import Result, data_generator
 from snn.run.step import evaluate
 from snn.run.trainer import Trainer
 from snn.tasks import answers
@@ -48,7 +50,8 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
     thread; runs at the same time in one process share torch's random numbers, and are not reproducible.
 
     Args:
-        network: the name of an experiment that ships; or a function from a config to a network.
+        network: the name of an experiment that ships; or a function from a config to a new network. One that is not
+            new goes on from its weights, and what was frozen in it stays so.
         config: what differs from the experiment's config, or, for a function, from the defaults: a dict, nested as in
             a YAML, or the path of a YAML. One that `snn.config.resolve` has returned differs in nothing.
         task: what the network is trained for, a `snn.tasks.base.Task`; None: the experiment's, or else the
@@ -56,7 +59,8 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
         splits: "train", "dev" and "test", each a `snn.data.base.Split` on the config's device, in place of its dataset.
             A dataset module of your own is known to configs after `snn.data.datasets.add(module)`.
         on_epoch: called after each epoch with its row of metrics.csv, a dict. If it returns True, that epoch is the
-            last; what it raises ends the run, whose last checkpoint is complete.
+            last; what it raises ends the run, whose last checkpoint is complete. What it draws from torch is the same
+            in each run of this seed, and changes nothing in the run.
         test: whether to test the best epoch.
         verbose: print what `--train` prints meanwhile.
         dataset: in place of the config's: what `snn.data.series.from_arrays` returns.
@@ -75,8 +79,14 @@ def train(network, config=None, task=None, splits=None, on_epoch=None, test=True
             network, task = script.network, task or getattr(script, "task", None)
         else:
             settings = resolve(config or {}, warn=note)
-        experiment = Experiment(network, settings, task, splits, dataset=dataset)
-        return experiment.train(on_epoch=on_epoch, test=test)
+        with drawn_apart(find_device(settings["device"])):  # a search draws its next trial from torch too
+            experiment = Experiment(network, settings, task, splits, dataset=dataset)
+
+            def watch(row):
+                with drawn_apart(experiment.device, settings["pytorch_seed"] + row["epoch"]):
+                    return on_epoch(row)
+
+            return experiment.train(on_epoch=on_epoch and watch, test=test)
 
 
 def _naming(dataset, config):
@@ -126,7 +136,7 @@ class Experiment:
             self.epoch = saved.get("epoch", "unknown")
         else:
             if config["init_from"]:
-                transfer.start_from(self.net, config["init_from"])
+                transfer.start_from(self.net, config["init_from"], self.config)
             self.start = {name: value.clone() for name, value in self.net.state_dict().items()}
         if ranks.rank():  # the ranks share the network, but not its dropout
             torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
@@ -152,8 +162,11 @@ class Experiment:
                 "net(torch.zeros(1, 1, 784)), before it is returned"
             )
         initialize(net, p)
+        fixed = set() if p["train_coefficients"] else coefficient_names(net)
         for name, parameter in net.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and (p["train_bias"] or not name.endswith("bias")))
+            is_bias = name.rpartition(".")[2].startswith("bias")  # also bias_ih_l0 of torch's recurrent ones
+            if name in fixed or is_bias and not p["train_bias"]:
+                parameter.requires_grad_(False)
         return net
 
     def train(self, resume_from=None, on_epoch=None, test=True, inspect=None, aside=()):
@@ -183,8 +196,8 @@ class Experiment:
         self.epoch = best["epoch"]
         if test:
             result, folder = self.test(inspect, folder)
-            if ranks.rank() == 0 and not trainer.is_recorded:
-                folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], self.task, result)
+        if ranks.rank() == 0 and not trainer.is_recorded:
+            folders.write_result(folder, name, self.splits, self.device, count, best["epoch"], self.task, result)
         return Run(trainer.history, best, self.net.eval(), folder, self.config, trainer.learns(), result)
 
     def test(self, inspect=None, run_folder=None):

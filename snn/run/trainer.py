@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from snn import checkpoint
 from snn.base import ranks, yamls
+from snn.base.drawn import drawn_apart
 from snn.base.errors import UserError
 from snn.base.files import check_writable, reading, remove_unfinished
 from snn.base.keys import plain
@@ -29,7 +30,7 @@ from snn.run import folders, signals, snapshot
 from snn.run.finite import FiniteWatch, NotFinite, where_not_finite
 from snn.run.graph import with_graph
 from snn.run.optimizers import learning_rate, make_optimizer, make_scheduler
-from snn.run.passes import Pass, data_generator, drawn_apart
+from snn.run.passes import Pass, data_generator
 from snn.run.step import evaluate_step, loss_of_silence, train_step
 
 PATIENCE = 3  # epochs without learning until a note says so
@@ -301,13 +302,13 @@ class Trainer:
             yield
 
     def _is_recorded(self):
-        """Whether the run was finished before, and its folder says what trained it and how it was tested."""
+        """Whether the run was finished and tested before, and its folder says what trained it."""
         if len(self.history) < self.config["hyperparameters"]["epoch"]:
             return False
         try:
             result = json.loads((self.run_folder / "result.json").read_text())
             ties = yamls.load((self.run_folder / "config.yaml").read_text(), "config.yaml")["ties"]
-            return (result["best_epoch"], ties) == (self.best["epoch"], self.config["ties"])
+            return "test" in result and (result["best_epoch"], ties) == (self.best["epoch"], self.config["ties"])
         except (OSError, ValueError, LookupError, TypeError, UserError):  # then they are written anew
             return False
 
