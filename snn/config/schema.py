@@ -87,7 +87,7 @@ EVERYWHERE = {
     "ties": Key(
         "first", choice("first", "potential"),
         "of classes with as many output spikes: the first is the answer, as published; or that whose output neuron has "
-        "the highest potential, summed over the steps and without resets", NETWORK,
+        "the highest potential, summed over the steps, without resets and membrane filter", NETWORK,
     ),
     "hyperparameters": {
         "length": Key(25, count, "number of time steps", NETWORK),
@@ -154,8 +154,8 @@ EVERYWHERE = {
             "them time constants", unread=COEFFICIENTS | {"optimizer.optimizer_choice": ["Adam", "SGD"]},
         ),
         "clip": Key(
-            0, not_negative, "largest norm of the gradient of parameters with one learning rate and weight decay: "
-            "weights, and coefficients; 0: any",
+            0, not_negative, "largest norm of the gradient of weights, of coefficients, and of any others with a "
+            "learning rate or weight decay of their own; 0: any",
         ),
         "Adam": {"lr": LR},
         "AdamW": {"lr": LR},

@@ -13,9 +13,10 @@ OPTIONS = {"lr_factor": positive, "weight_decay": not_negative}  # that a layer 
 def make_optimizer(config, net):
     """Return the optimizer that the config names, over the trained parameters, with all options of its section.
 
-    Parameters with the same options form a group. Options are those that a layer asks for in its `optimizer_options`,
-    and for synapses' coefficients `optimizer.coefficients_lr_factor` and `decay_coefficients`. A group keeps its
-    `lr_factor`, its learning rate as a multiple of the config's.
+    Parameters with the same options form a group; with `optimizer.clip`, synapses' coefficients form groups of their
+    own. Options are those that a layer asks for in its `optimizer_options`, and for coefficients
+    `optimizer.coefficients_lr_factor` and `decay_coefficients`. A group keeps its `lr_factor`, its learning rate as a
+    multiple of the config's.
     """
     _check_options(net)
     settings, coefficients, groups = config["optimizer"], coefficient_names(net), {}
@@ -29,11 +30,12 @@ def make_optimizer(config, net):
                 options["lr_factor"] *= settings["coefficients_lr_factor"]
                 if not settings["decay_coefficients"]:
                     options.setdefault("weight_decay", 0)
-            groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
+            is_clipped_apart = settings["clip"] > 0 and name in coefficients
+            groups.setdefault((is_clipped_apart, *sorted(options.items())), []).append(parameter)
     lr = settings[choice]["lr"]
     groups = [
         {"params": parameters, "lr": lr * dict(options)["lr_factor"], **dict(options)}
-        for options, parameters in groups.items()
+        for (_, *options), parameters in groups.items()
     ]
     return getattr(torch.optim, choice)(groups, fused=True, **settings[choice])
 
