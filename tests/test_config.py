@@ -147,7 +147,8 @@ def test_keys_of_the_published_configs(laid_over):
     assert settings["hyperparameters"]["membrane_filter"] is True
     assert settings["transform"]["RandomResizedCrop"]["interpolation"] == "nearest"
     text = "\n".join(notes)
-    assert not laid_over("hyperparameters: {dropout: 0.2, init: kaiming}")[1]  # then it is no copy of that code's
+    for own in "hyperparameters: {dropout: 0.2, init: kaiming}", "experiment_name: a\nhyperparameters: {dropout: 0.2}":
+        assert not laid_over(own)[1]  # then it is no copy of that code's
     for expected in (
         "hyperparameters.droupout is read as hyperparameters.dropout", "membrane_filer is read as", "acc_file_name",
         "checkpoint_base_name", "hyperparameters.dropout: 0.2 here; the published code read no such key",
@@ -288,6 +289,24 @@ def test_a_checkpoint_from_before_a_key_counts_as_the_default():
     config.check_resumed(resolve()[0], saved, 1)
     with pytest.raises(UserError, match=r"hyperparameters.threshold \(was 1.0, now 0.5\)"):
         config.check_resumed(now, saved, 1)
+
+
+def test_a_longer_run_is_told_of_a_restart_of_the_learning_rate():
+    cosine = "scheduler.scheduler_choice=CosineAnnealingWarmRestarts", "scheduler.CosineAnnealingWarmRestarts.T_0=5"
+    said = {}
+    for epochs, scheduler in ((10, cosine), (9, cosine), (5, cosine), (5, ())):
+        saved, now = (resolve(f"hyperparameters.epoch={n}", *scheduler)[0] for n in (epochs, 12))
+        notes = []
+        config.check_resumed(now, saved, epochs - 1, notes.append)
+        said[epochs, bool(scheduler)] = [note for note in notes if "full learning rate" in note]
+    of_ten, of_nine, of_five, without = said.values()
+    (note,) = of_ten
+    assert note == "epoch 10 starts again at the full learning rate: scheduler.CosineAnnealingWarmRestarts.T_0 is 5"
+    assert of_nine == of_ten
+    assert of_five[0].startswith("epoch 5 ") and not without
+    notes = []
+    config.check_resumed(saved, saved, 4, notes.append)
+    assert not notes
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from snn.data import datasets, digits
 from snn.data.base import some
 from snn.layers.start import initialize
 from snn.run import step
+from snn.run.cli import main
 from snn.run.step import evaluate
 from snn.tasks import answers
 from snn.tasks.classification import Classification
@@ -335,6 +336,16 @@ class TestFiles:
         assert sorted(rows[0]) == sorted(
             ["sample", "answer", "score down", "score still", "score up", "margin", "tie"]
         )
+
+    def test_draws_and_rounding_are_those_of_the_checkpoint(self, folder):
+        """As for a Predictor, which knows no command line."""
+        experiment, images = "snn_mlp_2_poisson_input", digits.read()[1][0][:40].numpy()
+        own = {"precision": "bf16", "pytorch_seed": 5, "hyperparameters.batch_size": 7, "hyperparameters.length": 8}
+        _, scores = snn.Predictor(saved(folder, experiment, **own | {"dataset.name": "digits"}), device="cpu")(images)
+        np.save("images.npy", images)
+        words = "--predict", "images.npy", "--out", "a.csv", "--checkpoint", "own.pt", "--device", "cpu"
+        main(experiment, experiments.find(experiment).network, argv=words)
+        assert [[float(row[f"score {n}"]) for n in range(10)] for row in rows_of("a.csv")] == scores.tolist()
 
     def test_a_column_of_groups_is_no_value(self, run, predict):
         """Numbers of people, whom a checkpoint's training files name, are left out where they are there."""

@@ -151,6 +151,18 @@ def test_older_checkpoints_stay_until_the_first_run_saves(run, folder):
     assert status == 0 and err.count("the checkpoints of an older run are now in checkpoint/seed_") == 2
 
 
+def test_seeds_of_an_older_run_are_told_from_those_of_this_one(run):
+    run("--train", "--seeds", "3", "--set", "optimizer.clip=1")
+    run("--train", "--seeds", "2")
+    status, _, err = run("--test", "--seeds", "3")
+    assert status == 0 and err.count("is of another run") == 1
+    said = "checkpoint/seed_4/snn_mlp_1 is of another run than the seeds before: it has optimizer.clip=1"
+    assert said in err
+    status, _, err = run("--train", "--resume", "--seeds", "3")
+    assert status == 2 and "error: seed 4: --resume needs the same config, but it differs in optimizer.clip (was" in err
+    assert err.endswith("; or move checkpoint/seed_4/snn_mlp_1 away, if it is of an older run\n")
+
+
 def test_older_checkpoints_stay_where_none_are_saved(run, folder):
     older = folder / "checkpoint/seed_3/snn_mlp_1/last.pt"
     older.parent.mkdir(parents=True)

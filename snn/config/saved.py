@@ -10,6 +10,9 @@ from snn.config.settings import as_spelt, check, filled, get, keys_of, schema_of
 
 MILESTONES = "scheduler.MultiStepLR.milestones"
 BATCH_SIZE = "hyperparameters.batch_size"
+ANSWERS = "precision", "pytorch_seed", BATCH_SIZE  # what answers depend on, besides the network: rounding and draws
+EPOCHS = "hyperparameters.epoch"
+RESTART = "scheduler.CosineAnnealingWarmRestarts.T_0"
 TIES = "ties"  # how answers are read off a network: it trains the same
 SAMPLES = "dataset.name", "dataset.file", "dataset.patterns"  # keys that choose them
 NAMING = ("experiment_name", "pytorch_seed", "measured")  # which run of an experiment it is, and on which draw of data
@@ -65,6 +68,10 @@ def check_resumed(config, saved, epochs, warn=print):
             f"--resume needs the same config, but it differs in {', '.join(differing)}: restore these values, "
             "or leave out --resume to start a new run"
         )
+    cycle = get(config, RESTART)
+    restart = -(-get(saved, EPOCHS) // cycle) * cycle  # the first that was not planned
+    if restart < get(config, EPOCHS) and config["scheduler"]["scheduler_choice"] in RESTART:
+        warn(f"epoch {restart} starts again at the full learning rate: {RESTART} is {cycle}")
     return _with_measured(config, saved)
 
 
@@ -77,11 +84,11 @@ def _with_measured(config, saved):
     return config | {"measured": saved["measured"]} if "measured" in saved else config
 
 
-def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
+def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None, to_predict=False):
     """Return the config with the network's keys as in `saved`, a checkpoint's config, unless `overrides` set them.
 
-    The batch size is too, if states are preserved, and what its run measured of its dataset, such as classes and
-    scaling. The dataset is not, but for its keys that define the network.
+    So are ANSWERS `to_predict`, the batch size if states are preserved, and what its run measured of its dataset, such
+    as classes and scaling. The dataset is not, but for its keys that define the network.
     """
     config, saved = copy.deepcopy(config), completed(saved)
     for key in SAMPLES:
@@ -92,7 +99,8 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None):
     for key, entry in keys_of(schema_of(config)):
         now, then = get(config, key), get(saved, key)
         # With states preserved, answers depend on which samples follow each other in a batch's rows.
-        follows = entry.affects == NETWORK or key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
+        goes_on = key == BATCH_SIZE and config["states"] == saved["states"] == "preserved"
+        follows = entry.affects == NETWORK or goes_on or to_predict and key in ANSWERS
         if not follows or then in (None, now) or any(name.startswith(f"{key}.") for name in set_by_hand):
             continue
         typed = json.dumps(now) if isinstance(now, (list, dict)) else now

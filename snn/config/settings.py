@@ -10,6 +10,7 @@ import json
 import re
 import reprlib
 
+from snn import experiments
 from snn.base import yamls
 from snn.base.errors import UserError
 from snn.base.keys import REQUIRED, Key, folder_path, typed_path
@@ -98,7 +99,8 @@ def resolve(default_file, config_file=None, demo=False, overrides=(), warn=print
     for override in overrides:
         lay_over(_typed(override, schema, config), "--set")
     config = check(config, schema, sources)
-    for key, published in FIXED_IN_PUBLISHED_CODE.items():
+    ships = config["experiment_name"].removesuffix("-demo") in experiments.NAMES
+    for key, published in FIXED_IN_PUBLISHED_CODE.items() if ships else ():
         # Experiments that are not of the published code start otherwise.
         if config["hyperparameters"]["init"] == "published" and get(config, key) not in (published, None):
             warn(f"{key}: {get(config, key)} here; the published code read no such key, and always used {published}")

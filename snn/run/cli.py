@@ -30,7 +30,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
 
     Args:
         experiment: name of the experiment, of its script and of its YAML in configs/.
-        network: from a config to the network.
+        network: from a config to a new network.
         task: what the network is trained for, a `snn.tasks.base.Task`; None: the task that its data needs.
         dataset: a module as `snn.data.base` describes it, for data that is not in `snn.data`.
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
@@ -74,7 +74,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            lower = "set hyperparameters.batch_size or hyperparameters.length lower, or make the network smaller"
+            lower = "set hyperparameters.chunk=auto, or hyperparameters.batch_size or length lower"
             kept = f"; {KEPT}" if args.train else ""
             sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
@@ -95,6 +95,7 @@ def _run_seeds(own_config, network, task, args):
     settings, figures = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), []
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
+    config_of_first = None
     aside = []  # with those of the first seed, when it first saves: --resume would take what older runs left for these'
     if args.train and settings["save_checkpoint"] and not args.resume:
         aside = list(kept.values())[1:]
@@ -108,8 +109,15 @@ def _run_seeds(own_config, network, task, args):
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")
-        of_seed, ready = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
-        aside = []
+        try:
+            of_seed, ready, trained = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
+        except UserError as error:
+            if n == first or not args.resume:
+                raise
+            raise UserError(f"seed {n}: {error}; or move {folder} away, if it is of an older run") from None
+        aside, config_of_first = [], config_of_first or trained
+        if differing := config.changed(trained, config_of_first):
+            note(f"{folder} is of another run than the seeds before: it has {', '.join(differing)}")
         figures.append(of_seed)
     print(", ".join(filter(None, [_mean_and_deviation(ready.task, figures), ready.note])))
 
@@ -125,9 +133,9 @@ def _mean_and_deviation(task, figures):
 
 
 def _run(own_config, network, task, args, aside=()):
-    """Train or test; return the task's metric by part of the data, and the Experiment; nothing with --show.
+    """Train or test; return the task's metric by part of the data, the Experiment, and the config that trained it.
 
-    `aside` as for `Trainer`.
+    With --show and --predict nothing. `aside` as for `Trainer`.
     """
     settings, sources, saved, source = _settings(own_config, args)
     if args.show:
@@ -146,10 +154,10 @@ def _run(own_config, network, task, args, aside=()):
     ranks.check_same(words | {"epochs done": len(saved["history"]) if args.resume else 0})
     command = f"python {shlex.join([sys.argv[0], *args.words])}" if args.inspect else None
     if args.train:
-        return _print_training(ready, ready.train(saved, inspect=command, aside=aside)), ready
+        return _print_training(ready, ready.train(saved, inspect=command, aside=aside)), ready, ready.config
     result, run_folder = ready.test(command)
     _print_test(ready, result, run_folder)
-    return {"test": ready.task.value(result)}, ready
+    return {"test": ready.task.value(result)}, ready, saved.get("config", settings)
 
 
 def _settings(own_config, args):
@@ -173,7 +181,7 @@ def _settings(own_config, args):
         saved = checkpoint.load(source, name)
         if "config" in saved:
             saved["config"] = _measured_as_then(saved["config"], settings)
-            settings = config.follow_checkpoint(settings, saved["config"], args.set, note, sources)
+            settings = config.follow_checkpoint(settings, saved["config"], args.set, note, sources, bool(args.predict))
             if sources.get("init_from") != "--set":  # pictures show filters before training too
                 settings["init_from"] = saved["config"].get("init_from", "")
     config.note_unread(settings, sources, note)
