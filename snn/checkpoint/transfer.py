@@ -10,17 +10,20 @@ from snn.checkpoint.trained import found
 from snn.look.labels import layer_labels
 
 
-def start_from(net, path):
+def start_from(net, path, config=None):
     """Give a network's layers the values of a checkpoint's layers that fit, and say which did.
 
     Those fit whose tensors have the same names and shapes; other layers stay as they are.
 
     Args:
         path: of a checkpoint of any experiment, or the name of weights that ship, as `snn.load` takes it.
+        config: of the run that starts so, with what it measured of its data, to say whom of its test set the
+            checkpoint's run has learned from.
     Raises UserError if no layer fits, and as `load` and `check_tensors` do.
     """
     path = found(path)
-    own, theirs, labels = _by_layer(net.state_dict()), _by_layer(model_of(load(path), net, path)), layer_labels(net)
+    checkpoint = load(path)
+    own, theirs, labels = _by_layer(net.state_dict()), _by_layer(model_of(checkpoint, net, path)), layer_labels(net)
     fitting = [layer for layer in own if same_shapes(theirs.get(layer, {}), own[layer])]
     if not fitting:
         raise UserError(f"init_from: no layer of {path} fits one here by name and shape: name another checkpoint")
@@ -30,6 +33,15 @@ def start_from(net, path):
     new = ", ".join(labels.get(layer, layer) for layer in own if layer not in fitting)  # a shared one has one label
     started = ", ".join(labels.get(layer, layer) for layer in fitting)
     note(f"init_from: {started} start from {path}" + (f"; anew: {new}" if new else ""))
+    if seen := _seen_of_test(config or {}, checkpoint.get("config", {})):
+        note(f"init_from: {path} has learned from {', '.join(seen)}, on whom this run is tested")
+
+
+def _seen_of_test(config, before):
+    """Return the groups that a run leaves out for its test, and an earlier one of the same dataset did not."""
+    tested, left_out = (of.get("measured", {}).get("left_out") for of in (config, before))
+    is_same = tested and left_out is not None and config["dataset"]["name"] == before["dataset"]["name"]
+    return [group for group in tested if group not in left_out] if is_same else []
 
 
 def check_kept(path, replaced):
