@@ -460,3 +460,14 @@ def test_a_key_that_nothing_reads_brings_a_note(experiment, override, unread, re
 def test_names_that_name_no_folder_of_ours(name):
     with pytest.raises(UserError, match="experiment_name"):
         resolve(f'experiment_name="{name}"')
+
+
+@pytest.mark.parametrize("value, name", [(0, "nearest"), (2, "bilinear"), ("PIL.Image.BILINEAR", "bilinear")])
+def test_interpolation_by_number_or_name(value, name):
+    settings, _ = resolve(f"transform.RandomResizedCrop.interpolation={value}")
+    assert settings["transform"]["RandomResizedCrop"]["interpolation"] == name
+
+
+def test_ranks_may_have_their_data_in_folders_of_their_own():
+    one, other, else_where = (resolve(key)[0] for key in ("dataset.root=a", "dataset.root=b", "pytorch_seed=9"))
+    assert config.shared(one) == config.shared(other) != config.shared(else_where)

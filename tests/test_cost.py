@@ -263,3 +263,13 @@ class TestRateLoss:
         with pytest.raises(snn.UserError, match="rate_loss: the network has no hidden neurons; set it to 0"):
             make_trainer(folder, "hyperparameters.rate_loss=1", net=net)
         make_trainer(folder, net=net).fit()
+
+
+def test_rates_are_by_the_steps_of_the_data(folder):
+    rates = []
+    for length in (None, 5):  # the config says 25
+        trainer = make_trainer(folder, "optimizer.Adam.lr=1e-12")
+        trainer.splits["dev"].length = length
+        trainer.fit()
+        rates.append(trainer.history[0]["hidden_rate"])
+    assert rates[1] == pytest.approx(5 * rates[0]) and rates[0] > 0

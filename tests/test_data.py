@@ -13,7 +13,7 @@ from torch.utils.data import random_split
 
 from snn import config
 from snn.base.errors import UserError
-from snn.data import augment, digits, images, mnist
+from snn.data import augment, base, digits, images, mnist
 
 CPU = torch.device("cpu")
 CONFIG = ROOT / "configs/snn_mlp_1.yaml"
@@ -275,3 +275,30 @@ def test_a_run_does_not_resume_on_other_images(run):
     assert files_in(run.folder / "checkpoint") == before
     run("snn_mlp_1", "--train", "--resume", settings={"hyperparameters.epoch": 2})
     assert run.status == 0, run.err
+
+
+def test_augmentation_is_two_crops_and_rotations_as_the_config_says(monkeypatch):
+    drawn, read, angles = [], [], []
+    boxes, crop = augment.random_crop_boxes, augment.resized_crop
+    monkeypatch.setattr(augment, "random_crop_boxes", lambda *of: drawn.append(of[1:3]) or boxes(*of))
+    monkeypatch.setattr(augment, "resized_crop", lambda *of: read.append(of[5:]) or crop(*of))
+    monkeypatch.setattr(augment, "rotate", lambda batch, angle: angles.append(angle) or batch)
+    nearest = {"scale": [0.5, 0.6], "ratio": [0.8, 0.9], "interpolation": "nearest"}
+    transform = {"RandomApply": {"probability": 1}, "RandomResizedCrop": nearest, "RandomRotation": {"angle": 20}}
+    augment.RandomAugment(transform)(torch.rand(500, 28, 28), generator())
+    assert drawn == [([0.5, 0.6], [0.8, 0.9])] * 2 and read == [("nearest",)] * 2
+    angles = torch.cat(angles)
+    assert len(angles) == 1000 and -20 <= angles.min() < -19 and 19 < angles.max() <= 20
+
+
+def test_the_config_says_how_often_a_white_pixel_spikes():
+    settings, _ = resolve("encoding=poisson", "mnist_config.max_rate=0.25", "hyperparameters.length=50")
+    spikes = images.encoder(settings, torch.device("cpu"))(torch.ones(20, 784), generator())
+    assert spikes.mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_fingerprint_sees_the_end_of_the_data():
+    values = torch.zeros(3 * base.END, dtype=torch.uint8)
+    before = base.fingerprint(1, values)
+    values[-1] = 1
+    assert base.fingerprint(1, values) != before

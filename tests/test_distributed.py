@@ -10,11 +10,13 @@ import pytest
 import torch
 import two_ranks
 from scripts import ROOT, TINY, files_in, same, words_of
-from small import make_trainer
+from small import make_net, make_split, make_trainer, resolve
 from torch import nn
 
 import snn
 from snn.base import ranks
+from snn.run import snapshot
+from snn.run.train import Experiment
 
 # Only the order of samples is random.
 SETTINGS = TINY | {
@@ -202,3 +204,53 @@ def test_ranks_with_different_settings_stop_at_once(run, monkeypatch):
     run("snn_mlp_1", "--train")
     assert run.status == 2 and "rank 1 has optimizer.Adam.lr 0.002, rank 0 0.005: start all ranks alike" in run.err
     assert not list(run.folder.iterdir())
+
+
+def test_what_all_ranks_counted_is_not_added_to_what_one_counts_on(monkeypatch):
+    monkeypatch.setattr(ranks, "ranks", lambda: 2)
+    monkeypatch.setattr(ranks.dist, "all_reduce", lambda tensor: tensor.mul_(2))
+    sums = torch.ones(3)
+    assert ranks.total(sums).tolist() == [2, 2, 2] and sums.tolist() == [1, 1, 1]
+
+
+def test_a_gradient_counts_by_the_share_of_the_batch(folder):
+    trainer, norms = make_trainer(folder), []
+    start = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    batch = next(iter(trainer.pass_over("train")))
+    for share in (1, 2):
+        trainer.net.load_state_dict(start)
+        trainer._train(batch._replace(share=share))
+        norms.append(trainer.watch.norm.item())
+    assert norms[1] == pytest.approx(2 * norms[0]) and norms[0] > 0
+
+
+def test_rank_1_counts_nothing_of_what_was_counted_before(folder, monkeypatch):
+    trainer = make_trainer(folder)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    counts = {"batches": 2, "samples": 16, "sums": [3.0, 4.0, 0.0], "spikes": {}}
+    snapshot._restore_running(trainer, {"lr": 1e-4, "seconds": 1, "counts": {"train": counts}})
+    of_pass = trainer.passes["train"]
+    assert (of_pass.batches, of_pass.samples, of_pass.sums.tolist()) == (2, 0, [0, 0, 0])
+
+
+def test_rank_1_has_dropout_of_its_own(monkeypatch):
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    splits = {part: make_split(8) for part in ("train", "dev", "test")}
+    Experiment(lambda _: make_net(), resolve("device=cpu"), None, splits)
+    drawn = torch.rand(3)
+    torch.manual_seed(ranks.own_seed(2))
+    assert torch.equal(drawn, torch.rand(3))
+
+
+def test_dev_is_of_one_ranks_statistics(folder, monkeypatch):
+    net, seen = snn.Sequential(nn.BatchNorm1d(784), *make_net()), []
+    monkeypatch.setattr(ranks, "broadcast", lambda tensors: seen.append([value.data_ptr() for value in tensors]))
+    make_trainer(folder, net=net).fit()
+    assert seen == [[value.data_ptr() for value in net.buffers()]]
+
+
+def test_the_card_of_a_rank_is_that_of_its_place_on_its_machine(monkeypatch):
+    monkeypatch.setattr(ranks, "ranks", lambda: 16)
+    monkeypatch.setenv("RANK", "11")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert ranks.device_of_rank("cuda") == "cuda:3" and ranks.device_of_rank("cpu") == "cpu"

@@ -421,3 +421,12 @@ class TestLearning:
     def test_a_loss_that_says_nothing_of_silence_blames_none(self, silence):
         assert Classification().learns({"dev_loss": 5.0, "dev_acc": 10.0}, silence, 100)
         assert Task().learns({"dev_loss": 5.0}, silence, 100) and Task().learns({"dev_mse": 1.0}, 1.0, 100)
+
+
+def test_one_of_the_last_epochs_that_learned_is_enough(folder):
+    trainer = make_trainer(folder)
+    trainer.silence, poor = 2.3, {"dev_acc": 10.0, "dev_loss": 2.3}
+    trainer.history = [{"dev_acc": 80.0, "dev_loss": 0.5}, poor, poor]
+    assert trainer.learns()
+    trainer.history.append(poor)
+    assert not trainer.learns()

@@ -12,6 +12,7 @@ import snn
 from benchmarks import step_by_step as steps
 from snn.kernels import reference
 from snn.layers.layer import hidden_layers
+from snn.layers.sequential import synapse
 from snn.look.health import filters_in
 
 
@@ -352,3 +353,18 @@ def test_a_state_that_is_changed_leaves_the_others_to_autograd():
     loss = r.square().sum()
     v.mul_(0)
     loss.backward()
+
+
+@pytest.mark.parametrize("kind, ring", [("dual_exp", ", 10 ring"), ("first_order", "")])
+def test_the_config_says_how_filters_are_spread(kind, ring):
+    filters = {"start": "spread", "longest": 100, "rotating": 0.25}
+    p = {"synapse_type": kind, "tau_m": 4, "tau_s": 1, "train_coefficients": True, "length": 64, "filters": filters}
+    assert filters_in(synapse(40, p)) == f"40 filters with time constants of 2 to 100 steps{ring}"
+
+
+def test_slow_filters_are_stable_as_they_start():
+    layer = snn.FirstOrderLowPass(20, 4)
+    layer.spread(5000)
+    before = layer.a1.clone()
+    layer.stabilize()
+    assert torch.equal(layer.a1, before) and not layer.unstable()

@@ -14,7 +14,7 @@ import torch
 from scripts import ROOT, TINY, words_of
 
 from snn.base.output import lasting
-from snn.run import train, trainer
+from snn.run import signals, train, trainer
 
 EPOCHS = {"hyperparameters.epoch": 2}
 TRAIN = [sys.executable, ROOT / "snn_mlp_1.py", "--train", *words_of(TINY | EPOCHS)]
@@ -124,3 +124,13 @@ def test_out_of_memory_is_one_line(run, monkeypatch):
     assert run.status == 2 and run.err.splitlines()[-1].startswith(
         "error: out of memory: set hyperparameters.batch_size"
     )
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.noted() as seen:
+            signal.raise_signal(signal.SIGHUP)
+        assert not seen.signal and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -589,3 +589,12 @@ def test_networks_that_do_not_begin_with_a_synapse():
     assert snn.Sequential(snn.Sequential(nn.Linear(784, 10)), neuron(p)).input_shape == (784,)
     splits, _ = datasets.load(resolve("dataset.name=digits")[0], torch.device("cpu"), None)
     assert next(splits["test"].batches(3, torch.Generator()))[0].shape == (25, 3, 1, 28, 28)
+
+
+def test_what_a_layer_asks_for_its_coefficients_comes_before_the_config():
+    net = snn.Sequential(snn.FirstOrderLowPass(8, 4), snn.Linear(8, 3), snn.SpikingNeuron(4))
+    net[0].optimizer_options = {"a1": {"lr_factor": 4, "weight_decay": 0.5}}
+    keys = "optimizer_choice=AdamW", "AdamW.lr=0.1", "decay_coefficients=false", "coefficients_lr_factor=0.5"
+    settings, _ = resolve(*(f"optimizer.{key}" for key in keys))
+    group = optimizers.make_optimizer(settings, net).param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (pytest.approx(0.2), 0.5)

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from scripts import ROOT
 
+import snn
 from snn import config
+from snn.base import ranks
 from snn.base.errors import UserError
 from snn.data import patterns
 from snn.tasks import recall
@@ -257,3 +259,32 @@ def test_other_patterns_are_another_fingerprint():
         for k in (2, 2, 3)
     ]
     assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()
+
+
+class Late(snn.Layer):
+    """Answers with its input four steps later."""
+
+    output = "spikes"
+
+    def forward(self, x, state=None):
+        return torch.cat([torch.zeros_like(x[:4]), x[:-4]]), None
+
+
+def test_the_table_of_recall_is_of_one_corruption_at_a_time_and_four_steps_later(monkeypatch):
+    monkeypatch.setattr(recall, "GROWING", {"noise": (0, 0.01), "rows": (0, 150)})
+    settings = config.resolve(ROOT / "configs/associative_memory.yaml")
+    split = patterns.load(settings, torch.device("cpu"), None)[0]["test"]
+    rows = recall.table(snn.Sequential(Late()), split, settings)
+    assert all((row["f1"], row["van_rossum"]) == (pytest.approx(1), 0) for row in rows[::2])
+    noisy, without_rows = rows[1::2]
+    assert noisy["precision"] < 0.9 and noisy["recall"] == 1
+    assert without_rows["precision"] == 1 and without_rows["recall"] < 0.6
+
+
+def test_each_rank_corrupts_otherwise(monkeypatch):
+    settings, drawn = config.resolve(ROOT / "configs/associative_memory.yaml"), []
+    split = patterns.load(settings, torch.device("cpu"), None)[0]["dev"]
+    for rank in (0, 1):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        drawn.append(next(split.batches_of([torch.arange(4)], None))[0])
+    assert not torch.equal(*drawn)

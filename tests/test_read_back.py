@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import make_trainer
 from torch import nn
 
 import snn
@@ -131,3 +132,15 @@ def test_a_lost_best_checkpoint_is_made_from_the_last(folder, run):
     assert run.status == 2 and "is of a run that this one replaces: copy it to another folder" in run.err
     run("snn_mlp_1", "--train", settings=settings)  # older checkpoints move aside, also links that lead nowhere
     assert run.status == 0 and "are now in checkpoint/snn_mlp_1_" in run.err
+
+
+def test_a_best_checkpoint_of_the_same_epoch_of_another_run_is_made_anew(folder):
+    trainer = make_trainer(folder)
+    trainer.fit()
+    best = trainer.folder / "best.pt"
+    other = torch.load(best, weights_only=True)
+    other["model"]["1.bias"] += 1
+    torch.save(other | {"history": []}, best)
+    saved = torch.load(trainer.folder / "last.pt", weights_only=True)
+    make_trainer(folder, resume_from=saved).fit()
+    assert torch.equal(torch.load(best, weights_only=True)["model"]["1.bias"], saved["best_model"]["1.bias"])

@@ -335,3 +335,10 @@ def test_what_can_not_be_resumed(run, trained, mistake):
     assert all(message in run.err.splitlines()[-1] for message in messages), run.err
     assert "checkpoint_every" not in run.err.splitlines()[-1]
     assert files_in(run.folder) == before
+
+
+def test_the_seconds_before_a_stop_count(folder):
+    trainer = make_trainer(folder)
+    trainer.seconds = 100
+    trainer.fit()
+    assert 100 < trainer.history[0]["seconds"] < 200

@@ -144,3 +144,11 @@ def test_the_potential_decides_also_where_only_the_last_steps_count():
     assert task.answers(y, y, targets).answers.tolist() == [0]
     found = task.answers(y, task.settled(y, drive, targets), targets)
     assert found.answers.tolist() == [1] and found.scores.tolist() == [[2, 2]]
+
+
+def test_a_task_of_one_config_is_not_that_of_the_next():
+    """A script's is one object for all runs in a process, as of a search."""
+    task = Classification()
+    task.of({"hyperparameters": {"length": 8, "readout": 0.25, "rate_scale": 3}})
+    again = task.of({"hyperparameters": {"length": 8}})
+    assert (again.first, again.rate_scale, task.first, task.rate_scale) == (0, 0, 0, 0)

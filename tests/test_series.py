@@ -508,3 +508,23 @@ def test_a_dataset_that_is_no_time_series_is_one_line(run):
     run("time_series", "--train", settings={"dataset.name": "digits"})
     said = "'digits' is not allowed; use a folder's name that begins with a capital, such as Wrist"
     assert run.status == 2 and run.err.splitlines()[-1] == f"error: --set: dataset.name: {said}"
+
+
+def test_a_part_of_dev_has_many_classes():
+    settings = config.resolve(CONFIG, overrides=["dataset.dev_size=18"])
+    dev = series.load(settings, CPU, None)[0]["dev"]
+    assert len(dev) == 18 and len(dev.labels.unique()) > 4
+
+
+def test_the_gradient_of_delta_does_not_go_through_what_it_follows():
+    layer, x = Delta(1, 0.5), torch.tensor([0, 0.6, 0.6, 1.2, 0.3])[:, None, None]
+    weights = torch.arange(10.0).view(5, 1, 2)
+    spikes, _ = layer(x)
+    (spikes * weights).sum().backward()
+    up, down = spikes[:, 0].detach().T
+    followed = torch.cat([torch.zeros(1), (up - down).cumsum(0)[:-1]])
+    gain, slope = layer.gain.detach().requires_grad_(), layer.surrogate
+    error = gain * x[:, 0, 0] - followed
+    parts = [sign * slope.gradient((sign * error - 1).detach(), *slope.constants) * error for sign in (1, -1)]
+    (torch.stack(parts, 1) * weights[:, 0]).sum().backward()
+    torch.testing.assert_close(layer.gain.grad, gain.grad)

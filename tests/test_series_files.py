@@ -510,3 +510,13 @@ def test_people_beside_a_test_set_in_files(folder):
     (folder / "Toy/Toy_TEST.csv").write_text("label,who,a,b,c\nup,,0,2,3\n")
     splits = load(**{"dataset.groups": "who"})
     assert len(splits["test"]) == 1 and splits["test"].length == splits["train"].length
+
+
+@pytest.mark.parametrize("name, text", [
+    ("a.csv", "label,a,b\nup,1,2\ndown,2,3\n"), ("a.tsv", "up\t1\t2\ndown\t2\t3\n"),
+    ("a.ts", "@classLabel true up down\n@data\n1,2:up\n2,3:down\n"),
+])  # fmt: skip
+def test_a_mark_of_utf_8_is_no_part_of_the_file(folder, name, text):
+    (folder / name).write_text(text, encoding="utf-8-sig")
+    read = series_files.read(folder / name)
+    assert sorted(read.classes) == ["down", "up"] and len(read.values) == 2

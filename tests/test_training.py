@@ -20,8 +20,9 @@ from snn.look import drive, inspection
 from snn.run import optimizers, passes
 from snn.run.cli import main
 from snn.run.finite import FiniteWatch
-from snn.run.step import evaluate, train_step
+from snn.run.step import evaluate, loss_of_silence, train_step
 from snn.tasks.classification import Classification
+from snn.tasks.gestures import Gestures
 from snn.tasks.series import SeriesClassification
 from snn_mlp_1 import network
 
@@ -445,3 +446,41 @@ def test_a_network_that_draws_in_a_test_draws_the_same_again_and_leaves_the_gene
     assert results[0].loss == results[1].loss and torch.equal(torch.get_rng_state(), before)
     other = resolve("hyperparameters.batch_size=5", "pytorch_seed=9")
     assert evaluate(net, split, other, Classification()).loss != results[0].loss
+
+
+def test_a_cycle_of_learning_rates_is_stepped_once_a_batch(folder):
+    cycle = "scheduler_choice=CyclicLR", "CyclicLR.base_lr=1e-4", "CyclicLR.max_lr=6e-4", "CyclicLR.step_size_up=10"
+    trainer = make_trainer(folder, *(f"scheduler.{key}" for key in cycle), "hyperparameters.epoch=2")
+    trainer.fit()
+    assert [row["lr"] for row in trainer.history] == pytest.approx([1e-4, 3.5e-4])  # after five batches
+
+
+def test_of_gestures_that_are_as_often_right_those_with_the_lower_loss_are_better():
+    same, lower, right = ({"dev_acc": acc, "dev_loss": loss} for acc, loss in ((50, 0.3), (50, 0.2), (60, 0.9)))
+    better = Gestures().is_better
+    assert better(lower, same) and better(right, lower)
+    assert not better(same, lower) and not better(lower, right) and not better(same, same)
+
+
+def test_a_test_carries_states_from_batch_to_batch_where_training_did():
+    """Two batches of the same samples: the second starts where the first ended."""
+    net, split = make_net(), make_split(8)
+    split.images[4:], split.labels[4:] = split.images[:4].clone(), split.labels[:4].clone()
+    losses = {}
+    for states in ("zero", "preserved"):
+        settings = resolve(f"states={states}", "hyperparameters.batch_size=4")
+        losses[states] = evaluate(net, split, settings, Classification()).loss
+    x = split.images[:4].float().div(255).view(4, 784).expand(5, -1, -1)
+    y, state = net(x)
+    first, second = (F.cross_entropy(of.sum(0), split.labels[:4]).item() for of in (y, net(x, state)[0]))
+    assert losses == {"zero": pytest.approx(first), "preserved": pytest.approx((first + second) / 2)}
+    assert first != second
+
+
+def test_what_is_looked_at_beside_a_training_draws_apart(folder, drawn):
+    """Else a resumed run, which looks once more, would go on otherwise."""
+    trainer = make_trainer(folder, net=snn.Sequential(Noise(), *make_net()))
+    before = torch.get_rng_state()
+    trainer._picture()
+    loss_of_silence(trainer.net, make_split(9), resolve(), Classification())
+    assert torch.equal(torch.get_rng_state(), before)
