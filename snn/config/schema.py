@@ -139,7 +139,8 @@ EVERYWHERE = {
             COEFFICIENTS,
         ),
         "rate_loss": Key(
-            0, not_negative, "for fewer spikes: weight in the loss of hidden neurons' squared firing rates, their mean"
+            0, not_negative, "for fewer spikes: weight in the loss of the squared firing rates of hidden neurons, also "
+            "those of an encoder, their mean",
         ),
         "train_bias": Key(True, boolean, "train the biases", NETWORK),
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),

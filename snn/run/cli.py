@@ -74,7 +74,7 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            lower = "set hyperparameters.chunk=auto, or hyperparameters.batch_size or length lower"
+            lower = "set hyperparameters.batch_size or hyperparameters.length lower, or hyperparameters.chunk=auto"
             kept = f"; {KEPT}" if args.train else ""
             sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
