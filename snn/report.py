@@ -130,7 +130,7 @@ def _result(file):
     samples = result.get("samples", {})
     return {
         "best_epoch": checked("best_epoch", size, result["best_epoch"]),
-        "test": checked("test", finite, result["test"]) if "test" in result else None,
+        **({"test": checked("test", finite, result["test"])} if "test" in result else {}),
         **{key: check(result[key]) for key, check in (("metric", str), ("highest_is_best", boolean)) if key in result},
         "samples": [checked("samples", size, samples[part]) for part in ("train", "dev", "test") if part in samples],
         "ties": checked("test_ties", size, result.get("test_ties", 0)),
@@ -196,7 +196,7 @@ def _figure(value, metric):
 
 
 def _figures(values, metric):
-    """Return the figure of a run, or mean ± standard deviation of several; None is that of a run that has not ended."""
+    """Return the figure of a run, or mean ± standard deviation of several; None is that of a run without one."""
     known = [value for value in values if value is not None]
     if not known:
         return "not yet"
@@ -215,16 +215,21 @@ def _published(name):
 
 
 def _by_seed(runs):
-    """Return lists of runs that differ in nothing but their seed, one of each seed: the last that has ended."""
+    """Return lists of runs that differ in nothing but their seed, one of each seed: the last of those tested."""
     groups = {}
     for run in runs:
         group = groups.setdefault((run.name, run.metric, frozenset(run.settings.items())), {})
         seed = run.config["pytorch_seed"]
         if seed in group:
-            left_out, run = sorted((group[seed], run), key=lambda one: (bool(one.result), one.folder.name))
+            left_out, run = sorted((group[seed], run), key=_how_far)
             note(f"{left_out.folder} is left out: {run.folder} has the same settings and seed")
         group[seed] = run
     return [list(group.values()) for group in groups.values()]
+
+
+def _how_far(run):
+    """Return what sorts runs by how far they are: under way, ended, tested; then by time."""
+    return "test" in run.result, bool(run.result), run.folder.name
 
 
 def table(runs, by_seed=False, everything=False):

@@ -471,3 +471,8 @@ def test_interpolation_by_number_or_name(value, name):
 def test_ranks_may_have_their_data_in_folders_of_their_own():
     one, other, else_where = (resolve(key)[0] for key in ("dataset.root=a", "dataset.root=b", "pytorch_seed=9"))
     assert config.shared(one) == config.shared(other) != config.shared(else_where)
+
+
+def test_a_name_may_be_a_number_on_the_command_line():
+    settings, _ = resolve("experiment_name=2024")
+    assert settings["experiment_name"] == resolve('experiment_name="2024"')[0]["experiment_name"] == "2024"

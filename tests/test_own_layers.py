@@ -316,6 +316,10 @@ def test_a_checkpoint_from_before_there_were_groups_resumes(folder):
     config.check_resumed(again.config, saved["config"], 1, warn=lambda _: None)
     again.fit()
     assert len(again.history) == 2
+    saved = torch.load(trainer.folder / "last.pt", weights_only=True)
+    saved["optimizer"]["param_groups"] *= 2
+    with pytest.raises(snn.UserError, match="its optimizer has 2 groups of parameters, not 1: another version made it"):
+        make_trainer(folder, "hyperparameters.epoch=2", resume_from=saved)
 
 
 @pytest.mark.parametrize(

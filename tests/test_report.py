@@ -108,16 +108,17 @@ def test_overrides_are_over_the_experiments_config_or_over_the_defaults(folder, 
     assert overrides_of(folder, experiment, settings) == expected
 
 
-def test_of_runs_of_one_seed_the_last_that_has_ended_counts(folder, capsys):
+def test_of_runs_of_one_seed_the_last_that_was_tested_counts(folder, capsys):
     result = {"best_epoch": 1, "samples": {"train": 50, "dev": 3, "test": 4}}
     for name, seed, test in (("1", 2, 90.0), ("2", 2, 98.0), ("3", 2, None), ("4", 3, 96.0), ("5", 4, None)):
         write_run(folder / f"runs/{name}", seed=seed, result=test and result | {"test": test})
+    write_run(folder / "runs/6", seed=2, result=result)  # which was not tested
     report.main(["runs", "--by", "seed"])
     out, err = capsys.readouterr()
     (row,) = cells_of(out, "Run")
     assert (row["Seed"], row["Test"]) == ("2, 3, 4", "97.00 ± 1.41 (of 2)")
     assert [line.split(":")[1] for line in err.splitlines() if "left out" in line] == [
-        " runs/1 is left out", " runs/3 is left out",
+        " runs/1 is left out", " runs/3 is left out", " runs/6 is left out",
     ]  # fmt: skip
 
 

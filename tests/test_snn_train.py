@@ -15,6 +15,7 @@ from scripts import TINY, TINY_SERIES, same
 from small import make_net, make_split, make_trainer
 
 import snn
+from snn import report
 from snn.config import resolve
 from snn.data.base import Split
 from snn.report import read_run
@@ -130,9 +131,11 @@ def test_a_run_without_a_test_says_which_epoch_it_kept(run):
     rows = (made.folder / "metrics.csv").read_text().splitlines()
     (made.folder / "metrics.csv").write_text("\n".join([rows[0], re.sub(r",[\d.]+", ",99", rows[1], count=2), rows[2]]))
     found = read_run(made.folder)
-    assert found.best["epoch"] == 1 and found.result["test"] is None and found.best_dev < 99
+    assert found.best["epoch"] == 1 and "test" not in found.result and found.best_dev < 99
+    report.main(["runs"])
+    assert "| not yet |" in run.capsys.readouterr().out
     run("time_series", "--train", "--resume")
-    assert read_run(made.folder).result["test"] is not None
+    assert "test" in read_run(made.folder).result
 
 
 def test_what_is_not_trained_of_layers_of_ones_own():
@@ -140,12 +143,16 @@ def test_what_is_not_trained_of_layers_of_ones_own():
         def __init__(self):
             super().__init__()
             self.synapse, self.gru = snn.DualExpIIR(4, 4, 1), torch.nn.GRU(4, 3)
+            self.attention = torch.nn.MultiheadAttention(4, 1, bias=True)
+            torch.nn.utils.parametrizations.weight_norm(self.attention.out_proj, "bias", dim=None)
 
     trained = {}
     for key in ("train_coefficients", "train_bias"):
         net = Experiment(lambda _: Own(), resolve({**OWN, "hyperparameters": {key: False}}), None, SPLITS).net
         trained[key] = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
-    weights, biases = ({f"gru.{kind}_{gate}_l0" for gate in ("ih", "hh")} for kind in ("weight", "bias"))
+    weights = {"gru.weight_ih_l0", "gru.weight_hh_l0", "attention.in_proj_weight", "attention.out_proj.weight"}
+    norms = {f"attention.out_proj.parametrizations.bias.original{n}" for n in (0, 1)}
+    biases = {"gru.bias_ih_l0", "gru.bias_hh_l0", "attention.in_proj_bias"} | norms
     assert trained["train_coefficients"] == weights | biases
     assert trained["train_bias"] == weights | {"synapse.a1", "synapse.a2", "synapse.b1"}
 
@@ -171,7 +178,7 @@ def test_networks_and_data_of_ones_own_in_threads(folder, capsys):
     for number, run in enumerate(runs):
         saved = torch.load(folder / f"kept/trial_{number}/last.pt", weights_only=True)
         assert saved["epoch"] == 1 and saved["config"] == run.config
-        assert (read_run(run.folder).result["test"] is not None) == (number > 0)
+        assert ("test" in read_run(run.folder).result) == (number > 0)
 
 
 def of_size(lines, classes):

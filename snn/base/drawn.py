@@ -5,14 +5,18 @@ from contextlib import contextmanager
 import torch
 
 
+def seed(device, number):
+    """Seed the generators of the CPU and of a device; not of other devices, as torch.manual_seed does."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
+
+
 @contextmanager
-def drawn_apart(device, seed=None):
+def drawn_apart(device, number=None):
     """In the block, draw from the generators of a device and the CPU as after this seed; they are then as before it."""
-    on_cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_cuda else []):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            if on_cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if number is not None:
+            seed(device, number)
         yield

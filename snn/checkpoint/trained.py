@@ -42,9 +42,10 @@ def trained_network(checkpoint, settings, path, network):
     """
     settings = datasets.measured(settings)  # of a checkpoint from before it held that
     try:
-        like = None if published.is_published(checkpoint) else _without_memory(network, settings)
-        if like is not None:  # its sizes may be another network's, or a broken file's
-            check_tensors(checkpoint["model"], like.state_dict(), path)
+        with drawn_apart(torch.device("cpu")):
+            like = None if published.is_published(checkpoint) else _without_memory(network, settings)
+            if like is not None:  # its sizes may be another network's, or a broken file's
+                check_tensors(checkpoint["model"], like.state_dict(), path)
         with drawn_apart(torch.device("cpu"), settings["pytorch_seed"]):  # what a checkpoint lacks is as in training
             net = network(settings)
     except (TypeError, ValueError, LookupError, RuntimeError, MemoryError) as error:

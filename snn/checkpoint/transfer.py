@@ -7,6 +7,7 @@ from snn.base.output import note
 from snn.checkpoint.store import load, model_of
 from snn.checkpoint.tensors import check_tensors, same_shapes
 from snn.checkpoint.trained import found
+from snn.config import get
 from snn.look.labels import layer_labels
 
 
@@ -34,14 +35,14 @@ def start_from(net, path, config=None):
     started = ", ".join(labels.get(layer, layer) for layer in fitting)
     note(f"init_from: {started} start from {path}" + (f"; anew: {new}" if new else ""))
     if seen := _seen_of_test(config or {}, checkpoint.get("config", {})):
-        note(f"init_from: {path} has learned from {', '.join(seen)}, on whom this run is tested")
+        note(f"init_from: {path} may have learned from {', '.join(seen)}, on whom this run is tested")
 
 
 def _seen_of_test(config, before):
-    """Return the groups that a run leaves out for its test, and an earlier one of the same dataset did not."""
+    """Return the groups that a run leaves out for its test, and an earlier one that left out others did not."""
     tested, left_out = (of.get("measured", {}).get("left_out") for of in (config, before))
-    is_same = tested and left_out is not None and config["dataset"]["name"] == before["dataset"]["name"]
-    return [group for group in tested if group not in left_out] if is_same else []
+    same = all(get(config, key) == get(before, key) for key in ("dataset.name", "dataset.groups"))
+    return [group for group in tested if group not in left_out] if tested and left_out and same else []
 
 
 def check_kept(path, replaced):

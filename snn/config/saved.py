@@ -70,7 +70,8 @@ def check_resumed(config, saved, epochs, warn=print):
         )
     cycle = get(config, RESTART)
     restart = -(-get(saved, EPOCHS) // cycle) * cycle  # the first that was not planned
-    if restart < get(config, EPOCHS) and config["scheduler"]["scheduler_choice"] in RESTART:
+    restarts = config["scheduler"]["scheduler_choice"] == "CosineAnnealingWarmRestarts"
+    if restarts and restart < get(config, EPOCHS):
         warn(f"epoch {restart} starts again at the full learning rate: {RESTART} is {cycle}")
     return _with_measured(config, saved)
 

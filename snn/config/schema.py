@@ -139,8 +139,8 @@ EVERYWHERE = {
             COEFFICIENTS,
         ),
         "rate_loss": Key(
-            0, not_negative, "for fewer spikes: weight in the loss of the squared firing rates of hidden neurons, also "
-            "those of an encoder, their mean",
+            0, not_negative, "for fewer spikes: adds to the loss so many times the mean squared firing rate of hidden "
+            "neurons, an encoder's too",
         ),
         "train_bias": Key(True, boolean, "train the biases", NETWORK),
         "dropout": Key(0.3, _below_1, "probability, where the network has dropout", NETWORK),

@@ -1,7 +1,8 @@
 """A run's config: each key's value comes from the source with the highest precedence.
 
 Sources from lowest to highest precedence: the schema's default, configs/<experiment>.yaml, --config_file, the `demo`
-section (--demo), the checkpoint to evaluate (for what defines the network), --set.
+section (--demo), the checkpoint to evaluate (for what defines the network, and to predict what answers depend on),
+--set.
 """
 
 import copy
@@ -13,7 +14,7 @@ import reprlib
 from snn import experiments
 from snn.base import yamls
 from snn.base.errors import UserError
-from snn.base.keys import REQUIRED, Key, folder_path, typed_path
+from snn.base.keys import REQUIRED, Key, file_name, folder_path, string, typed_path
 from snn.config.schema import EVERYWHERE
 from snn.config.sources import settings_in
 from snn.data import datasets
@@ -131,7 +132,7 @@ def _typed(override, schema, config):
     if isinstance(entry, dict):
         raise UserError(f"--set {override}: {key} is a group; set one of {', '.join(entry)} in it")
     has_hash = re.search(r"(^|\s)#", value) and not value.lstrip().startswith(("[", "{"))  # it begins a comment
-    as_it_is = has_hash or getattr(entry, "check", None) in (typed_path, folder_path)
+    as_it_is = has_hash or getattr(entry, "check", None) in (typed_path, folder_path, file_name, string)
     if not as_it_is or value.lstrip().startswith(("'", '"')):
         value = yamls.load(value, f"--set {override[:100]}")
     names = key.split(".")

@@ -14,7 +14,7 @@ from snn import checkpoint, config, experiments
 from snn.base import process, ranks
 from snn.base.errors import UserError, as_mistake
 from snn.base.files import shipped
-from snn.base.output import lasting, note, say
+from snn.base.output import lasting, note, quiet, say
 from snn.checkpoint.trained import trained_network
 from snn.data import datasets
 from snn.run import folders, predict
@@ -74,7 +74,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            lower = "set hyperparameters.batch_size or hyperparameters.length lower, or hyperparameters.chunk=auto"
+            lower = "set hyperparameters.batch_size or hyperparameters.length lower, or "
+            lower += "hyperparameters.chunk=auto" if args.train else "make the network smaller"
             kept = f"; {KEPT}" if args.train else ""
             sys.exit(_complain(f"out of memory: {lower}{kept}"))
 
@@ -95,7 +96,7 @@ def _run_seeds(own_config, network, task, args):
     settings, figures = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), []
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
-    config_of_first = None
+    config_of_first, own = None, {}
     aside = []  # with those of the first seed, when it first saves: --resume would take what older runs left for these'
     if args.train and settings["save_checkpoint"] and not args.resume:
         aside = list(kept.values())[1:]
@@ -103,18 +104,21 @@ def _run_seeds(own_config, network, task, args):
         with folders.owned_by_a_run(folder):  # or say now that another run is at work there
             pass
     for n, folder in kept.items():
-        own = {
+        of_seed = {
             "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
             "resume": args.resume and (n == first or checkpoint.is_resumable(folder)),  # later ones may not have begun
             "checkpoint": folder / "best.pt" if args.test_only else None,
         }
+        own[n] = argparse.Namespace(**vars(args) | of_seed)
+        if own[n].resume and n > first:  # find out now, not after the seeds before it
+            try:
+                with quiet(notes=False):
+                    _settings(own_config, own[n])
+            except UserError as error:
+                raise UserError(f"seed {n}: {error}; or move {folder} away, if it is of an older run") from None
+    for n, folder in kept.items():
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")
-        try:
-            of_seed, ready, trained = _run(own_config, network, task, argparse.Namespace(**vars(args) | own), aside)
-        except UserError as error:
-            if n == first or not args.resume:
-                raise
-            raise UserError(f"seed {n}: {error}; or move {folder} away, if it is of an older run") from None
+        of_seed, ready, trained = _run(own_config, network, task, own[n], aside)
         aside, config_of_first = [], config_of_first or trained
         if differing := config.changed(trained, config_of_first):
             note(f"{folder} is of another run than the seeds before: it has {', '.join(differing)}")

@@ -110,7 +110,10 @@ def _restore_history(trainer, saved):
 def _restore_optimizer(trainer, saved):
     """Take the learning rates and the moments; all else in an optimizer's state comes from the config."""
     optimizer, first, found, own = trainer.optimizer, 0, {}, {}
-    for group, of_group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+    before, now = len(saved["param_groups"]), len(optimizer.param_groups)
+    if before != now:
+        raise ValueError(f"its optimizer has {before} groups of parameters, not {now}: another version made it")
+    for group, of_group in zip(optimizer.param_groups, saved["param_groups"]):
         group["lr"] = checked("learning rate", not_negative, of_group["lr"])
         moments = new_moments(optimizer, group)
         if moments and trainer.history and not saved["state"]:

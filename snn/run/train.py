@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from snn import checkpoint, experiments
 from snn.base import process, ranks
-from snn.base.drawn import drawn_apart
+from snn.base.drawn import drawn_apart, seed
 from snn.base.errors import UserError, UserValueError
 from snn.base.output import note, quiet, say
 from snn.checkpoint import transfer
@@ -123,7 +123,7 @@ class Experiment:
                 f"hyperparameters.batch_size: {batch_size} samples can't be shared by {ranks.ranks()} ranks"
             )
         ranks.check_same(shared(config))
-        torch.manual_seed(config["pytorch_seed"])
+        seed(self.device, config["pytorch_seed"])
         self.config = check(datasets.measured(config, dataset))
         self.net = self._made().to(self.device)
         own = getattr(self.net, "config", None)  # which a module of your own may use
@@ -139,7 +139,7 @@ class Experiment:
                 transfer.start_from(self.net, config["init_from"], self.config)
             self.start = {name: value.clone() for name, value in self.net.state_dict().items()}
         if ranks.rank():  # the ranks share the network, but not its dropout
-            torch.manual_seed(ranks.own_seed(config["pytorch_seed"]))
+            seed(self.device, ranks.own_seed(config["pytorch_seed"]))
         if splits:
             self.splits, self.note = datasets.checked(splits, "of your own"), ""  # for the end of the test line
             return
@@ -164,8 +164,7 @@ class Experiment:
         initialize(net, p)
         fixed = set() if p["train_coefficients"] else coefficient_names(net)
         for name, parameter in net.named_parameters():
-            is_bias = name.rpartition(".")[2].startswith("bias")  # also bias_ih_l0 of torch's recurrent ones
-            if name in fixed or is_bias and not p["train_bias"]:
+            if name in fixed or _is_bias(name) and not p["train_bias"]:
                 parameter.requires_grad_(False)
         return net
 
@@ -247,6 +246,12 @@ class Experiment:
         result = test(self.task)
         inspection.report(seen, self.task, run_folder)
         return result
+
+
+def _is_bias(name):
+    """Whether a parameter of this name is a bias, such as `0.bias`, `bias_ih_l0` of torch's GRU, or parametrized."""
+    own = re.search(r"(?:^|\.)parametrizations\.([^.]+)\.|([^.]+)$", name)
+    return "bias" in (own[1] or own[2]).split("_")
 
 
 def find_device(name):

@@ -288,8 +288,8 @@ class Trainer:
         return self.task.picture(seen)
 
     def _kept(self):
-        last = self.folder / "last.pt"
-        return f"{last} is kept" if self.owns_folder else "there is no checkpoint of this run yet"
+        none = "there is no checkpoint of this run" + " yet" * self.config["save_checkpoint"]
+        return f"{self.folder / 'last.pt'} is kept" if self.owns_folder else none
 
     @contextmanager
     def _owned(self):
