@@ -96,26 +96,14 @@ def _run_seeds(own_config, network, task, args):
     settings, figures = config.resolve(own_config, args.config_file, args.demo, args.set, lambda _: None), []
     first, base = settings["pytorch_seed"], Path(settings["checkpoint_base_path"])
     kept = {n: base / f"seed_{n}" / settings["experiment_name"] for n in range(first, first + args.seeds)}
-    config_of_first, own = None, {}
+    config_of_first = None
     aside = []  # with those of the first seed, when it first saves: --resume would take what older runs left for these'
     if args.train and settings["save_checkpoint"] and not args.resume:
         aside = list(kept.values())[1:]
     for folder in aside if ranks.rank() == 0 else ():
         with folders.owned_by_a_run(folder):  # or say now that another run is at work there
             pass
-    for n, folder in kept.items():
-        of_seed = {
-            "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
-            "resume": args.resume and (n == first or checkpoint.is_resumable(folder)),  # later ones may not have begun
-            "checkpoint": folder / "best.pt" if args.test_only else None,
-        }
-        own[n] = argparse.Namespace(**vars(args) | of_seed)
-        if own[n].resume and n > first:  # find out now, not after the seeds before it
-            try:
-                with quiet(notes=False):
-                    _settings(own_config, own[n])
-            except UserError as error:
-                raise UserError(f"seed {n}: {error}; or move {folder} away, if it is of an older run") from None
+    own = {n: _args_of_seed(own_config, args, n, folder, n == first) for n, folder in kept.items()}
     for n, folder in kept.items():
         say(f"seed {n}, {n + 1 - first} of {args.seeds}")
         of_seed, ready, trained = _run(own_config, network, task, own[n], aside)
@@ -124,6 +112,23 @@ def _run_seeds(own_config, network, task, args):
             note(f"{folder} is of another run than the seeds before: it has {', '.join(differing)}")
         figures.append(of_seed)
     print(", ".join(filter(None, [_mean_and_deviation(ready.task, figures), ready.note])))
+
+
+def _args_of_seed(own_config, args, n, folder, is_first):
+    """Return the command line of one of several seeds; raise UserError now if it can't resume, not after the others."""
+    own = {
+        "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
+        "resume": args.resume and (is_first or checkpoint.is_resumable(folder)),  # later ones may not have begun
+        "checkpoint": folder / "best.pt" if args.test_only else None,
+    }
+    own = argparse.Namespace(**vars(args) | own)
+    if own.resume and not is_first:
+        try:
+            with quiet(notes=False):
+                _settings(own_config, own)
+        except UserError as error:
+            raise UserError(f"seed {n}: {error}; or move {folder} away, if it is of an older run") from None
+    return own
 
 
 def _mean_and_deviation(task, figures):
