@@ -185,8 +185,10 @@ def test_a_config_chooses_them(name):
 SMALL = ["dataset.train_size=4", "dataset.dev_size=4", "dataset.test_size=4", "hyperparameters.epoch=1"]
 
 
-@pytest.mark.parametrize("model", temporal.OTHERS)
-@pytest.mark.parametrize("name", temporal.BENCHMARKS)
+@pytest.mark.parametrize(
+    "name, model",
+    [(name, model) for name, of in temporal.BENCHMARKS.items() for model in of.models if model in temporal.OTHERS],
+)
 def test_networks_of_the_benchmark_have_about_our_size(name, model):
     benchmark = temporal.BENCHMARKS[name]
     settings = config.resolve(ROOT / f"configs/{benchmark.experiment}.yaml")
