@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from snn.base.drawn import drawn_apart
 from snn.base.errors import UserError
 from snn.base.files import check_writable, user_path, written_beside
 from snn.kernels import in_plain_torch
@@ -41,7 +42,7 @@ def export_onnx(net, path, shape=None):
     if not shape:
         raise UserError("export_onnx: the first layer does not say the input's shape: pass shape=, without the batch")
     try:
-        with torch.no_grad(), torch.random.fork_rng([]):
+        with torch.no_grad(), drawn_apart(torch.device("cpu")):
             model = _model(copy.deepcopy(net).cpu().float().eval(), [shape] if isinstance(shape, int) else shape)
     except Exception as error:  # torch's exporter raises anything
         if type(error) is UserError:  # of `_model`, not of a layer

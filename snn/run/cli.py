@@ -116,12 +116,12 @@ def _run_seeds(own_config, network, task, args):
 
 def _args_of_seed(own_config, args, n, folder, is_first):
     """Return the command line of one of several seeds; raise UserError now if it can't resume, not after the others."""
-    own = {
+    of_seed = {
         "set": [*args.set, f"pytorch_seed={n}", f"checkpoint_base_path={folder.parent}"],
         "resume": args.resume and (is_first or checkpoint.is_resumable(folder)),  # later ones may not have begun
         "checkpoint": folder / "best.pt" if args.test_only else None,
     }
-    own = argparse.Namespace(**vars(args) | own)
+    own = argparse.Namespace(**vars(args) | of_seed)
     if own.resume and not is_first:
         try:
             with quiet(notes=False):
