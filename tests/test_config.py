@@ -96,7 +96,7 @@ def test_published_settings_of_event_data(name, length, batch_size, encoding):
     assert {key: mine[key] for key in shared} == {key: other[key] for key in shared}
 
 
-@pytest.mark.parametrize("name, message", [("", "experiment_name is missing"), ("experiment_name: 5\n", "quotes")])
+@pytest.mark.parametrize("name, message", [("", "experiment_name is missing"), ("experiment_name: 5\n", "folder name")])
 def test_a_demo_needs_a_name_too(tmp_path, name, message):
     file = tmp_path / "own.yaml"
     file.write_text(f"{name}dataset: {{name: digits}}\ndemo: {{hyperparameters: {{epoch: 1}}}}\n")
