@@ -146,7 +146,7 @@ def test_no_number_is_copied_to_the_device(experiment, training, monkeypatch):
                 }  # fmt: skip
         with _NoCopies():
             _, sums, _ = forward(net.train(training), task, settings, x, targets)
-    assert sums.shape == (3,) and sums.is_cuda
+    assert sums.shape == (4,) and sums.is_cuda
 
 
 @pytest.mark.parametrize("changes", [

@@ -230,7 +230,7 @@ def test_rank_1_counts_nothing_of_what_was_counted_before(folder, monkeypatch):
     counts = {"batches": 2, "samples": 16, "sums": [3.0, 4.0, 0.0], "spikes": {}}
     snapshot._restore_running(trainer, {"lr": 1e-4, "seconds": 1, "counts": {"train": counts}})
     of_pass = trainer.passes["train"]
-    assert (of_pass.batches, of_pass.samples, of_pass.sums.tolist()) == (2, 0, [0, 0, 0])
+    assert (of_pass.batches, of_pass.samples, of_pass.sums.tolist()) == (2, 0, [0, 0, 0, 0])
 
 
 def test_rank_1_has_dropout_of_its_own(monkeypatch):

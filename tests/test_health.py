@@ -240,7 +240,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_its_step(folder, ch
 
 
 class OneIsMissing(Split):
-    """One value of one sample's input, or of its target, is NaN."""
+    """One value of one sample's input, or of its target, is NaN; of neither if `where` is None."""
 
     device = torch.device("cpu")
 
@@ -252,7 +252,8 @@ class OneIsMissing(Split):
 
     def batch(self, indices, generator):
         x, targets = torch.rand(5, len(indices), 784, generator=generator), torch.zeros(5, len(indices), 10)
-        {"input": x, "targets": targets}[self.where][3, indices == 2] = torch.nan
+        if self.where:
+            {"input": x, "targets": targets}[self.where][3, indices == 2] = torch.nan
         return x, targets
 
 
@@ -273,6 +274,24 @@ def test_data_that_is_not_finite_is_no_matter_of_the_learning_rate(folder, where
     began = {"input": "input", "targets": "loss; .* lower optimizer.Adam.lr"}[where]
     with pytest.raises(UserError, match=f"it began in the {began}"):
         snn.train(lambda _: snn.Sequential(*net), settings, task=Masked(), splits=splits | {"test": splits["dev"]})
+
+
+@pytest.mark.parametrize("spoilt", ["dev", "test", None])
+def test_neurons_do_not_hide_that_an_evaluation_got_nan(folder, capsys, spoilt):
+    class Counting(Task):
+        def loss(self, y, targets):
+            return (y - targets).square().mean()
+
+    def network(_):
+        return snn.Sequential(nn.Linear(784, 10), snn.SpikingNeuron(4))
+
+    splits = {part: OneIsMissing("input" if part == spoilt else None) for part in ("train", "dev", "test")}
+    settings = {"experiment_name": "own", "dataset": {"name": "digits"}}
+    settings["hyperparameters"] = {"batch_size": 5, "epoch": 2}
+    run = snn.train(network, settings, task=Counting(), splits=splits)
+    assert all(math.isfinite(row["dev_loss"]) for row in run.metrics)
+    noted = re.findall("^note: (.+): some input is NaN", capsys.readouterr().err, re.M)
+    assert noted == {"dev": ["epoch 0 dev", "epoch 1 dev"], "test": ["test"], None: []}[spoilt]
 
 
 @pytest.mark.parametrize("loss", [lambda y: y.sum(0), lambda y: 0.5])

@@ -44,7 +44,7 @@ def make_pass(count):
 
 def test_a_pass_keeps_what_the_next_batch_overwrites():
     """As a CUDA graph does, which has one place for its results."""
-    whole, sums, spikes = make_pass(13), torch.zeros(3, dtype=torch.float64), {"2": torch.zeros(10)}
+    whole, sums, spikes = make_pass(13), torch.zeros(4, dtype=torch.float64), {"2": torch.zeros(10)}
     for batch in whole:
         sums.fill_(batch.number + 1), spikes["2"].fill_(10 * batch.number)
         whole.add(batch, sums, None, spikes)
@@ -59,7 +59,7 @@ def test_a_pass_shows_its_progress(monkeypatch, capsys, is_terminal):
     monkeypatch.setattr(passes.time, "monotonic", lambda: next(clock))
     whole = make_pass(13)
     for batch in whole:
-        whole.add(batch, torch.tensor([2.0, 2, 0], dtype=torch.float64), None)
+        whole.add(batch, torch.tensor([2.0, 2, 0, 0], dtype=torch.float64), None)
     status = ["40.00 % (loss 0.4000)", "40.00 % (loss 0.4000)", "46.15 % (loss 0.4615)"]
     done = [f"dev: {done}/13 samples, {text}" for done, text in zip((5, 10, 13), status)]
     assert capsys.readouterr().out.splitlines() == ([] if is_terminal else done)

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from snn.base import ranks
-from snn.base.output import is_quiet, say
+from snn.base.output import is_quiet, note, say
 from snn.tasks.answers import Answers
 
 SECONDS_BETWEEN_LINES = 30  # of progress, if no terminal shows a bar
@@ -56,8 +56,8 @@ class Pass:
         self.shuffle, self.preserved, counts = shuffle, preserved, counts or {}
         self.batch_size = config["hyperparameters"]["batch_size"]
         self.batches, self.samples = counts.get("batches", 0), counts.get("samples", 0)
-        sums = [*counts.get("sums", ()), 0.0, 0.0, 0.0][:3]  # checkpoints from before ties were counted have two
-        self.sums = torch.tensor(sums, dtype=torch.float64, device=split.device)  # losses, scores, ties
+        sums = [*counts.get("sums", ()), 0.0, 0.0, 0.0, 0.0][:4]  # older checkpoints have fewer
+        self.sums = torch.tensor(sums, dtype=torch.float64, device=split.device)  # as `snn.run.step.forward` has them
         self.spikes = {name: spikes.to(split.device) for name, spikes in counts.get("spikes", {}).items()}
 
     def __iter__(self):
@@ -83,7 +83,7 @@ class Pass:
                         bar.set_postfix_str(status)
 
     def add(self, batch, sums, end, spikes=None):
-        """Count a batch: the sums of its samples' losses, scores and ties, its last state, and its spikes by layer.
+        """Count a batch: its sums, as `snn.run.step.forward` returns them, its last state, and its spikes by layer.
 
         Nothing but `end`, if states are preserved, is used later: a CUDA graph writes the next batch's over them.
         """
@@ -106,13 +106,15 @@ class Pass:
         }
 
     def result(self):
-        """Return the Result over all ranks; all ranks must call it."""
+        """Return the Result over all ranks, and note input that is not finite; all ranks must call it."""
         counts = self.counts()
+        if counts["sums"][3] and ranks.rank() == 0:
+            note(f"{self.title}: some input is NaN or infinite, and the answers to it mean nothing: look at the data")
         return _result(counts["samples"], counts["sums"], counts["spikes"])
 
 
 def _result(samples, sums, spikes):
-    loss, score, ties = sums
+    loss, score, ties = sums[:3]
     return Result(loss / max(samples, 1), score, samples, spikes, int(ties))
 
 

@@ -26,7 +26,7 @@ COUNTERS = {
 }  # fmt: skip
 COUNTS = {
     "batches": size, "samples": size,
-    "sums": list_of(finite, "two or three numbers", lambda sums: len(sums) in (2, 3)),
+    "sums": list_of(finite, "two to four numbers", lambda sums: 2 <= len(sums) <= 4),
 }  # fmt: skip
 
 

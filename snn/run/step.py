@@ -42,7 +42,7 @@ def train_step(net, optimizer, watch, task, config, x, targets, state=None, shar
 
 
 def evaluate_step(net, task, config, x, targets, state=None, keep=None):
-    """Return the sums of a batch's losses, scores and ties, the state that it ends with, and its spikes by layer."""
+    """Return the sums of a batch as `forward` does, the state that it ends with, and its spikes by layer."""
     with health.spikes_counted(net) as spikes:
         _, sums, end = forward(net, task, config, x, targets, state, keep)
     return sums, end, spikes
@@ -51,7 +51,9 @@ def evaluate_step(net, task, config, x, targets, state=None, keep=None):
 def forward(net, task, config, x, targets, state=None, keep=None):
     """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with.
 
-    `keep` is called with the task's answers, if it classifies.
+    After these sums comes whether its input is not finite: neurons hide that, since no comparison with NaN is a spike.
+    In training, where the gradient shows it, that and the ties are 0. `keep` is called with the task's answers, if it
+    classifies.
     """
     samples = x.shape[1]
     y, end, of_output = drive.run(net, config, x, state)
@@ -60,10 +62,12 @@ def forward(net, task, config, x, targets, state=None, keep=None):
         got = list(loss.shape) if torch.is_tensor(loss) else type(loss).__name__
         name = type(task).__name__
         raise UserValueError(f"{name}.loss must return the batch's mean, a tensor without dimensions, not {got}")
-    sums, y = torch.empty(3, dtype=torch.float64, device=x.device), y.detach()
+    sums, y = torch.zeros(4, dtype=torch.float64, device=x.device), y.detach()
     settled = task.settled(y, of_output, targets) if drive.decides(net, config) else y
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
-    sums[2:] = 0 if net.training else task.ties(y, targets)
+    if not net.training:
+        sums[2:3] = task.ties(y, targets)
+        sums[3:] = ~x.sum().isfinite()  # to ask each value would take 200 times as long on a CPU
     if keep and task.classifies:
         keep(task.answers(y, settled, targets))
     return loss, sums, end
