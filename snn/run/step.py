@@ -67,7 +67,8 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
     if not net.training:
         sums[2:3] = task.ties(y, targets)
-        sums[3:] = ~x.sum().isfinite()  # to ask each value would take 200 times as long on a CPU
+        if torch.is_tensor(x):  # what is read chunk by chunk is not read once more for this
+            sums[3:] = ~x.sum().isfinite()  # to ask each value would take 200 times as long on a CPU
     if keep and task.classifies:
         keep(task.answers(y, settled, targets))
     return loss, sums, end
