@@ -1,4 +1,4 @@
-"""snn_conv_1_gesture with each bin's event counts, divided by their maximum, as input.
+"""snn_conv_1_gesture with 30 bins, and each bin's event counts, divided by their maximum, as input.
 
 Settings: configs/snn_conv_1_gesture_max.yaml
 """

@@ -62,7 +62,7 @@ def run(name, command, out):
 def train(commands, out, minutes):
     """Run the experiments at the same time; stop those that are not finished before the time is over.
 
-    Returns the statuses of those that ended by themselves.
+    Returns the statuses of those that ended by themselves, and of those that did not stop well.
     """
     until = time.monotonic() + 60 * minutes - RESERVE
     running = {}
@@ -71,14 +71,15 @@ def train(commands, out, minutes):
         running[name] = subprocess.Popen(command, cwd=out, stdout=log, stderr=subprocess.STDOUT)
     while time.monotonic() < until and any(process.poll() is None for process in running.values()):
         time.sleep(1)
-    ended = [process for process in running.values() if process.poll() is not None]
+    ended = {name for name, process in running.items() if process.poll() is not None}
     for process in running.values():
         process.send_signal(signal.SIGTERM)
     for name, process in running.items():
         status = process.wait()
         lines = (out / f"{name}.log").read_text().strip().splitlines()
         print(f"{name}: {'finished' if status == 0 else f'status {status}'}: {lines[-1] if lines else ''}", flush=True)
-    return [process.returncode for process in ended]
+    stopped = 128 + signal.SIGTERM  # the status of a run that has saved
+    return [process.returncode for name, process in running.items() if name in ended or process.returncode != stopped]
 
 
 def main():

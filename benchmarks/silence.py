@@ -3,10 +3,10 @@
     python benchmarks/silence.py                               trains snn_mlp_1's demo, then takes made-up input
     python benchmarks/silence.py --mnist data --epochs 2       trains on MNIST instead of the demo
 
-Prints the seconds of each epoch of snn_mlp_1, and the fastest of the last three epochs (of two, the last) over that of
-the first; then, for each number of time steps, the milliseconds of a training step of a 4-256-256-5 network, batch 16,
-whose input falls silent after 50 steps, and their ratio to those of one whose input stays active; medians of
-interleaved steps, with quartiles.
+Prints the seconds of each epoch of snn_mlp_1, and the fastest of the last three epochs over that of the first three (of
+fewer than six, of the halves); then, for each number of time steps, the milliseconds of a training step of a
+4-256-256-5 network, batch 16, whose input falls silent after 50 steps, and their ratio to those of one whose input
+stays active; medians of interleaved steps, with quartiles.
 """
 
 import argparse

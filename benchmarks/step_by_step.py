@@ -16,7 +16,7 @@ from snn.layers.synapses import DualExpIIR, FirstOrderLowPass
 
 
 class Spike(torch.autograd.Function):
-    """1 where the potential is above the threshold; backward with a surrogate gradient, as a default the paper's."""
+    """1 where the potential is above the threshold; backward with a surrogate gradient."""
 
     @staticmethod
     def forward(ctx, v, threshold, surrogate):

@@ -105,7 +105,9 @@ def read_run(folder):
             for what, name in ("experiment_name", settings["experiment_name"]), ("its metric", metric):
                 checked(what, file_name, name)  # a picture is named so
             if result:
-                best = next(entry for entry in metrics if entry["epoch"] == result["best_epoch"])
+                best = next((entry for entry in metrics if entry["epoch"] == result["best_epoch"]), None)
+                if best is None:
+                    raise ValueError(f"metrics.csv has no epoch {result['best_epoch']}, the best one of result.json")
             else:
                 best = _best(metrics, metric, highest_is_best)
             as_json = {key: json.dumps(value) for key, value in config.values(settings).items()}

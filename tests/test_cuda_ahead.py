@@ -210,6 +210,20 @@ def test_float32_means_float32_in_every_product():
             assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
 
 
+def test_the_benchmark_for_gpus_counts_a_run_that_could_not_save(folder, monkeypatch):
+    """Statuses of runs that ended by themselves (0, 2), and after SIGTERM: saved (143), failed (2), killed (-15)."""
+
+    def started(command, **_):
+        status, by_itself = command
+        process = mock.Mock(returncode=status)
+        process.poll.return_value, process.wait.return_value = status if by_itself else None, status
+        return process
+
+    monkeypatch.setattr(gpu.subprocess, "Popen", started)
+    commands = {"a": (0, True), "b": (2, True), "c": (143, False), "d": (2, False), "e": (-15, False)}
+    assert gpu.train(commands, folder, minutes=0) == [0, 2, 2, -15]
+
+
 def test_the_benchmark_for_gpus_says_what_it_would_run(folder, monkeypatch, capsys):
     def planned(*more):
         monkeypatch.setattr(sys, "argv", ["gpu.py", "--train", "--out", "gpu", "--set", "precision=bf16", *more])

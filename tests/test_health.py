@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from small import make_trainer
+from small import make_trainer, resolve
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -18,6 +18,7 @@ from snn.kernels import kernels_for
 from snn.layers.synapses import coefficient_names, unstable_filters
 from snn.look import health
 from snn.run.finite import FiniteWatch, where_not_finite
+from snn.run.step import forward
 from snn.tasks.base import Task
 from snn.tasks.classification import Classification
 
@@ -294,6 +295,20 @@ def test_neurons_do_not_hide_that_an_evaluation_got_nan(folder, capsys, spoilt):
     assert noted == {"dev": ["epoch 0 dev", "epoch 1 dev"], "test": ["test"], None: []}[spoilt]
 
 
+class FirstTen(nn.Module):
+    def forward(self, x):
+        return x[..., :10].float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value, is_told", [(0.3, 0), (60000.0, 0), (math.nan, 1), (math.inf, 1), (-math.inf, 1)])
+def test_finite_input_of_any_type_is_not_called_infinite(dtype, value, is_told):
+    x, labels = torch.full((25, 4, 800), 0.3, dtype=dtype), torch.zeros(4, dtype=torch.long)
+    x[20:, 2, 10:300] = value
+    _, sums, _ = forward(snn.Sequential(FirstTen()).eval(), Classification(), resolve(), x, labels)
+    assert sums[3] == is_told
+
+
 @pytest.mark.parametrize("loss", [lambda y: y.sum(0), lambda y: 0.5])
 def test_a_loss_that_is_not_one_number_is_told(folder, loss):
     task = Task()
@@ -410,6 +425,11 @@ class TestLearning:
         lines = run("snn_mlp_1", "--train", settings=settings | {"hyperparameters.epoch": 5})
         assert run.status == 0 and run.err.count(self.NOTE) == 1 and re.search(self.NOTE + said, run.err), run.err
         assert lines[-1].endswith(self.LAST)
+
+    def test_silent_neurons_before_a_readout_are_not_called_the_output(self, run):
+        few = {"dataset.name": "qtdb", "dataset.train_size": 16, "dataset.dev_size": 8, "hyperparameters.epoch": 3}
+        run("ecg", "--train", settings=few | {"hyperparameters.threshold": 1e6, "optimizer.AdamW.lr": 1e-9})
+        assert self.NOTE + "has no hidden spike; what may help: " in run.err
 
     def test_shuffled_labels(self, run, monkeypatch):
         read = digits.read

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scripts import ROOT, TINY, files_in, words_of
+from torch import nn
 
 import snn
 from snn import checkpoint, config, experiments
@@ -237,6 +238,10 @@ class TestPredictor:
         names, scores = snn.Predictor(path, network=experiments.find("time_series").network, device="cpu")(X)
         assert names == before[0] and torch.equal(scores, before[1])
         assert snn.Predictor(snn.load(path, experiments.find("time_series").network), device="cpu")(X)[0] == names
+
+    def test_a_network_that_snn_load_did_not_return_is_refused(self):
+        with pytest.raises(snn.UserError, match="Predictor: this Linear has no config: pass what snn.load returned"):
+            snn.Predictor(nn.Linear(2, 3))
 
     def test_a_network_without_classes_is_refused(self):
         with pytest.raises(snn.UserError, match="associative_memory has no classes to answer with"):

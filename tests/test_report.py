@@ -227,6 +227,10 @@ def test_a_training_leaves_what_the_report_needs(run, capsys):
         (lambda run: (run / "result.json").write_text("{"), "empty/a holds no readable run"),
         (lambda run: (run / "result.json").write_text('{"test": 97.5}'), "empty/a holds no readable run (no 'best_"),
         (lambda run: (run / "result.json").write_text('{"best_epoch": null, "test": 1}'), "empty/a holds no readable"),
+        (
+            lambda run: (run / "result.json").write_text('{"best_epoch": 777, "test": 1}'),
+            "empty/a holds no readable run (metrics.csv has no epoch 777, the best one of result.json)",
+        ),
         (lambda run: (run / "config.yaml").write_text("experiment_name: ../up"), "empty/a holds no readable run (exp"),
     ],
 )

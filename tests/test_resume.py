@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import resource
@@ -11,14 +12,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import pytest
 import torch
 from scripts import ROOT, TINY, files_in, same, words_of
 from small import make_trainer
 
-from snn.run import signals
+from snn.run import signals, snapshot
 from snn.run.cli import main
 from snn.run.signals import Stopped
 from snn_mlp_1 import network
@@ -335,6 +337,15 @@ def test_what_can_not_be_resumed(run, trained, mistake):
     assert all(message in run.err.splitlines()[-1] for message in messages), run.err
     assert "checkpoint_every" not in run.err.splitlines()[-1]
     assert files_in(run.folder) == before
+
+
+@pytest.mark.parametrize("sums, is_taken", [([math.nan, 4.0, 0.0, 1.0], True), ([1, 2], True), (["1", 2, 3], False)])
+def test_counts_with_a_loss_that_is_nan_are_read_back(folder, sums, is_taken):
+    """As of dev a readout has it that passes a missing value on."""
+    trainer, counts = make_trainer(folder), {"batches": 2, "samples": 16, "sums": sums, "spikes": {}}
+    with nullcontext() if is_taken else pytest.raises(ValueError, match="sums is .* not a number"):
+        snapshot._restore_running(trainer, {"lr": 1e-4, "seconds": 1, "counts": {"train": counts}})
+        np.testing.assert_equal(trainer.passes["train"].sums[: len(sums)].numpy(), sums)
 
 
 def test_the_seconds_before_a_stop_count(folder):

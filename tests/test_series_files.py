@@ -370,7 +370,9 @@ class TestArrays:
             ({"X_test": None, "y_test": None}, "X has no test set beside it"),
             ({"groups": [1]}, "groups: 1 for 4 series"),
             ({"groups": [1] * 4}, "X has one group to learn from"),
-            ({"name": "mine"}, "dataset.name: 'mine' is not allowed"),
+            ({"name": "digits"}, "from_arrays: name is 'digits': the name of a time series begins with a capital"),
+            ({"name": 3}, "from_arrays: name is 3: "),
+            ({"name": "MNIST"}, "dataset.name: 'MNIST' is not allowed"),
         ],
     )
     def test_bad_ones_are_one_line(self, folder, change, message):

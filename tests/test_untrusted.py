@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -202,6 +203,28 @@ def test_one_list_in_many_places(folder, monkeypatch):
     for change in ({"config": content["config"] | {"odd": bomb}}, {"history": bomb}):
         with pytest.raises(UserError, match="c.pt"):
             read(content | change)
+
+
+@pytest.mark.parametrize(
+    "experiment, measured, message", [
+        ("time_series", {"longest": 0}, "measured.longest: 0 is not allowed"),
+        ("time_series", {"scaling": [["a", "b"]]}, "measured.scaling: "),
+        ("sequential_mnist_permuted", {"order": [9999] * 784}, "measured.order: "),
+    ],
+)  # fmt: skip
+def test_what_was_measured_of_an_unknown_dataset_is_checked_as_of_the_one_that_it_goes_to(
+    run, experiment, measured, message
+):
+    content = torch.load(ROOT / f"weights/{experiment}.pt", weights_only=True)
+    content["config"]["hyperparameters"]["hold"] = 0
+    content["config"]["measured"] |= measured
+    content["config"]["dataset"]["name"] = "foo"
+    torch.save(content, run.folder / "foo.pt")
+    np.save(run.folder / "x.npy", np.zeros((2, 28, 28), np.uint8))
+    run(experiment, "--predict", "x.npy", "--out", "x.csv", "--checkpoint", "foo.pt")
+    assert run.status == 2 and f"error: checkpoint foo.pt: config: {message}" in run.err.splitlines()[-1], run.err
+    with suppress(UserError):  # of a dataset that nobody knows, what the network reads counts
+        snn.load("foo.pt")
 
 
 def test_a_network_that_the_config_does_not_fit(folder):

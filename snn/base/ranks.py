@@ -28,7 +28,8 @@ class LostRank(Exception):
 def started():
     """Join the other ranks, if torchrun started this process; in the block the others print nothing but errors.
 
-    Raises LostRank in place of the library's error when another rank is gone.
+    Raises LostRank in place of the library's error when another rank is gone, and UserError if another launcher than
+    torchrun started several processes.
     """
     if not launched():
         for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):

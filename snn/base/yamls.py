@@ -64,7 +64,7 @@ def load(text, source):
 
     Args:
         source: what the text is, for messages, such as "config my.yaml".
-    Raises UserError with the line if it is no YAML, names a key twice, or has an alias.
+    Raises UserError, with the line where it is known, if it is no YAML, names a key twice, or has an alias.
     """
     try:
         return yaml.load(text, _Loader)

@@ -56,7 +56,8 @@ def release(source, target, half=False):
     Args:
         half: weights and biases in float16; that rounds to three digits, so test it. Coefficients stay in float32:
             near 1, rounding moves a filter's poles a lot.
-    Raises UserError if `source` is not one of our checkpoints.
+    Raises UserError if `source` is not a checkpoint of ours with an experiment's name (a demo has another one), or has
+    weights above float16's largest with `half`.
     """
     checkpoint = load(source)
     if published.is_published(checkpoint):

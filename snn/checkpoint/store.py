@@ -1,9 +1,9 @@
 """Checkpoints: plain dicts of tensors, numbers and strings that load without any other file or class.
 
-Keys: config (all of it), epoch (the last complete one, from 0), model; and to resume a run: version, optimizer,
-scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a list with one
-entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, data (a fingerprint of
-each split), running (what the unfinished epoch has counted).
+Keys: config (all of it), epoch (the last complete one, from 0; -1 before that), model; and to resume a run: version,
+optimizer, scheduler, device (its type), random (states of the generators) and preserved (the carried state), both a
+list with one entry for each rank, history (a dict for each epoch, as in metrics.csv), best_model, run_folder, data (a
+fingerprint of each split), running (what the unfinished epoch has counted).
 """
 
 import hashlib

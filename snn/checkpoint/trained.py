@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from snn import experiments
+from snn import config, experiments
 from snn.base.drawn import drawn_apart
 from snn.base.errors import UserError
 from snn.base.files import shipped, user_path
@@ -42,13 +42,17 @@ def trained_network(checkpoint, settings, path, network):
     """
     settings = datasets.measured(settings)  # of a checkpoint from before it held that
     try:
+        settings = config.check(settings, known_only=False)  # what was measured may be another dataset's
+    except UserError as error:
+        raise UserError(f"checkpoint {path}: {error}") from None
+    try:
         with drawn_apart(torch.device("cpu")):
             like = None if published.is_published(checkpoint) else _without_memory(network, settings)
             if like is not None:  # its sizes may be another network's, or a broken file's
                 check_tensors(checkpoint["model"], like.state_dict(), path)
         with drawn_apart(torch.device("cpu"), settings["pytorch_seed"]):  # what a checkpoint lacks is as in training
             net = network(settings)
-    except (TypeError, ValueError, LookupError, RuntimeError, MemoryError) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError, MemoryError, ArithmeticError) as error:
         raise UserError(f"checkpoint {path}: the network of its config can't be made: {error}") from None
     load_model(net, checkpoint, path)
     net.config = settings

@@ -50,8 +50,9 @@ def defaults(saved):
 def check_resumed(config, saved, epochs, warn=print):
     """Return the config of a run that resumes with `config` after `epochs` epochs with `saved`, its checkpoint's.
 
-    The places of files, the run's length, the rule for ties, and learning rate milestones that are still to come may
-    change; what was measured of the dataset stays. Raises UserError that names all other keys that differ.
+    Places (where a run executes and keeps its files), its length, the rule for ties, and learning rate milestones that
+    are still to come may change; what was measured of the dataset stays. Raises UserError that names all other keys
+    that differ.
     """
     saved, differing = completed(saved), []
     for key, entry in keys_of(schema_of(config)):
@@ -115,9 +116,9 @@ def follow_checkpoint(config, saved, overrides=(), warn=print, sources=None, to_
 
 
 def values(config):
-    """Return all that sets the config of a run apart from others, by key: not its name, its seed and its places.
+    """Return all that sets the config of a run apart from others, by key.
 
-    Of places, those of the samples count.
+    Not its name, its seed, what was measured, and its places, but for those of the samples.
     """
     apart = {name: value for name, value in completed(config).items() if name not in NAMING}
     return dict(_values(apart, schema_of(config)))

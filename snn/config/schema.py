@@ -183,5 +183,8 @@ EVERYWHERE = {
         0, size, "also save every N batches; 0: only after every epoch", PLACE, {"save_checkpoint": [False]}
     ),
     "checkpoint_base_path": Key("checkpoint", folder_path, "folder of <experiment_name>/best.pt and last.pt", PLACE),
-    "test_checkpoint_path": Key("", typed_path, "checkpoint for --test; empty: this experiment's best.pt", PLACE),
+    "test_checkpoint_path": Key(
+        "", typed_path, "checkpoint for --test, --inspect and --predict; empty: best.pt of this experiment, or the "
+        "weights that ship", PLACE,
+    ),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 Sources from lowest to highest precedence: the schema's default, configs/<experiment>.yaml, --config_file, the `demo`
 section (--demo), the checkpoint to evaluate (for what defines the network, and to predict what answers depend on),
---set.
+--set, and --device, --init_from and --freeze.
 """
 
 import copy

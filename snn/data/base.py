@@ -127,7 +127,7 @@ def dataset_keys(names, **others):
         "name": Key(names[0], choice(*names), " or ".join(names)),
         **others,
         "train_size": Key(0, size, "number of samples to use; 0: all"),
-        "dev_size": Key(0, size, "number of samples for dev; 0: all, or the published share"),
+        "dev_size": Key(0, size, "number of samples for dev; 0: all that the dataset holds out"),
         "test_size": Key(0, size, "number of samples to use; 0: all"),
     }
 

@@ -47,10 +47,10 @@ class StepSplit(Split):
 
 
 def load(config, device, shape):
-    """Return the splits "train", "dev" and "test", and the dataset's name for the test line.
+    """Return the splits "train", "dev" and "test", and the name of the dataset, or of its file, for the test line.
 
-    Dev is a tenth of the training records, drawn with the run's seed. Raises UserError if the file is missing or
-    broken.
+    Dev is a tenth of the training records, or `dataset.dev_size` of them, drawn with the run's seed. Raises UserError
+    if the file is missing or broken, or dev leaves nothing to train on.
     """
     dataset = config["dataset"]
     path = dataset["file"] or SHIPPED

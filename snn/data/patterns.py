@@ -34,7 +34,7 @@ KEYS = {
         for part in ("train", "dev", "test")
     },
     "corruption": {
-        "probability": Key(0.4, fraction, "probability that a sample is modified: jittered, silenced or both"),
+        "probability": Key(0.4, fraction, "probability that a sample may be jittered, silenced, both, or neither"),
         "jitter_probability": Key(0.7, fraction, "probability that the spikes of a modified sample move in time"),
         "jitter_std": Key(1.0, not_negative, "standard deviation of the move, in steps"),
         "silence_probability": Key(0.5, fraction, "probability that part of a modified sample is silent"),

@@ -154,7 +154,8 @@ def load(config, device, shape, read=series_files.read_part):
     in train too. Without a test set, a fold of the groups is one.
     Values are scaled and labels matched, by the names of their classes, as `config["measured"]` says, or else as the
     training set does; `read` as for `measure`.
-    Raises UserError if a file is missing or broken, or has other channels or classes than were measured.
+    Raises UserError if a file is missing or broken, has other channels or classes than were measured, or leaves no
+    series for a part.
     """
     dataset, measured = config["dataset"], config.get("measured") or measure(config, read)
     given = read(dataset, "TRAIN")
@@ -236,6 +237,8 @@ def from_arrays(X, y, X_test=None, y_test=None, groups=None, name="Arrays"):
         name: the dataset's, in configs and results; it begins with a capital.
     Raises UserError for what is none of these.
     """
+    if not (isinstance(name, str) and is_name(name)):
+        raise UserError(f"from_arrays: name is {name!r:.50}: the name of a time series begins with a capital")
     has_test = X_test is not None or y_test is not None
     train = series_files.of_arrays("X", X, y, groups)._replace(is_whole=not has_test)
     test = series_files.of_arrays("X_test", X_test, y_test, names=("y_test", "")) if has_test else None

@@ -1,7 +1,7 @@
 """The kernels as torch operators, which torch.compile, export, func and jit.trace see in place of a loop.
 
 Each operator is opaque to them: it runs the kernel, reports the shapes of its results without running, and leaves its
-gradients to a second operator, which runs the kernel again. Eager code does not use this module.
+gradients to a second operator, which runs the kernel again. Eager code only asks here whether they are needed.
 """
 
 import importlib

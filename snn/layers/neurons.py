@@ -26,7 +26,8 @@ class SpikingNeuron(Layer):
 
     Shape: current `[T, B, *features]` -> spikes (0 or 1) of the same shape; state (v, r), each `[B, *features]`.
 
-    Raises ValueError for any other time constant, and for an input without steps or of integers.
+    Raises ValueError for any other time constant (TypeError for a tensor that is to be trained), a threshold that is no
+    number, another surrogate, and for an input without steps or of integers.
     """
 
     output = "spikes"

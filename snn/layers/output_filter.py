@@ -5,7 +5,7 @@ from snn.layers.layer import Layer, decay
 
 
 class DualExpFilter(Layer):
-    """Fixed dual-exponential filter whose impulse response peaks at 1: the output filter of the associative memory.
+    """Fixed dual-exponential filter whose impulse response peaks near 1: the output filter of the associative memory.
 
         m[t] = e^(-1/tau_m) m[t-1] + x[t],  s[t] = e^(-1/tau_s) s[t-1] + x[t],  y[t] = v0 (m[t] - s[t])
         v0 = eta^(eta / (eta - 1)) / (eta - 1),  eta = tau_m / tau_s

@@ -120,7 +120,7 @@ class DualExpIIR(Synapse):
 
         The first ones have time constants tau_m from 2 steps to `longest`, evenly on a logarithmic scale. The share
         `rotating` after them has pairs of complex poles instead: they ring, with periods from 4 steps to `longest`,
-        and decay by 1/e in each. Impulse responses have norm 1: a psp is about as large as the input. Call it before
+        and decay to 1/e in each. Impulse responses have norm 1: a psp is about as large as the input. Call it before
         `load_state_dict`: how close to 1 `stabilize` leaves a pole is no part of that.
 
         Args:

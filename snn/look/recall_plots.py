@@ -29,7 +29,10 @@ def recall(x, target, spikes):
 
 
 def recall_curves(lines):
-    """Draw F1 over increasing corruption, a panel for each kind; `lines` as from `snn.tasks.recall.table`."""
+    """Draw F1, precision and recall over increasing corruption, a panel for each kind.
+
+    `lines` are as from `snn.tasks.recall.table`.
+    """
     labels = {"noise": "probability of a noise spike", "rows": "silenced rows", "jitter_std": "jitter (steps)"}
     kinds = list(dict.fromkeys(line["corruption"] for line in lines))
     figure = Figure(figsize=(WIDTH, 3), layout="constrained")

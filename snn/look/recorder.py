@@ -32,7 +32,8 @@ def record(net, layers=None, what=None, steps=slice(None), samples=slice(None)):
     States at every step come from running the layer again, one step at a time, on the chosen samples.
     In the block, what torch.compile has compiled runs as it was written.
     Raises ValueError for an unknown layer or quantity, listing those that exist, for a network without layers over
-    time, and for a layer whose output differs when it runs one step at a time.
+    time, for a layer whose output differs when it runs one step at a time, and for `steps` counted from the end where
+    there is none to see: in chunks, and in `snn.Recurrent`.
     """
     there = {name: layer for name, layer in net.named_modules() if output_name(layer)}
     if not there:

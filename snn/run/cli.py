@@ -36,8 +36,8 @@ def main(experiment, network, task=None, dataset=None, config_file=None, argv=No
         config_file: the experiment's YAML, from the script's folder, if it is not in configs/.
         argv: the command line's words; None takes those of the process.
     It may run in any thread; in the first one, signals end it well.
-    Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank or the output of --test is
-    lost, and 128 plus the signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
+    Exits with status 2 after one line on a mistake that the user can fix, 1 if another rank is lost, or the output of
+    anything but --train, and 128 plus the signal's number if SIGINT, SIGTERM or SIGHUP stopped it.
     """
     process.tune()
     os.environ["MPLBACKEND"] = "Agg"  # a script shows no windows, and the backend of a notebook may not be there

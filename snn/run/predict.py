@@ -31,6 +31,8 @@ class Predictor:
 
     def __init__(self, path, network=None, task=None, device="auto"):
         net = path if isinstance(path, torch.nn.Module) else load_trained(path, network)
+        if not hasattr(net, "config"):
+            raise UserError(f"Predictor: this {type(net).__name__} has no config: pass what snn.load returned")
         self.config, self.device = net.config, find_device(device)
         self.net, name = net.to(self.device).eval(), self.config["experiment_name"]
         script = None if task or network else experiments.find(name.removesuffix("-demo"))

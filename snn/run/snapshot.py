@@ -10,7 +10,7 @@ import torch
 from snn import checkpoint
 from snn.base import ranks
 from snn.base.errors import UserError, not_written
-from snn.base.keys import checked, choice, count, finite, list_of, not_negative, size
+from snn.base.keys import checked, choice, count, list_of, not_negative, size
 from snn.base.output import note
 from snn.checkpoint import check_tensors
 from snn.layers.chunks import as_configured
@@ -19,6 +19,13 @@ from snn.look import health
 from snn.run import folders
 from snn.run.optimizers import new_moments
 
+
+def _sum(value):
+    if type(value) not in (int, float):  # also nan: a loss on dev may be
+        raise ValueError("a number")
+    return value
+
+
 # What changes in a scheduler from step to step, and in the counts of a pass; how each is checked.
 COUNTERS = {
     "last_epoch": size, "_step_count": size, "T_cur": size, "T_i": count,
@@ -26,7 +33,7 @@ COUNTERS = {
 }  # fmt: skip
 COUNTS = {
     "batches": size, "samples": size,
-    "sums": list_of(finite, "two to four numbers", lambda sums: 2 <= len(sums) <= 4),
+    "sums": list_of(_sum, "two to four numbers", lambda sums: 2 <= len(sums) <= 4),
 }  # fmt: skip
 
 

@@ -52,8 +52,8 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     """Return a batch's mean loss, the sums of its samples' losses, scores and ties, and the state that it ends with.
 
     After these sums comes whether its input is not finite: neurons hide that, since no comparison with NaN is a spike.
-    In training, where the gradient shows it, that and the ties are 0. `keep` is called with the task's answers, if it
-    classifies.
+    That is 0 in training, where the gradient shows it (as ties are), and for input that is read chunk by chunk. `keep`
+    is called with the task's answers, if it classifies.
     """
     samples = x.shape[1]
     y, end, of_output = drive.run(net, config, x, state)
@@ -67,8 +67,8 @@ def forward(net, task, config, x, targets, state=None, keep=None):
     sums[:1], sums[1:2] = loss.detach() * samples, task.score(settled, targets)  # a number into sums[1] would wait
     if not net.training:
         sums[2:3] = task.ties(y, targets)
-        if torch.is_tensor(x):  # what is read chunk by chunk is not read once more for this
-            sums[3:] = ~x.sum().isfinite()  # to ask each value would take 200 times as long on a CPU
+        if torch.is_tensor(x):  # to ask each value would take 200 times as long on a CPU; float16's sum would overflow
+            sums[3:] = ~x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()
     if keep and task.classifies:
         keep(task.answers(y, settled, targets))
     return loss, sums, end

@@ -264,8 +264,8 @@ class Trainer:
     def _warn(self, entry, dev):
         """Say once that the network does not learn, and which keys may help."""
         lr, what = "another", f"is no better on dev than one without spikes, whose loss is {self.silence:.4g}"
-        if dev.spikes and not list(dev.spikes.values())[-1].any():
-            lr, what = "a higher", "has no output spike"
+        if dev.spikes and not dev.spikes[last := list(dev.spikes)[-1]].any():
+            lr, what = "a higher", f"has no {'hidden' if last in hidden_layers(self.net) else 'output'} spike"
         elif entry["dev_loss"] > 1.1 * self.silence:
             lr = "a lower"
         keys = [f"{lr} {self._lr_key()}"]
