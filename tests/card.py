@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from unittest import mock
 
+import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -22,6 +24,18 @@ _READING = {  # values, to know how large a result is or to give it to Python
     _aten._unique2.default, _aten.repeat_interleave.Tensor, _aten.bincount.default,
 }  # fmt: skip
 _waits = True
+
+
+def _fakes_cuda():
+    try:
+        with FakeTensorMode():
+            torch.nn.Linear(1, 1, device="cuda")
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+on_fake_cuda = pytest.mark.skipif(not _fakes_cuda(), reason="fake tensors of this torch need a driver: 2.7's do")
 
 
 class OnCard(torch.Tensor):

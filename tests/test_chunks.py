@@ -83,11 +83,30 @@ def results(net, run, x):
     return y.detach(), tensors(state), [x.grad, *(parameter.grad for parameter in net.parameters())]
 
 
+def _rounds_alike():
+    """Whether products of a chunk's rows are those of all rows to the last digit, here: it depends on the library."""
+    for inputs, outputs in ((6, 20), (20, 12), (12, 3), (16, 3), (6, 4)):
+        layer, x = snn.Linear(inputs, outputs), torch.rand(T, B, inputs)
+        if any(not torch.equal(layer(x)[:steps], layer(x[:steps])) for steps in range(1, 8)):
+            return False
+    return True
+
+
+ROUNDS_ALIKE = _rounds_alike()
+
+
+def assert_close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
 def assert_same(found, expected):
-    assert torch.equal(found[0], expected[0]) and expected[0].any()
-    assert all(map(torch.equal, found[1], expected[1])) and len(found[1]) == len(expected[1])
+    assert expected[0].any() and len(found[1]) == len(expected[1])
+    for value, other in zip((found[0], *found[1]), (expected[0], *expected[1])):
+        if ROUNDS_ALIKE:
+            assert torch.equal(value, other)
+        assert_close(value, other)
     for gradient, other in zip(found[2], expected[2]):
-        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+        assert_close(gradient, other)
     assert all(gradient.any() for gradient in expected[2])
 
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from card import on_fake_cuda
 from scripts import ROOT, same
 from small import make_trainer
 from torch import nn
@@ -77,6 +78,7 @@ def test_every_experiments_task_is_of_the_project(script):
     assert not [one for one in classes if one.__module__ == script]
 
 
+@on_fake_cuda
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
 def test_no_optimizer_step_waits_for_the_device(optimizer):
     """On fake tensors of a GPU: they have no values, so that asking for one fails."""
@@ -94,6 +96,7 @@ def test_no_optimizer_step_waits_for_the_device(optimizer):
     assert failed.device.type == "cuda"
 
 
+@on_fake_cuda
 def test_no_batch_of_patterns_waits_for_the_device():
     settings = resolve("associative_memory")
     with FakeTensorMode():
@@ -127,6 +130,7 @@ class OwnSurrogate(Gaussian):
     pass
 
 
+@on_fake_cuda
 @pytest.mark.parametrize(
     "settings, task, surrogate, taken",
     [([], OwnTask(), Gaussian(), False), ([], Classification(), OwnSurrogate(), False),
@@ -140,6 +144,7 @@ def test_a_graph_is_for_tasks_and_surrogates_of_this_project(settings, task, sur
     assert isinstance(step, StepGraph) is taken
 
 
+@on_fake_cuda
 @pytest.mark.parametrize(
     "settings, layer, hooked, taken",
     [

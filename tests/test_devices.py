@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from card import CARD, OnCard, card, without_waiting
+from card import CARD, OnCard, card, on_fake_cuda, without_waiting
 from scripts import ROOT
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -129,6 +129,7 @@ def test_no_batch_of_images_waits_for_its_device(encoding):
     assert len(batches) == -(-len(split) // 64) and all(isinstance(x, OnCard) for x, _ in batches)
 
 
+@on_fake_cuda
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("experiment", STEPS)
