@@ -6,6 +6,7 @@ Without torchrun there is one rank, and nothing here has any effect.
 
 import itertools
 import os
+import time
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
 
@@ -56,6 +57,7 @@ def started():
         raise
     finally:
         if joined and not lost:  # NCCL would wait for it
+            time.sleep(0.3)  # torch 2.7 hangs where gloo's threads have not let go of the last tensors yet
             dist.destroy_process_group()
 
 
