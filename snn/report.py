@@ -146,7 +146,7 @@ def _best(metrics, metric, highest_is_best):
 
 
 def _row(runs):
-    """Return a row of the table, texts by column: of a run, or of several that differ in nothing but their seed."""
+    """Return a row of the table, a string by column: of a run, or of several that differ in nothing but their seed."""
     name, metric, settings = runs[0].name, runs[0].metric, runs[0].config
     best, results = [run.best for run in runs], [run.result for run in runs]
     samples = (" / ".join(f"{number:,}" for number in result.get("samples", [])) for result in results)
@@ -177,8 +177,8 @@ def _own(name, settings):
     return config.resolve(yaml_file, demo=name.endswith("-demo"), warn=lambda _: None)
 
 
-def _joined(texts):
-    return "; ".join(dict.fromkeys(filter(None, texts)))
+def _joined(values):
+    return "; ".join(dict.fromkeys(filter(None, values)))
 
 
 def _epochs(run):

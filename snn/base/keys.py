@@ -13,8 +13,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 1023  # bytes that every system takes
 
 # What a key affects, where that matters.
 NETWORK = "network"  # part of the trained network: a checkpoint's value takes precedence
-PLACE = "place"  # where a run executes and keeps its files: may change on --resume. No effect on
-# its numbers, but for a file of samples, whose fingerprint a run that resumes compares.
+PLACE = "place"  # where a run executes and keeps its files, and finds its samples: may change on --resume
 LENGTH = "length"  # how long a run lasts: may change on --resume
 
 

@@ -16,8 +16,8 @@ class Cost(list):
     """Rows, a dict for each layer; prints as a table."""
 
     def __str__(self):
-        texts = [["" if v is None else FORMATS.get(key, "{}").format(v) for key, v in row.items()] for row in self]
-        cells = [list(row) for row in self[:1]] + texts
+        values = [["" if v is None else FORMATS.get(key, "{}").format(v) for key, v in row.items()] for row in self]
+        cells = [list(row) for row in self[:1]] + values
         widths = [max(map(len, column)) for column in zip(*cells)]
         return "\n".join("  ".join(map(str.rjust, row, widths)) for row in cells)
 

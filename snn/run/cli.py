@@ -134,11 +134,11 @@ def _args_of_seed(own_config, args, n, folder, is_first):
 def _mean_and_deviation(task, figures):
     """Return the text for the end of several runs; `figures` are, of each, the metric by part of the data."""
     by_part = {part: [of_run[part] for of_run in figures] for part in figures[0]}
-    texts = [
+    means = [
         f"{part} {task.text(mean(values))}" + (f" ± {stdev(values):.2g}" if all(map(math.isfinite, values)) else "")
         for part, values in by_part.items()
     ]
-    return f"{len(figures)} seeds: {', '.join(texts)}"
+    return f"{len(figures)} seeds: {', '.join(means)}"
 
 
 def _run(own_config, network, task, args, aside=()):
